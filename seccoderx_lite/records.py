@@ -1,0 +1,123 @@
+"""The frozen records that cross module borders: tasks, labelled code, verdicts, test results.
+
+Nothing here reads files or imports a heavy package.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Json: TypeAlias = Any
+"""A value that came out of, or goes into, JSON."""
+
+Language = Literal["python", "javascript", "c", "cpp", "java", "go"]
+LANGUAGES: tuple[Language, ...] = ("python", "javascript", "c", "cpp", "java", "go")
+
+VerdictLabel = Literal["vulnerable", "safe", "unclear"]
+
+ExecutionStatus = Literal[
+    "passed", "failed", "compile_error", "timeout", "memory", "output_limit", "crashed", "tampered"
+]
+EXECUTION_STATUSES: tuple[ExecutionStatus, ...] = (
+    "passed", "failed", "compile_error", "timeout", "memory", "output_limit", "crashed", "tampered",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A coding request that invites a weakness, with what is needed to reward its completions."""
+
+    id: str
+    prompt: str
+    language: Language
+    cwe: tuple[str, ...] = ()
+    """Target weaknesses as "CWE-89"; empty for a benign task."""
+    reference: str | None = None
+    """Code of the reference completion: the basis of length and similarity."""
+    tests: Mapping[str, Json] | None = None
+    """`{"kind": "calls" | "stdio" | "pytest", ...}`, see `Sandbox.run_tests`."""
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Every other column of the file, kept as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCode:
+    """Code with the truth about it, for training and measuring the judge."""
+
+    code: str
+    language: Language
+    cwe: tuple[str, ...]
+    is_vulnerable: bool
+    pair: str | None = None
+    """Shared by the vulnerable and the fixed version of the same code."""
+    reasoning: str | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge says about one piece of code.
+
+    `label` is None when the judge itself failed; `error` then says how, and the code is unscored.
+    """
+
+    label: VerdictLabel | None
+    reasoning: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """One command run in the sandbox."""
+
+    status: ExecutionStatus
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+    """Wall time."""
+    isolation: str
+    """Tier the command ran under: strong, confined or limits-only."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """The tests of one task run against one piece of code."""
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    status: ExecutionStatus
+    functional_passed: int
+    functional_total: int
+    security_passed: int
+    security_total: int
+    output: str = ""
+    """What the run printed and which tests failed, cut to a bound."""
+    seconds: float = 0.0
+    isolation: str = ""
+
+    @property
+    def functional_share(self) -> float | None:
+        """Share of functional tests passed, in [0, 1]; None without functional tests."""
+        return self.functional_passed / self.functional_total if self.functional_total else None
+
+    @property
+    def is_functional(self) -> bool:
+        """True when there are functional tests and all of them passed."""
+        return 0 < self.functional_total == self.functional_passed
+
+    @property
+    def is_secure(self) -> bool:
+        """True when there are security tests and all of them passed."""
+        return 0 < self.security_total == self.security_passed
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCompletion:
+    """A completion with every reward part; `reward` is None when it could not be scored."""
+
+    completion: str
+    reward: float | None
+    parts: Mapping[str, float | None]
+    verdict: Verdict | None = None
+    tests: TestResult | None = None
