@@ -56,6 +56,7 @@ __all__ = [
     "Recipe",
     "RewardRecipe",
     "SandboxRecipe",
+    "check_recipe",
     "deciding_fields",
     "differing_keys",
     "dump_recipe",
@@ -142,11 +143,20 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         parts, value = parse_override(override)
         alone = _with_paths_from(Path.cwd(), with_value({}, parts, value))
         document = with_value(document, parts, value_at(alone, ".".join(parts)))
+    return check_recipe(document, str(path))
+
+
+def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:
+    """Return the recipe that plain data describe; the title names the data in the message.
+
+    Raises:
+        RecipeError: the data break rules; all faults are in one message.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
         faults = [*faults_of(error, Recipe), *_contradictions(Recipe, document)]
-        raise invalid(str(path), faults) from error
+        raise invalid(title, faults) from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
