@@ -18,7 +18,7 @@ class SeccoderxError(Exception):
 
 
 class RecipeError(SeccoderxError, ValueError):
-    """A recipe, an override or a command's argument breaks a rule; all faults are in one message."""
+    """A recipe, override or command argument breaks a rule; all faults are in one message."""
 
 
 class DataError(SeccoderxError, ValueError):

@@ -1,0 +1,65 @@
+"""The CWE catalogue: what a weakness id means, for prompts and reports.
+
+Holds the weaknesses that code models are usually measured on, not all of MITRE's list. Ids and
+names are MITRE's (source and version in `cwe.json`), the short descriptions are our own words.
+"""
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+
+from seccoderx_lite.errors import DataError
+
+_ID = re.compile(r"^\s*(?:cwe[\s_:-]*)?0*([1-9][0-9]{0,4})(?!\w|\.[0-9])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cwe:
+    """One weakness of the catalogue."""
+
+    id: str
+    """For example "CWE-89"."""
+    name: str
+    description: str
+    """At most 25 words; empty for a weakness that is not in the catalogue."""
+
+
+def normalise(cwe: str | int) -> str:
+    """Return an id in the form "CWE-89".
+
+    Raises:
+        DataError: this is no CWE id.
+
+    >>> normalise("cwe-089"), normalise(89), normalise("CWE-89: SQL Injection")
+    ('CWE-89', 'CWE-89', 'CWE-89')
+    """
+    match = _ID.match(str(cwe))
+    if not match or isinstance(cwe, bool):
+        raise DataError(f"{cwe!r} is no CWE id; write it as 'CWE-89'")
+    return f"CWE-{match.group(1)}"
+
+
+def get(cwe: str | int) -> Cwe:
+    """Return the catalogue's entry for an id in any common form.
+
+    Data of users may name weaknesses the catalogue lacks, and that must not end a run: such an id
+    gives an entry whose name says so, with an empty description.
+
+    Raises:
+        DataError: this is no CWE id.
+    """
+    known = normalise(cwe)
+    return _entries().get(known) or Cwe(known, "weakness not in the catalogue", "")
+
+
+def catalogue() -> tuple[Cwe, ...]:
+    """Return all entries, in the order of their numbers."""
+    return tuple(_entries().values())
+
+
+@functools.cache
+def _entries() -> dict[str, Cwe]:
+    text = (resources.files("seccoderx_lite") / "cwe.json").read_text(encoding="utf-8")
+    return {entry["id"]: Cwe(**entry) for entry in json.loads(text)["entries"]}

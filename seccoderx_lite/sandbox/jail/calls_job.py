@@ -1,0 +1,133 @@
+"""Supervises a `calls` job: one tester, and one candidate at a time, in separate jails.
+
+The tester asks for a candidate and gets one end of a socket to it; the other end is in the
+candidate's process. The tests reach the tester through a descriptor that this process never reads.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import time
+from typing import Any
+
+from . import candidate, tester
+from .cell import Bounds, Cell, Child, poll_end
+from .supervisor import Output, Stopped, Watch, describe_end
+
+TESTER_MEMORY_MB = 1024
+REPORT_GRACE_S = 0.5
+"""How long after the job's time the tester may still report."""
+
+
+class CallsJob:
+    """State of one job while its supervisor's loop runs."""
+
+    def __init__(self, cell: Cell, request: dict[str, Any], line: socket.socket) -> None:
+        self.cell, self.line = cell, line
+        self.code: str = request["code"]
+        limits = request["limits"]
+        self.bounds = Bounds(limits["timeout_s"], limits["memory_mb"], limits["processes"])
+        self.watch = Watch(cell, self.bounds.seconds + REPORT_GRACE_S, self.bounds.memory_mb)
+        self.output = Output(limits["output_bytes"])
+        self.null = os.open("/dev/null", os.O_RDWR)
+        self.candidate: Child | None = None
+        self.reports: list[dict[str, Any]] = []
+        self.done = False
+
+    def start_tester(self, tests_fd: int) -> None:
+        """Start the tester; it alone reads the tests."""
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        seconds = self.bounds.seconds
+        bounds = Bounds(seconds, TESTER_MEMORY_MB, self.bounds.processes)
+        keep = {0: self.null, 1: self.null, 2: self.null, 3: theirs.fileno(), 4: tests_fd}
+        deadline = time.monotonic() + seconds
+        work = self.cell.work
+        self.tester = self.cell.spawn(lambda: tester.main(3, 4, deadline, work), bounds, keep)
+        theirs.close()
+        os.close(tests_fd)
+
+    def serve(self) -> str:
+        """Run until the tester is done; returns "done" or why the job was stopped."""
+        poll = select.poll()
+        for descriptor in (
+            self.control.fileno(), self.output.read_fd, self.tester.status_fd, self.line.fileno(),
+        ):  # fmt: skip
+            poll.register(descriptor, select.POLLIN)
+        try:
+            while not self.done:
+                ready = {descriptor for descriptor, _ in poll.poll(self.watch.wait_ms())}
+                self._react(ready)
+                self.watch.check(self.candidate)
+        except Stopped as stopped:
+            return stopped.reason
+        return "done"
+
+    def _react(self, ready: set[int]) -> None:
+        if self.line.fileno() in ready:
+            raise Stopped("trainer gone")
+        if self.output.read_fd in ready and not self.output.drain():
+            raise Stopped("output_limit")
+        if self.control.fileno() in ready:
+            data = self.control.recv(1 << 17)
+            if not data:
+                raise Stopped("tester gone")
+            self._obey(json.loads(data))
+        elif self.tester.status_fd in ready:
+            raise Stopped("tester gone")
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if "spawn" in message:
+            self._replace_candidate()
+        elif "done" in message:
+            self.done = True
+        else:
+            self.reports.append(message)
+
+    def _replace_candidate(self) -> None:
+        """Give the tester a fresh candidate and say how the last one ended."""
+        last = self.end_candidate()
+        ours, theirs = socket.socketpair()
+        keep = {0: self.null, 1: self.output.write_fd, 2: self.output.write_fd, 3: theirs.fileno()}
+        code = self.code
+        self.candidate = self.cell.spawn(lambda: candidate.main(3, code), self.bounds, keep)
+        theirs.close()
+        reply = json.dumps({"last": last}).encode()
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.control, [reply], [ours.fileno()])
+        ours.close()
+
+    def end_candidate(self) -> str:
+        """End the present candidate, if any; returns how it ended."""
+        if self.candidate is None:
+            return ""
+        if select.select([self.candidate.status_fd], [], [], 0)[0]:
+            poll_end(self.candidate)
+        how = "killed" if self.candidate.ended is None else describe_end(self.candidate.ended)
+        self.cell.end(self.candidate)
+        self.candidate = None
+        return how
+
+
+def run(
+    cell: Cell, request: dict[str, Any], descriptors: list[int], line: socket.socket
+) -> dict[str, Any]:
+    """Run one job; returns the tester's reports and how the job ended."""
+    cell.furnish()
+    job = CallsJob(cell, request, line)
+    try:
+        job.start_tester(descriptors[0])
+        end = job.serve()
+    finally:
+        last = job.end_candidate()
+        cell.end(job.tester)
+        within = job.output.drain()
+        cell.strip()
+    if end == "done" and not within:
+        end = "output_limit"
+    seconds = time.monotonic() - job.watch.started
+    return {
+        "end": end, "reports": job.reports, "last": last,
+        "output": job.output.text(), "seconds": seconds,
+    }  # fmt: skip

@@ -1,0 +1,163 @@
+"""Ending a job: measure, kill and remove everything, also what tries to get away."""
+
+import contextlib
+import itertools
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator
+
+
+def children_of(pid: int, proc_fd: int) -> list[int]:
+    """Direct children of a process, from /proc; empty when it is gone."""
+    try:
+        descriptor = os.open(f"{pid}/task/{pid}/children", os.O_RDONLY, dir_fd=proc_fd)
+    except OSError:
+        return []
+    with open(descriptor) as file, contextlib.suppress(OSError):
+        return [int(word) for word in file.read().split()]
+    return []
+
+
+def family_of(pid: int, proc_fd: int) -> list[int]:
+    """The process and its descendants."""
+    found: list[int] = []
+    queue = [pid]
+    while queue and len(found) < 4096:
+        member = queue.pop()
+        found.append(member)
+        queue += children_of(member, proc_fd)
+    return found
+
+
+def family_memory_kb(proc_fd: int, pid: int) -> int:
+    """Private and shared anonymous memory of a process and its descendants, counted fully each."""
+    total = 0
+    for member in family_of(pid, proc_fd):
+        total += _sum_lines(f"{member}/status", proc_fd, ("RssAnon:", "RssShmem:"))
+    return total
+
+
+def family_share_kb(proc_fd: int, pid: int) -> int:
+    """The same with pages that processes share counted once; exact and slower."""
+    names = ("Pss_Anon:", "Pss_Shmem:")
+    return sum(
+        _sum_lines(f"{member}/smaps_rollup", proc_fd, names) for member in family_of(pid, proc_fd)
+    )
+
+
+def _sum_lines(path: str, proc_fd: int, names: tuple[str, ...]) -> int:
+    try:
+        with open(os.open(path, os.O_RDONLY, dir_fd=proc_fd)) as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith(names))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def end_family(pid: int, proc_fd: int, rounds: int = 500) -> None:
+    """Kill all descendants of `pid`, which reaps them, then `pid` itself."""
+    for _ in range(rounds):
+        family = family_of(pid, proc_fd)[1:]
+        if not family:
+            break
+        _kill_each(family)
+        time.sleep(0.001)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def sweep(uid: int | None, proc_fd: int, rounds: int = 500) -> None:
+    """Kill and reap every descendant of this process (a subreaper) until none is left."""
+    for attempt in range(rounds):
+        _kill_each(family_of(os.getpid(), proc_fd)[1:])
+        if uid is not None and attempt % 20 == 5:
+            _kill_all_of(uid)
+        if _reap():
+            return
+        time.sleep(0.001)
+    raise OSError("processes of a job could not be ended")
+
+
+def _kill_each(family: list[int]) -> None:
+    """Stop all first, so that none can fork away while the others are being killed."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for member in family:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(member, number)
+
+
+def _reap() -> bool:
+    """Reap what has ended; True when no child is left."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if pid == 0:
+            return False
+
+
+def _kill_all_of(uid: int) -> None:
+    """Signal every process of a throw-away user from a helper that has become that user."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder by descriptors, never following a link, however deep or locked it is."""
+    parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _remove_entry(parent, os.path.basename(path))
+    finally:
+        os.close(parent)
+
+
+def _remove_entry(parent: int, name: str) -> None:
+    """Remove one entry; folders are flattened step by step so that depth does not matter."""
+    try:
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
+            os.unlink(name, dir_fd=parent)
+            return
+    except FileNotFoundError:
+        return
+    prefix = f"lifted-{os.urandom(8).hex()}"
+    lifted = itertools.count()
+    folder = _open_folder(parent, name)
+    try:
+        while entries := os.listdir(folder):
+            for entry in entries:
+                _clear_one(folder, entry, prefix, lifted)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _clear_one(folder: int, entry: str, prefix: str, lifted: Iterator[int]) -> None:
+    """Remove a file, or lift a folder's sub-folders into `folder` and remove it."""
+    if not stat.S_ISDIR(os.lstat(entry, dir_fd=folder).st_mode):
+        os.unlink(entry, dir_fd=folder)
+        return
+    inner = _open_folder(folder, entry)
+    try:
+        for item in os.listdir(inner):
+            if stat.S_ISDIR(os.lstat(item, dir_fd=inner).st_mode):
+                os.chmod(item, 0o700, dir_fd=inner)
+                name = f"{prefix}-{next(lifted)}"
+                os.rename(item, name, src_dir_fd=inner, dst_dir_fd=folder)
+            else:
+                os.unlink(item, dir_fd=inner)
+    finally:
+        os.close(inner)
+    os.rmdir(entry, dir_fd=folder)
+
+
+def _open_folder(parent: int, name: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    os.chmod(name, 0o700, dir_fd=parent)
+    return os.open(name, flags, dir_fd=parent)

@@ -1,0 +1,139 @@
+"""Supervises an `exec` job: files into a scratch folder, then commands, one after another.
+
+Every command is a process family of its own in a fresh jail; the scratch folder is shared by the
+commands of one job. Files to collect are read afterwards, without following links.
+"""
+
+import base64
+import contextlib
+import os
+import select
+import shutil
+import socket
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .cell import Bounds, Cell, Child, poll_end
+from .supervisor import Output, Stopped, Watch
+
+COLLECT_BYTES = 48 << 20
+
+
+def run(
+    cell: Cell, request: dict[str, Any], descriptors: list[int], line: socket.socket
+) -> dict[str, Any]:
+    """Run the commands until one does not exit with 0 (unless told to go on); collect files."""
+    cell.furnish()
+    results: list[dict[str, Any]] = []
+    try:
+        for name, content in request["files"].items():
+            _plant(cell, name, base64.b64decode(content))
+        for step in request["steps"]:
+            results.append(_run_step(cell, step, line))
+            ok = results[-1]["end"] == "done" and results[-1]["wait_status"] == 0
+            if not ok and not step.get("go_on", False):
+                break
+        collected = {name: _collect(cell, name) for name in request.get("collect", [])}
+    finally:
+        cell.strip()
+    return {"steps": results, "collected": collected}
+
+
+def _plant(cell: Cell, name: str, content: bytes) -> None:
+    target = Path(cell.work, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    target.chmod(0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644)
+    cell.hand_over(target)
+
+
+def _run_step(cell: Cell, step: dict[str, Any], line: socket.socket) -> dict[str, Any]:
+    """One command in a jail of its own."""
+    limits = step["limits"]
+    data_only = bool(step.get("data_only", False))
+    bounds = Bounds(limits["timeout_s"], limits["memory_mb"], limits["processes"], data_only)
+    stdout, stderr = Output(limits["output_bytes"]), Output(limits["output_bytes"])
+    stdin = _stdin_file(base64.b64decode(step.get("stdin", "")))
+    watch = Watch(cell, bounds.seconds, bounds.memory_mb)
+    command, environment = step["command"], step.get("env", {})
+    keep = {0: stdin, 1: stdout.write_fd, 2: stderr.write_fd}
+    child = cell.spawn(lambda: _become(command, environment), bounds, keep)
+    for descriptor in (stdin, stdout.write_fd, stderr.write_fd):
+        os.close(descriptor)
+    try:
+        _attend(child, [stdout, stderr], watch, line)
+        end = "done"
+    except Stopped as stopped:
+        end = stopped.reason
+    seconds = time.monotonic() - watch.started
+    cell.end(child)
+    if not all([stdout.drain(), stderr.drain()]) and end == "done":
+        end = "output_limit"
+    for output in (stdout, stderr):
+        os.close(output.read_fd)
+    return {
+        "end": end, "wait_status": child.ended, "seconds": seconds,
+        "stdout": base64.b64encode(stdout.data).decode(),
+        "stderr": base64.b64encode(stderr.data).decode(),
+    }  # fmt: skip
+
+
+def _stdin_file(data: bytes) -> int:
+    """A descriptor from which `data` can be read."""
+    if not data:
+        return os.open("/dev/null", os.O_RDONLY)
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(os.dup(descriptor), "wb") as file:
+        file.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _become(command: list[str], environment: dict[str, str]) -> None:
+    """Replace this jailed process by the command."""
+    full = {**os.environ, **environment}
+    program = shutil.which(command[0], path=full.get("PATH"))
+    try:
+        if program is None:
+            raise FileNotFoundError(2, "command not found", command[0])
+        os.execve(program, command, full)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(127)
+
+
+def _attend(child: Child, outputs: list[Output], watch: Watch, line: socket.socket) -> None:
+    """Wait for the end of the command's own process; raise Stopped at a limit."""
+    poll = select.poll()
+    by_descriptor = {output.read_fd: output for output in outputs}
+    for descriptor in (child.status_fd, line.fileno(), *by_descriptor):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll(watch.wait_ms())}
+        for descriptor in ready & by_descriptor.keys():
+            if not by_descriptor[descriptor].drain():
+                raise Stopped("output_limit")
+            if by_descriptor[descriptor].is_closed:
+                poll.unregister(descriptor)
+        if line.fileno() in ready:
+            raise Stopped("trainer gone")
+        if child.status_fd in ready:
+            poll_end(child)
+            return
+        watch.check(child)
+
+
+def _collect(cell: Cell, name: str) -> str | None:
+    """A regular file's content as base64, or None; links and devices are not read."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.suppress(OSError):
+        descriptor = os.open(os.path.join(cell.work, name), flags)
+        with open(descriptor, "rb") as file:
+            entry = os.fstat(descriptor)
+            if stat.S_ISREG(entry.st_mode) and entry.st_size <= COLLECT_BYTES:
+                return base64.b64encode(file.read(COLLECT_BYTES)).decode()
+    return None

@@ -1,0 +1,87 @@
+"""The starter: one clean, warm interpreter per worker that forks a supervisor for each job.
+
+It never reads a request itself, so nothing of one job can be found in the memory of the next.
+When the trainer closes the line, or is killed, the starter ends.
+"""
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+from . import calls_job, exec_job, supervisor
+from . import syscalls as sc
+from .cell import Cell
+from .codec import send_frame
+
+WARM_MODULES = (
+    "abc", "array", "ast", "asyncio", "base64", "bisect", "collections", "contextlib", "copy",
+    "csv", "ctypes", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
+    "glob", "hashlib", "heapq", "hmac", "html", "inspect", "io", "ipaddress", "itertools", "json",
+    "logging", "math", "operator", "os", "pathlib", "pickle", "queue", "random", "re", "secrets",
+    "shlex", "shutil", "socket", "sqlite3", "ssl", "stat", "statistics", "string", "struct",
+    "subprocess", "tarfile", "tempfile", "textwrap", "threading", "time", "traceback", "typing",
+    "unicodedata", "urllib.parse", "urllib.request", "uuid", "warnings", "weakref",
+    "xml.etree.ElementTree", "zipfile", "zlib", "encodings.idna", "encodings.latin_1",
+)  # fmt: skip
+
+
+def main(line_fd: int, settings: str) -> None:
+    """Serve jobs on the inherited socket `line_fd` until it closes."""
+    line = socket.socket(fileno=line_fd)
+    config = json.loads(settings)
+    sys.path[:] = [folder for folder in sys.path if folder]
+    for name in WARM_MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    cell = Cell(tuple(config["read_only"]), config["scratch_parent"], config["namespaces"])
+    cell.enter()
+    sc.prctl(sc.PR_SET_DUMPABLE, 1)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    report = {"layers": cell.layers, "uid": cell.uid, "pid": os.getpid()}
+    send_frame(line, json.dumps(report).encode())
+    _serve(line, cell)
+
+
+def _serve(line: socket.socket, cell: Cell) -> None:
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    while True:
+        poll.poll()
+        if not line.recv(1, socket.MSG_PEEK):
+            os._exit(0)
+        starter = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _supervise(line, cell, starter)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            fault = {"fault": f"the supervisor ended with wait status {status}"}
+            send_frame(line, json.dumps(fault).encode())
+
+
+def _supervise(line: socket.socket, cell: Cell, starter: int) -> None:
+    """Be the supervisor of one job: read it, run it, answer, end."""
+    try:
+        sc.die_with_parent(starter)
+        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+        request, descriptors = supervisor.receive(line)
+        try:
+            run = calls_job.run if request["kind"] == "calls" else exec_job.run
+            answer = run(cell, request, descriptors, line)
+        except OSError as error:
+            answer = {"fault": f"{type(error).__name__}: {error}"}
+        send_frame(line, json.dumps(answer).encode())
+        os._exit(0)
+    finally:
+        os._exit(1)

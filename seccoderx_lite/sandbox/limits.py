@@ -1,0 +1,32 @@
+"""The bounds of one run."""
+
+from dataclasses import dataclass
+
+from seccoderx_lite.errors import RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use; files are bounded too, at 64 MB (together, with a private root)."""
+
+    timeout_s: float = 5.0
+    """Wall time of the whole run. One test may use at most half of what is left of it."""
+    memory_mb: int = 512
+    """Address space of each process and resident memory of all together."""
+    output_bytes: int = 65536
+    """What the code may print before it is ended."""
+    processes: int = 32
+    """Processes and threads at once."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not 0 < self.timeout_s <= 3600:
+            faults.append(f"timeout_s: must be over 0 and at most 3600 (got {self.timeout_s})")
+        if self.memory_mb < 64:
+            faults.append(f"memory_mb: must be at least 64 (got {self.memory_mb})")
+        if self.output_bytes < 0:
+            faults.append(f"output_bytes: must not be negative (got {self.output_bytes})")
+        if self.processes < 1:
+            faults.append(f"processes: must be at least 1 (got {self.processes})")
+        if faults:
+            raise RecipeError("limits of the sandbox are not valid:\n  " + "\n  ".join(faults))

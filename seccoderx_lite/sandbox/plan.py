@@ -1,0 +1,123 @@
+"""What a task's tests say must run, read from the pristine test text before anything is run.
+
+The totals of a result come from here and never from a process that the candidate could reach.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from seccoderx_lite.errors import DataError
+from seccoderx_lite.records import Json
+
+Group = Literal["functionality", "security"]
+GROUPS: tuple[Group, ...] = ("functionality", "security")
+_ARGUMENTS = {"self", "tmp_path"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tests of one task: name -> group, in the order in which they run."""
+
+    groups: Mapping[str, Group]
+    source: str | None = None
+    entry_point: str | None = None
+    cases: tuple[Mapping[str, Json], ...] = field(default=())
+
+    def total(self, group: Group) -> int:
+        """How many tests belong to a group."""
+        return sum(own == group for own in self.groups.values())
+
+
+def plan_calls(tests: Mapping[str, Json]) -> Plan:
+    """The plan of `calls` tests, given as source or as plain cases; DataError if unusable."""
+    known = {"kind", "source", "entry_point", *GROUPS}
+    if unknown := sorted(set(tests) - known):
+        raise DataError(f"calls tests: unknown key {unknown[0]!r}; known: {sorted(known)}")
+    source = tests.get("source")
+    if source is not None:
+        if any(tests.get(key) for key in ("entry_point", *GROUPS)):
+            raise DataError("calls tests: give either `source` or `entry_point` with cases")
+        if not isinstance(source, str):
+            raise DataError(f"calls tests: source must be text (got {type(source).__name__})")
+        return Plan(groups_in(source), source=source)
+    return _plan_cases(tests)
+
+
+def _plan_cases(tests: Mapping[str, Json]) -> Plan:
+    entry_point = tests.get("entry_point")
+    if not isinstance(entry_point, str) or not entry_point.isidentifier():
+        raise DataError(f"calls tests: entry_point must be a function's name (got {entry_point!r})")
+    groups: dict[str, Group] = {}
+    cases: list[Mapping[str, Json]] = []
+    for group in GROUPS:
+        for number, case in enumerate(tests.get(group) or []):
+            _check_case(f"{group}[{number}]", case)
+            groups[f"{group}[{number}]"] = group
+            cases.append(case)
+    if not cases:
+        raise DataError("calls tests: no case in functionality or security")
+    return Plan(groups, entry_point=entry_point, cases=tuple(cases))
+
+
+def _check_case(name: str, case: Json) -> None:
+    if not isinstance(case, Mapping):
+        raise DataError(f"calls tests: {name} must be an object (got {type(case).__name__})")
+    if unknown := sorted(set(case) - {"args", "kwargs", "expect", "raises"}):
+        raise DataError(f"calls tests: {name} has the unknown key {unknown[0]!r}")
+    if ("expect" in case) == ("raises" in case):
+        raise DataError(f"calls tests: {name} needs exactly one of expect and raises")
+    if not isinstance(case.get("args", []), list) or not isinstance(case.get("kwargs", {}), dict):
+        raise DataError(f"calls tests: {name} needs a list of args and an object of kwargs")
+
+
+@lru_cache(maxsize=4096)
+def groups_in(source: str) -> Mapping[str, Group]:
+    """The test functions of a test text, each with its group; unmarked ones are functional."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise DataError(f"the test text is not Python: {error}") from error
+    groups: dict[str, Group] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+            for inner in node.body:
+                _add(groups, inner, f"{node.name}.", _is_security(node))
+        else:
+            _add(groups, node, "", False)
+    if not groups:
+        raise DataError("the test text has no test functions (names that start with test)")
+    return groups
+
+
+def _add(groups: dict[str, Group], node: ast.stmt, prefix: str, owner_is_security: bool) -> None:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    if not node.name.startswith("test"):
+        return
+    name = prefix + node.name
+    if isinstance(node, ast.AsyncFunctionDef):
+        raise DataError(f"{name}: asynchronous tests are not supported")
+    if name in groups:
+        raise DataError(f"{name}: two tests have this name")
+    allowed = _ARGUMENTS | _parameter_names(node)
+    wanted = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    if strange := [argument for argument in wanted if argument not in allowed]:
+        raise DataError(f"{name}: unknown fixture {strange[0]!r}; only tmp_path is available")
+    groups[name] = "security" if owner_is_security or _is_security(node) else "functionality"
+
+
+def _is_security(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    return any(ast.unparse(mark).endswith("mark.security") for mark in node.decorator_list)
+
+
+def _parameter_names(node: ast.FunctionDef) -> set[str]:
+    names: set[str] = set()
+    for mark in node.decorator_list:
+        if isinstance(mark, ast.Call) and ast.unparse(mark.func).endswith("mark.parametrize"):
+            for constant in ast.walk(mark.args[0]) if mark.args else ():
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                    names.update(constant.value.replace(",", " ").split())
+    return names

@@ -1,0 +1,195 @@
+"""`Sandbox`: runs model-written code and counts the tests it passes.
+
+It protects the trainer's files, secrets, network, processes and verdicts from the code, as far as
+the tier in use promises (`describe`). It does not protect against kernel bugs or side channels.
+The code's own failure is a result; ours is a SandboxError.
+"""
+
+import base64
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from seccoderx_lite.errors import DataError, SandboxError
+from seccoderx_lite.records import ExecutionResult, Json, Language, TestResult
+from seccoderx_lite.sandbox import results
+from seccoderx_lite.sandbox.limits import Limits
+from seccoderx_lite.sandbox.plan import plan_calls
+from seccoderx_lite.sandbox.worker import (
+    ANSWER_GRACE_S,
+    StarterSettings,
+    Worker,
+    readable_folders,
+)
+
+WAITING_JOBS = 256
+"""Submitting more than this many unfinished jobs waits for one to finish."""
+
+
+class Sandbox:
+    """A pool of warm workers; use it as a context manager, or call `close`."""
+
+    def __init__(
+        self,
+        isolation: str = "confined",
+        workers: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Prepare the pool; processes start at first use.
+
+        Args:
+            isolation: least tier accepted: strong, confined or limits-only.
+            workers: jobs at once; the cores of this machine by default.
+            limits: bounds of every run that does not bring its own.
+        """
+        self.isolation = isolation
+        self.limits = limits or Limits()
+        count = workers or len(os.sched_getaffinity(0))
+        folders = readable_folders([sys.base_prefix, os.path.dirname(os.__file__)])
+        python = os.path.realpath(sys.executable)
+        settings = StarterSettings(python, folders)
+        self._workers = [Worker(settings) for _ in range(count)]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="sandbox")
+        self._places = threading.BoundedSemaphore(WAITING_JOBS)
+        self._closed = False
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what has not begun, wait for what runs, end all processes."""
+        self._closed = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+    def run(
+        self,
+        files: Mapping[str, str | bytes],
+        command: Sequence[str],
+        limits: Limits | None = None,
+        stdin: bytes = b"",
+    ) -> ExecutionResult:
+        """Run one command over files in a fresh scratch folder, which is its working folder.
+
+        `passed` means no more than that the command ended by itself with exit status 0.
+
+        Raises:
+            SandboxError: the sandbox itself failed.
+        """
+        bounds = limits or self.limits
+        step = {
+            "command": list(command),
+            "limits": _as_dict(bounds),
+            "stdin": base64.b64encode(stdin).decode(),
+        }
+        request = {"kind": "exec", "files": _encode_files(files), "steps": [step]}
+        answer, worker = self._ask(request, bounds)
+        return results.execution(answer["steps"][0], worker)
+
+    def run_tests(
+        self,
+        code: str,
+        language: Language,
+        tests: Mapping[str, Json],
+        limits: Limits | None = None,
+    ) -> TestResult:
+        """Run a task's tests against code; the status is the code's, never ours.
+
+        Raises:
+            DataError: the tests are unusable, or there are none.
+            SandboxError: the sandbox itself failed, or a tool is missing.
+        """
+        return self.submit_tests(code, language, tests, limits).result()
+
+    def submit_tests(
+        self,
+        code: str,
+        language: Language,
+        tests: Mapping[str, Json],
+        limits: Limits | None = None,
+    ) -> "Future[TestResult]":
+        """Like `run_tests`, at once; waits only while `WAITING_JOBS` jobs are unfinished."""
+        if self._closed:
+            raise SandboxError("this sandbox is closed; make a new one")
+        self._places.acquire()
+        try:
+            future = self._threads.submit(
+                self._test, code, language, dict(tests), limits or self.limits
+            )
+        except BaseException:
+            self._places.release()
+            raise
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+    def describe(self) -> dict[str, Any]:
+        """Tier, layers with the reason where one is off, and toolchains."""
+        worker = self._idle.get()
+        try:
+            worker.start()
+            return {"tier": results.tier_of(worker), "layers": dict(worker.report["layers"])}
+        finally:
+            self._idle.put(worker)
+
+    def _test(
+        self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
+    ) -> TestResult:
+        kind = tests.get("kind")
+        if kind != "calls" or language != "python":
+            raise DataError(f"tests of kind {kind!r} for {language} are not known; known: calls")
+        plan = plan_calls(tests)
+        request = {"kind": "calls", "code": code, "limits": _as_dict(limits)}
+        started = time.monotonic()
+        answer, worker = self._ask(request, limits, results.secret_of(plan))
+        result = results.judge(plan, answer, worker, limits.output_bytes)
+        return results.with_seconds(result, time.monotonic() - started)
+
+    def _ask(
+        self, request: Mapping[str, Any], limits: Limits, secret: bytes | None = None
+    ) -> tuple[dict[str, Any], Worker]:
+        if self._closed:
+            raise SandboxError("this sandbox is closed; make a new one")
+        worker = self._idle.get()
+        try:
+            return worker.ask(request, limits.timeout_s + ANSWER_GRACE_S, secret), worker
+        finally:
+            self._idle.put(worker)
+
+
+def _as_dict(limits: Limits) -> dict[str, float]:
+    return {
+        "timeout_s": limits.timeout_s,
+        "memory_mb": limits.memory_mb,
+        "output_bytes": limits.output_bytes,
+        "processes": limits.processes,
+    }
+
+
+def _encode_files(files: Mapping[str, str | bytes]) -> dict[str, str]:
+    """Files as base64 by relative name; DataError for a name that leaves the folder."""
+    encoded = {}
+    for name, content in files.items():
+        parts = name.split("/")
+        if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+            raise DataError(f"a file's name must stay inside the scratch folder (got {name!r})")
+        data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+        encoded[name] = base64.b64encode(data).decode()
+    return encoded

@@ -1,0 +1,180 @@
+"""One worker: a starter process and the line to it.
+
+A worker serves one job at a time. A starter that fails is replaced; a job that failed through our
+fault is tried once more and then raises SandboxError.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
+
+JAIL_FOLDER = Path(__file__).parent / "jail"
+START_TIMEOUT_S = 30.0
+ANSWER_GRACE_S = 15.0
+_ANSWER_BYTES = 128 << 20
+_BOOT = (
+    "import sys, types; package = types.ModuleType('jail'); package.__path__ = [sys.argv[1]]; "
+    "sys.modules['jail'] = package; from jail.starter import main; "
+    "main(int(sys.argv[2]), sys.argv[3])"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StarterSettings:
+    """How starters are started."""
+
+    python: str
+    read_only: tuple[str, ...]
+    namespaces: bool = True
+
+
+class Worker:
+    """A starter process, started at first use."""
+
+    def __init__(self, settings: StarterSettings) -> None:
+        self.settings = settings
+        self.report: Mapping[str, Any] = {}
+        """What the starter said about its layers."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._folder: str | None = None
+
+    def ask(
+        self, request: Mapping[str, Any], seconds: float, secret: bytes | None = None
+    ) -> dict[str, Any]:
+        """Run one job and return its answer; `secret` goes to the tester alone."""
+        faults = []
+        for _ in range(2):
+            answer = self._ask_once(request, seconds, secret)
+            if "fault" not in answer:
+                return answer
+            faults.append(answer["fault"])
+            self.close()
+        raise SandboxError(f"the sandbox failed twice: {'; then '.join(faults)}")
+
+    def _ask_once(
+        self, request: Mapping[str, Any], seconds: float, secret: bytes | None
+    ) -> dict[str, Any]:
+        line = self.start()
+        body = json.dumps(request).encode()
+        descriptors: list[int] = []
+        try:
+            if secret is not None:
+                descriptors.append(_sealed(secret))
+            socket.send_fds(line, [len(body).to_bytes(4, "big")], descriptors)
+            line.sendall(body)
+            return self._receive(line, seconds)
+        except OSError as error:
+            return {"fault": f"the line to the starter broke: {error}"}
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _receive(self, line: socket.socket, seconds: float) -> dict[str, Any]:
+        if not select.select([line], [], [], seconds)[0]:
+            return {"fault": f"no answer within {seconds:.0f} s"}
+        line.settimeout(START_TIMEOUT_S)
+        try:
+            answer = read_frame(line, _ANSWER_BYTES)
+        except CodecError as error:
+            return {"fault": str(error)}
+        if answer is None:
+            return {"fault": "the starter ended"}
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def start(self) -> socket.socket:
+        """The line to a running starter."""
+        if self._line is not None:
+            return self._line
+        ours, theirs = socket.socketpair()
+        self._folder = tempfile.mkdtemp(prefix="seccoderx-lite-sandbox-")
+        os.chmod(self._folder, 0o711)
+        settings = {
+            "read_only": self.settings.read_only,
+            "scratch_parent": self._folder,
+            "namespaces": self.settings.namespaces,
+        }
+        self._process = subprocess.Popen(
+            [
+                self.settings.python, "-I", "-S", "-B", "-c", _BOOT,
+                str(JAIL_FOLDER), str(theirs.fileno()), json.dumps(settings),
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=clean_environment(), cwd="/", pass_fds=[theirs.fileno()], start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        self._line = ours
+        self.report = self._receive(ours, START_TIMEOUT_S)
+        if "fault" in self.report:
+            reason = f"{self.report['fault']}: {self._last_words()}"
+            self.close()
+            raise SandboxError(f"the sandbox could not be started: {reason}")
+        return ours
+
+    def _last_words(self) -> str:
+        if self._process is None or self._process.stderr is None:
+            return ""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return self._process.stderr.read(4000).decode("utf-8", "replace").strip()[-1000:]
+
+    def close(self) -> None:
+        """End the starter and everything below it."""
+        if self._line:
+            self._line.close()
+        if self._process:
+            try:
+                self._process.wait(2)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+            if self._process.stderr:
+                self._process.stderr.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._line = self._process = self._folder = None
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment of everything below: an allow-list, nothing of ours."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",
+        "TMPDIR": "/tmp",
+        "USER": "sandbox",
+    }
+
+
+def _sealed(secret: bytes) -> int:
+    """A descriptor in memory from which `secret` can be read."""
+    descriptor = os.memfd_create("tests", os.MFD_CLOEXEC)
+    view = memoryview(secret)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def readable_folders(python: Sequence[str]) -> tuple[str, ...]:
+    """The folders of an interpreter that lie outside the system's own."""
+    return tuple(
+        dict.fromkeys(
+            os.path.realpath(folder) for folder in python if not folder.startswith("/usr/")
+        )
+    )

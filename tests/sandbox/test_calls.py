@@ -1,0 +1,372 @@
+import textwrap
+
+import pytest
+
+from seccoderx_lite.errors import DataError
+from seccoderx_lite.records import TestResult
+from seccoderx_lite.sandbox import Limits, Sandbox
+
+
+def run(sandbox: Sandbox, code: str, tests: str, limits: Limits | None = None) -> TestResult:
+    source = "import pytest\n" + textwrap.dedent(tests)
+    return sandbox.run_tests(
+        textwrap.dedent(code), "python", {"kind": "calls", "source": source}, limits
+    )
+
+
+def counts(result: TestResult) -> tuple[int, int, int, int]:
+    return (
+        result.functional_passed, result.functional_total,
+        result.security_passed, result.security_total,
+    )  # fmt: skip
+
+
+TWO_TESTS = """
+from candidate import double
+
+@pytest.mark.functionality
+def test_doubles():
+    assert double(2) == 4
+
+@pytest.mark.security
+def test_refuses_text():
+    with pytest.raises(TypeError):
+        double("2")
+"""
+
+
+def test_right_and_safe_code_passes_everything(sandbox: Sandbox) -> None:
+    code = """
+    def double(n):
+        if not isinstance(n, int):
+            raise TypeError("a number, please")
+        return 2 * n
+    """
+    result = run(sandbox, code, TWO_TESTS)
+    assert result.status == "passed"
+    assert counts(result) == (1, 1, 1, 1)
+    assert result.isolation in ("strong", "confined", "limits-only")
+
+
+def test_each_marker_counts_in_its_own_group(sandbox: Sandbox) -> None:
+    result = run(sandbox, "def double(n): return n + n", TWO_TESTS)
+    assert result.status == "failed"
+    assert counts(result) == (1, 1, 0, 1)
+    assert "test_refuses_text" in result.output
+    assert "did not raise" in result.output
+
+
+def test_wrong_code_fails_only_the_tests_it_gets_wrong(sandbox: Sandbox) -> None:
+    result = run(sandbox, "def double(n): return n * 2 if n == 2 else 0", """
+    from candidate import double
+    def test_two(): assert double(2) == 4
+    def test_three(): assert double(3) == 6
+    @pytest.mark.security
+    def test_zero(): assert double(0) == 0
+    """)  # fmt: skip
+    assert (result.status, counts(result)) == ("failed", (1, 2, 1, 1))
+
+
+def test_syntax_error_is_a_compile_error_with_full_totals(sandbox: Sandbox) -> None:
+    result = run(sandbox, "def double(n) return n", TWO_TESTS)
+    assert result.status == "compile_error"
+    assert counts(result) == (0, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["raise ValueError('at import')", "import no_such_module", "x = 1", "import sys; sys.exit(0)"],
+    ids=["raises", "import", "missing function", "exits"],
+)
+def test_code_that_cannot_be_imported_fails_every_test(sandbox: Sandbox, code: str) -> None:
+    result = run(sandbox, code, TWO_TESTS)
+    assert result.status == "failed"
+    assert counts(result) == (0, 1, 0, 1)
+
+
+def test_hard_exit_at_import_is_a_crash(sandbox: Sandbox) -> None:
+    result = run(sandbox, "import os; os._exit(0)", TWO_TESTS)
+    assert (result.status, counts(result)) == ("crashed", (0, 1, 0, 1))
+
+
+def test_process_that_dies_loses_one_test_only(sandbox: Sandbox) -> None:
+    result = run(sandbox, """
+    import os
+    def f(n):
+        if n == 1:
+            os._exit(0)
+        return n
+    """, """
+    from candidate import f
+    def test_zero(): assert f(0) == 0
+    def test_dies(): assert f(1) == 1
+    def test_two(): assert f(2) == 2
+    """)  # fmt: skip
+    assert (result.status, counts(result)) == ("crashed", (2, 3, 0, 0))
+
+
+def test_call_that_hangs_loses_one_test_only(sandbox: Sandbox) -> None:
+    result = run(sandbox, """
+    def f(n):
+        while n == 1:
+            pass
+        return n
+    """, """
+    from candidate import f
+    def test_dies(): assert f(1) == 1
+    def test_two(): assert f(2) == 2
+    """, Limits(timeout_s=1))  # fmt: skip
+    assert (result.status, counts(result)) == ("timeout", (1, 2, 0, 0))
+    assert result.seconds < 2
+
+
+def test_values_of_every_plain_type_cross_unchanged(sandbox: Sandbox) -> None:
+    result = run(sandbox, "def same(x): return x", """
+    import math
+    from candidate import same
+    VALUES = [None, True, 0, -1, 2**70, 1.5, -0.0, float("inf"), "a", "\\ud800", "\\ud83d\\ude00",
+              "\\U0001f600", b"\\x00\\xff", [1, [2]], (1, (2,)), {"a": 1, 2: (3,)}, {1, 2},
+              frozenset({3}), bytearray(b"x"), [], (), {}, set(), "", b"", True]
+    def test_equal_and_of_the_same_type():
+        for value in VALUES:
+            back = same(value)
+            assert back == value and type(back) is type(value), (value, back)
+    def test_nan():
+        assert math.isnan(same(float("nan")))
+    def test_sign_of_zero():
+        assert math.copysign(1, same(-0.0)) == -1
+    def test_path(tmp_path):
+        assert same(tmp_path) == tmp_path
+    """)  # fmt: skip
+    assert result.status == "passed", result.output
+
+
+def test_exceptions_cross_by_name_and_message(sandbox: Sandbox) -> None:
+    result = run(sandbox, """
+    import json, sqlite3
+    class Mine(Exception): pass
+    class Sub(Mine, KeyError): pass
+    def fail(kind):
+        if kind == "json":
+            json.loads("{")
+        if kind == "sql":
+            sqlite3.connect(":memory:").execute("select nothing")
+        if kind == "file":
+            open("/does/not/exist")
+        raise {"mine": Mine("a message"), "sub": Sub("k"), "key": KeyError("k")}[kind]
+    """, """
+    import sqlite3
+    from candidate import Mine, fail
+    def test_own_class():
+        with pytest.raises(Mine, match="a mess") as caught:
+            fail("mine")
+        assert str(caught.value) == "a message"
+        assert caught.type is Mine
+    def test_own_subclass():
+        with pytest.raises(Mine):
+            fail("sub")
+    def test_builtin():
+        with pytest.raises(KeyError) as caught:
+            fail("key")
+        assert caught.value.args == ("k",)
+    def test_subclass_of_builtin():
+        with pytest.raises(ValueError):
+            fail("json")
+    def test_standard_module():
+        with pytest.raises(sqlite3.OperationalError):
+            fail("sql")
+    def test_os_error():
+        with pytest.raises(FileNotFoundError):
+            fail("file")
+    def test_wrong_kind_is_not_caught():
+        with pytest.raises(AssertionError):
+            with pytest.raises(OSError):
+                raise AssertionError
+        try:
+            with pytest.raises(OSError):
+                fail("mine")
+        except Mine:
+            pass
+    """)  # fmt: skip
+    assert result.status == "passed", result.output
+
+
+def test_constants_and_changed_arguments_are_seen(sandbox: Sandbox) -> None:
+    result = run(sandbox, """
+    LIMIT = 10
+    def sort(numbers, seen): numbers.sort(); seen["n"] = len(numbers)
+    def count(n): yield from range(n)
+    """, """
+    from candidate import LIMIT, count, sort
+    def test_constant(): assert LIMIT == 10
+    def test_in_place():
+        numbers, seen = [3, 1, 2], {}
+        sort(numbers, seen)
+        assert numbers == [1, 2, 3] and seen == {"n": 3}
+    def test_generator(): assert list(count(3)) == [0, 1, 2]
+    """)  # fmt: skip
+    assert result.status == "passed", result.output
+
+
+def test_tests_and_candidate_share_the_scratch_folder(sandbox: Sandbox) -> None:
+    result = run(sandbox, """
+    import os, subprocess
+    def count_lines(path):
+        return int(subprocess.run(["wc", "-l", path], capture_output=True).stdout.split()[0])
+    def write(path):
+        with open(path, "w") as file: file.write("x")
+        os.chmod(path, 0o600)
+    def read(path):
+        if os.path.islink(path): raise PermissionError("a link")
+        return open(path).read()
+    def shell(name): return os.popen("echo " + name).read()
+    """, """
+    import os
+    from pathlib import Path
+    from candidate import count_lines, read, shell, write
+    def test_reads_what_the_test_planted(tmp_path):
+        (tmp_path / "a").write_text("1\\n2\\n")
+        assert count_lines(str(tmp_path / "a")) == 2
+    def test_writes_what_the_test_sees(tmp_path):
+        write(tmp_path / "b")
+        assert (tmp_path / "b").read_text() == "x"
+        assert (tmp_path / "b").stat().st_mode & 0o777 == 0o600
+    @pytest.mark.security
+    def test_link(tmp_path):
+        (tmp_path / "secret").write_text("s")
+        (tmp_path / "link").symlink_to(tmp_path / "secret")
+        with pytest.raises(PermissionError):
+            read(str(tmp_path / "link"))
+    @pytest.mark.security
+    def test_marker_file_in_the_working_folder():
+        shell("a; touch marker")
+        assert not Path("marker").exists()
+    """)  # fmt: skip
+    assert counts(result) == (2, 2, 1, 2), result.output
+    assert "test_marker_file" in result.output
+
+
+def test_ordinary_library_use_works(sandbox: Sandbox) -> None:
+    result = run(sandbox, """
+    import asyncio, hashlib, socket, sqlite3, tempfile, threading, multiprocessing, secrets
+    from concurrent.futures import ThreadPoolExecutor
+    def database():
+        con = sqlite3.connect("x.db"); con.execute("create table t (a)")
+        con.execute("insert into t values (?)", ("1; drop table t",)); con.commit()
+        return con.execute("select count(*) from t").fetchone()[0]
+    def threads():
+        with ThreadPoolExecutor(4) as pool: return sum(pool.map(abs, [-1, -2]))
+    def temporary():
+        with tempfile.NamedTemporaryFile() as file: return file.write(b"abc")
+    def asynchronous():
+        async def f(): await asyncio.sleep(0); return 7
+        return asyncio.run(f())
+    def processes():
+        with multiprocessing.get_context("fork").Pool(2) as pool: return pool.map(abs, [-1, -2])
+    def token(): return secrets.token_hex(4)
+    def noisy(): print("x" * 100); return 1
+    """, """
+    from candidate import *
+    import candidate as c
+    def test_database(): assert c.database() == 1
+    def test_threads(): assert c.threads() == 3
+    def test_temporary(): assert c.temporary() == 3
+    def test_asynchronous(): assert c.asynchronous() == 7
+    def test_processes(): assert c.processes() == [1, 2]
+    def test_token(): assert len(c.token()) == 8 and c.token() != c.token()
+    def test_noisy(): assert c.noisy() == 1
+    """)  # fmt: skip
+    assert result.status == "passed", result.output
+
+
+def test_parametrised_and_class_tests_count_once_each(sandbox: Sandbox) -> None:
+    result = run(sandbox, "def f(n): return abs(n)", """
+    from candidate import f
+    @pytest.mark.parametrize("n, want", [(1, 1), (-1, 1), pytest.param(0, 0, id="zero")])
+    def test_rows(n, want): assert f(n) == want
+    @pytest.mark.parametrize("n", [1, -5])
+    def test_bad_row(n): assert f(n) == 1
+    class TestMore:
+        @pytest.mark.security
+        def test_method(self, tmp_path): assert f(-2.5) == pytest.approx(2.5)
+    """)  # fmt: skip
+    assert counts(result) == (1, 2, 1, 1), result.output
+
+
+CASES = {
+    "kind": "calls",
+    "entry_point": "divide",
+    "functionality": [
+        {"args": [6, 3], "expect": 2},
+        {"args": [1], "kwargs": {"by": 3}, "expect": 0.33333333333},
+        {"args": [[4, 6], 2], "expect": [2, 3]},
+    ],
+    "security": [{"args": [1, 0], "raises": "ValueError"}],
+}
+
+
+def test_plain_cases_are_compared_by_value_or_exception(sandbox: Sandbox) -> None:
+    code = textwrap.dedent("""
+    def divide(a, by):
+        if not by:
+            raise ValueError("by zero")
+        return tuple(x / by for x in a) if isinstance(a, list) else a / by
+    """)
+    result = sandbox.run_tests(code, "python", CASES)
+    assert (result.status, counts(result)) == ("passed", (3, 3, 1, 1)), result.output
+    unsafe = sandbox.run_tests("def divide(a, by): return a // by", "python", CASES)
+    assert (unsafe.status, counts(unsafe)) == ("failed", (1, 3, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("expect", "given", "passes"),
+    [
+        (1, "True", False), (True, "1", False), (1, "1.0", True), ("1", "1", False),
+        (None, "None", True), (0, "None", False), ([1, 2], "(1, 2)", True), ([1], "[1, 2]", False),
+        ({"a": [1]}, "{'a': (1,)}", True), ({"a": 1}, "{'a': 1, 'b': 2}", False),
+        (0.1, "0.1 + 1e-14", True), (10**18, "10**18 + 1", False), ("é", "'é'", True),
+        (float("nan"), "float('nan')", True), (float("inf"), "1e999", True),
+    ],
+)  # fmt: skip
+def test_plain_cases_compare_strictly_by_type(
+    sandbox: Sandbox, expect: object, given: str, passes: bool
+) -> None:
+    tests = {"kind": "calls", "entry_point": "f", "functionality": [{"expect": expect}]}
+    result = sandbox.run_tests(f"def f(): return {given}", "python", tests)
+    assert (result.status == "passed") is passes, result.output
+
+
+@pytest.mark.parametrize(
+    ("tests", "words"),
+    [
+        ({"kind": "calls", "source": "x = 1"}, "no test functions"),
+        ({"kind": "calls", "source": "def test_a(:"}, "not Python"),
+        ({"kind": "calls", "source": "def test_a(capsys): pass"}, "capsys"),
+        ({"kind": "calls", "source": "async def test_a(): pass"}, "asynchronous"),
+        ({"kind": "calls", "source": "def test_a(): pass\ndef test_a(): pass"}, "two tests"),
+        ({"kind": "calls", "source": "import nowhere\ndef test_a(): pass"}, "cannot be loaded"),
+        ({"kind": "calls", "entry_point": "f"}, "no case"),
+        ({"kind": "calls", "entry_point": "f", "functionality": [{"args": []}]}, "exactly one"),
+        ({"kind": "calls", "functionality": [{"expect": 1}]}, "entry_point"),
+        ({"kind": "calls", "sauce": "x"}, "sauce"),
+        ({"kind": "poem"}, "poem"),
+        ({}, "not known"),
+    ],
+)
+def test_unusable_tests_are_an_error_and_never_a_pass(
+    sandbox: Sandbox, tests: dict[str, object], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        sandbox.run_tests("x = 1", "python", tests)
+
+
+def test_jobs_submitted_together_come_back_in_order(sandbox: Sandbox) -> None:
+    futures = [
+        sandbox.submit_tests(
+            f"def f(): return {number % 2}", "python",
+            {"kind": "calls", "entry_point": "f", "functionality": [{"expect": 0}]},
+        )
+        for number in range(20)
+    ]  # fmt: skip
+    passed = [future.result().functional_passed for future in futures]
+    assert passed == [1, 0] * 10
