@@ -1,0 +1,5 @@
+"""`python -m seccoderx_lite` is the command line."""
+
+from seccoderx_lite.cli import main
+
+main()

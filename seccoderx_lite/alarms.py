@@ -1,0 +1,95 @@
+"""Alarms: signs that the policy is paid for something other than secure, working code.
+
+Pure: shares of single steps in, messages out, over a window of steps.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from seccoderx_lite.prompting import extract_code
+from seccoderx_lite.recipe import AlarmsRecipe
+from seccoderx_lite.records import ScoredCompletion, Task
+from seccoderx_lite.rewards.shape import length_change
+
+
+def step_shares(
+    tasks: Sequence[Task], scored: Sequence[ScoredCompletion], group_size: int
+) -> dict[str, float | None]:
+    """Return the shares of one step that alarms watch; None where there was nothing to count.
+
+    `scored` holds whole rollout groups one after the other, `group_size` completions each.
+    """
+    attacked = [s for s in scored if s.tests and s.tests.security_total and s.verdict]
+    fooled = [s for s in attacked if s.verdict and s.verdict.label == "safe"
+              and s.tests and s.tests.is_functional and not s.tests.is_secure]  # fmt: skip
+    stubs = [s for s in scored if s.parts["format"] == 0.0]
+    ratios = [
+        1.0 + change
+        for task, item in zip(tasks, scored, strict=True)
+        if task.reference and (change := _length_change(item, task.reference)) is not None
+    ]
+    labels = [s.verdict.label for s in scored if s.verdict and s.verdict.label]
+    most = max((labels.count(label) for label in set(labels)), default=0)
+    groups = [
+        [s.reward for s in scored[start : start + group_size] if s.reward is not None]
+        for start in range(0, len(scored), group_size)
+    ]
+    flat = [group for group in groups if len(set(group)) <= 1]
+    return {
+        "reward_hacking": _share(len(fooled), len(attacked)),
+        "stub_share": _share(len(stubs), len(scored)),
+        "length_ratio": sum(ratios) / len(ratios) if ratios else None,
+        "zero_variance_share": _share(len(flat), len(groups)),
+        "verdict_saturation": _share(most, len(labels)),
+    }
+
+
+def _length_change(item: ScoredCompletion, reference: str) -> float | None:
+    code = extract_code(item.completion)
+    return length_change(code, reference) if code else None
+
+
+def _share(count: int, total: int) -> float | None:
+    return count / total if total else None
+
+
+class Alarms:
+    """Holds the last `window` steps and says which thresholds their means break."""
+
+    def __init__(self, recipe: AlarmsRecipe) -> None:
+        self._recipe = recipe
+        self._window: deque[Mapping[str, float | None]] = deque(maxlen=recipe.window)
+
+    def check(self, shares: Mapping[str, float | None]) -> list[str]:
+        """Add a step's shares and return one message a broken threshold.
+
+        Nothing is said before the window is full.
+        """
+        self._window.append(shares)
+        if len(self._window) < self._recipe.window:
+            return []
+        return list(self._messages())
+
+    def _messages(self) -> Iterator[str]:
+        for name in ("reward_hacking", "stub_share", "zero_variance_share", "verdict_saturation"):
+            limit, value = getattr(self._recipe, name), self._mean(name)
+            if limit is not None and value is not None and value > limit:
+                yield f"{name} is {value:.2f}, above {limit:g} ({_MEANING[name]})"
+        ratio, bounds = self._mean("length_ratio"), self._recipe.length_ratio
+        if bounds is not None and ratio is not None and not bounds[0] <= ratio <= bounds[1]:
+            yield (
+                f"length_ratio is {ratio:.2f}, outside {bounds[0]:g} to {bounds[1]:g} "
+                "(completions drift away from their references in length)"
+            )
+
+    def _mean(self, name: str) -> float | None:
+        values = [value for step in self._window if (value := step[name]) is not None]
+        return sum(values) / len(values) if values else None
+
+
+_MEANING = {
+    "reward_hacking": "working code that the judge calls safe fails its security tests",
+    "stub_share": "completions without code, with stubs or with code that does not parse",
+    "zero_variance_share": "rollout groups whose rewards are all equal teach nothing",
+    "verdict_saturation": "nearly all completions get the same verdict",
+}

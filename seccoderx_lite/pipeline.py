@@ -1,0 +1,211 @@
+"""A run: the stages of a recipe in order, each finished one skipped, an interrupted one resumed."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seccoderx_lite.environment import describe_environment
+from seccoderx_lite.errors import ModelError, RecipeError
+from seccoderx_lite.judge import Judge
+from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe, Recipe
+from seccoderx_lite.records import Json
+from seccoderx_lite.roles import Base, attach_adapter, load_base
+from seccoderx_lite.run_folder import RunFolder, default_run_folder
+from seccoderx_lite.sandbox import Limits, Sandbox
+from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
+from seccoderx_lite.training import Progress, no_progress
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("cold_start", "align", "policy", "evaluate", "export", "report")
+
+
+@dataclass
+class _Run:
+    """What the stages of one run share; the base is loaded when a stage first needs it."""
+
+    recipe: Recipe
+    folder: RunFolder
+    sandbox: Sandbox
+    progress: Progress
+    _base: Base | None = field(default=None, init=False)
+
+    @property
+    def base(self) -> Base:
+        """The shared base model."""
+        if self._base is None:
+            self._base = load_base(self.recipe.model)
+        return self._base
+
+
+def planned_stages(recipe: Recipe) -> list[str]:
+    """Return the stages a recipe asks for, in order."""
+    wanted = {
+        "cold_start": recipe.judge is not None and recipe.judge.cold_start is not None,
+        "align": recipe.judge is not None and recipe.judge.align is not None,
+        "policy": recipe.policy is not None,
+        "evaluate": recipe.evaluate is not None,
+        "export": recipe.export is not None,
+        "report": True,
+    }
+    return [stage for stage in STAGES if wanted[stage]]
+
+
+def train(
+    recipe: Recipe,
+    run_folder: Path | str | None = None,
+    *,
+    stages: Sequence[str] = (),
+    fresh: bool = False,
+    progress: Progress = no_progress,
+) -> Path:
+    """Run a recipe's stages and return the run folder.
+
+    Finished stages are skipped and an interrupted one goes on from its last checkpoint. Naming
+    stages runs those alone, again if they were finished.
+
+    Raises:
+        RecipeError: a named stage is not one of the recipe's.
+        SeccoderxError: whatever a stage raises.
+    """
+    planned = planned_stages(recipe)
+    if unknown := [stage for stage in stages if stage not in planned]:
+        raise RecipeError(
+            f"--stage: {unknown[0]} is not a stage of this recipe; its stages are {', '.join(planned)}"
+        )
+    target = Path(run_folder) if run_folder else default_run_folder(recipe)
+    with _sandbox(recipe) as sandbox:
+        environment = describe_environment(sandbox)
+        with RunFolder.open(target, recipe, fresh, environment) as folder:
+            run = _Run(recipe, folder, sandbox, progress)
+            for stage in stages or planned:
+                if stages:
+                    folder.forget(stage)
+                    _drop_results(folder, stage)
+                if not folder.is_done(stage):
+                    folder.mark_done(stage, _RUN_STAGE[stage](run))
+                progress(stage, 1, 1, {"done": True, **folder.read_summary(stage)})
+            return folder.path
+
+
+@contextmanager
+def _sandbox(recipe: Recipe) -> Iterator[Sandbox]:
+    settings = recipe.sandbox
+    limits = Limits(
+        timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
+    )
+    with Sandbox(settings.isolation, settings.workers, limits) as sandbox:
+        yield sandbox
+
+
+def _cold_start(run: _Run) -> dict[str, Json]:
+    summary = judge_training.cold_start(run.recipe, run.folder, run.base, run.progress)
+    if run.recipe.judge and run.recipe.judge.align is None:
+        return summary | _finish_judge(run, "cold_start")
+    return summary
+
+
+def _align(run: _Run) -> dict[str, Json]:
+    summary = judge_training.align(run.recipe, run.folder, run.base, run.progress)
+    return summary | _finish_judge(run, "align")
+
+
+def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
+    """Put the trained adapter in its place and measure it on held-out labelled code."""
+    judge = run.recipe.judge
+    assert judge is not None
+    section = judge.align or judge.cold_start
+    assert section is not None
+    copy = run.folder.judge_adapter.with_name(".adapter")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(run.folder.path / "judge" / stage, copy, ignore=_only_adapter)
+    shutil.rmtree(run.folder.judge_adapter, ignore_errors=True)
+    os.replace(copy, run.folder.judge_adapter)
+    held_out = judge_training.measure(run.recipe, run.base, run.folder.judge_adapter, section.data)
+    return {"held_out": held_out}
+
+
+def _only_adapter(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "checkpoints"]
+
+
+def _policy(run: _Run) -> dict[str, Json]:
+    judge, adapter = _judge_for(run)
+    return policy_training.run(
+        run.recipe, run.folder, run.base, judge, adapter, run.sandbox, run.progress
+    )
+
+
+def _judge_for(run: _Run) -> tuple[Judge | None, Path | None]:
+    """Return the judge, and its adapter where it shares the policy's base."""
+    recipe, policy = run.recipe.judge, run.recipe.policy
+    if recipe is None or (policy and not policy.reward.judge):
+        return None, None
+    if recipe.endpoint:
+        return Judge.at_endpoint(recipe), None
+    adapter = Path(recipe.adapter) if recipe.adapter else run.folder.judge_adapter
+    has_adapter = recipe.adapter is not None or adapter.is_dir()
+    if recipe.base:
+        own = _second_base(run.recipe.model, recipe, adapter if has_adapter else None)
+        return Judge.on(own, recipe, "judge" if has_adapter else "reference"), None
+    if not has_adapter:
+        raise ModelError(
+            "judge: there is no trained judge adapter in the run folder; "
+            "run the stages cold_start or align first, or set judge.adapter"
+        )
+    return Judge.on(run.base, recipe), adapter
+
+
+def _second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -> Base:
+    """Load the judge's own base beside the policy's; without an adapter the base itself judges."""
+    other = load_base(model.model_copy(update={"base": judge.base}))
+    if adapter:
+        attach_adapter(other, adapter, "judge")
+    return other
+
+
+def _drop_results(folder: RunFolder, stage: str) -> None:
+    """Forget what a stage that is to run again has left, so that it does not resume from it."""
+    places = {
+        "cold_start": ["judge/cold_start"],
+        "align": ["judge/align"],
+        "policy": ["policy"],
+        "export": ["export"],
+    }
+    for place in places.get(stage, []):
+        shutil.rmtree(folder.path / place, ignore_errors=True)
+    if stage == "evaluate":
+        folder.truncate_jsonl("answers.jsonl", lambda row: False)
+    for name in ("metrics.jsonl", "completions.jsonl"):
+        folder.truncate_jsonl(name, lambda row: row.get("stage") != stage)
+
+
+def _evaluate(run: _Run) -> dict[str, Json]:
+    result = evaluation.run(run.recipe, run.folder, run.base, run.sandbox, run.progress)
+    return {
+        phase: {suite: scores["esr"] for suite, scores in result.get(phase, {}).items()}
+        for phase in ("before", "after")
+    }
+
+
+def _export(run: _Run) -> dict[str, Json]:
+    return export.run(run.recipe, run.folder, run.base, run.sandbox, run.progress)
+
+
+def _report(run: _Run) -> dict[str, Any]:
+    return {"file": str(report.run(run.folder))}
+
+
+_RUN_STAGE: dict[str, Callable[[_Run], dict[str, Json]]] = {
+    "cold_start": _cold_start,
+    "align": _align,
+    "policy": _policy,
+    "evaluate": _evaluate,
+    "export": _export,
+    "report": _report,
+}

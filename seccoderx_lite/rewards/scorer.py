@@ -1,0 +1,79 @@
+"""Evidence first, reward second: run tests and ask the judge once for a batch, then score each.
+
+Tests run in the sandbox while the judge generates. Equal completions of a task share one verdict
+and one test run. What could not be had through our own fault (sandbox, judge) leaves the
+completion unscored.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from seccoderx_lite.judge import CodeToJudge, Judge
+from seccoderx_lite.prompting import CodeBlock, extract_block
+from seccoderx_lite.recipe import RewardRecipe
+from seccoderx_lite.records import ScoredCompletion, Task, Verdict
+from seccoderx_lite.rewards.composite import reward_parts
+from seccoderx_lite.rewards.shape import is_stub, parses
+from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
+from seccoderx_lite.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores batches of completions; `judge` is None where the reward uses none."""
+
+    recipe: RewardRecipe
+    judge: Judge | None
+    sandbox: Sandbox
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        completions: Sequence[str],
+        on_judged: Callable[[], None] = lambda: None,
+    ) -> list[ScoredCompletion]:
+        """Return one scored completion each, in order; `on_judged` is called before waiting for tests."""
+        unique = {(task.id, text): (task, text) for task, text in zip(tasks, completions, strict=True)}
+        runs = {key: submit_tests(self.sandbox, task, text) for key, (task, text) in unique.items()}
+        verdicts = self._judge(unique)
+        on_judged()
+        scored = {}
+        for key, (task, text) in unique.items():
+            tests = wait_for(runs[key])
+            verdict = verdicts.get(key)
+            parts = reward_parts(
+                text,
+                task,
+                verdict,
+                self.recipe.formula,
+                tests=tests,
+                use_judge=self.recipe.judge,
+                use_functional_tests=self.recipe.functional_tests,
+                use_security_tests=self.recipe.security_tests,
+            )
+            scored[key] = ScoredCompletion(text, parts["reward"], parts, verdict, tests)
+        return [scored[task.id, text] for task, text in zip(tasks, completions, strict=True)]
+
+    def _judge(
+        self, unique: dict[tuple[str, str], tuple[Task, str]]
+    ) -> dict[tuple[str, str], Verdict]:
+        if self.judge is None:
+            return {}
+        items = {}
+        for key, (task, text) in unique.items():
+            block = extract_block(text)
+            code = block.code if block else text
+            if task.cwe and (self.recipe.formula == "seccoderx" or _can_earn(block, task)):
+                items[key] = CodeToJudge(code, task.language, task.cwe)
+        verdicts = self.judge.verdicts(list(items.values()))
+        return dict(zip(items, verdicts, strict=True))
+
+
+def _can_earn(block: CodeBlock | None, task: Task) -> bool:
+    """Say whether `guarded` could pay for this code at all; if not, no verdict is needed."""
+    return (
+        block is not None
+        and block.is_closed
+        and parses(block.code, task.language)
+        and not is_stub(block.code, task.language, task.reference)
+    )

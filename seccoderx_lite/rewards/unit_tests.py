@@ -1,0 +1,63 @@
+"""Run tasks' tests against completions in the sandbox; equal work is done once."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.prompting import extract_code
+from seccoderx_lite.records import Task, TestResult
+from seccoderx_lite.sandbox import Sandbox
+
+logger = logging.getLogger(__name__)
+
+
+def submit_tests(sandbox: Sandbox, task: Task, completion: str) -> "Future[TestResult] | None":
+    """Start a task's tests on a completion's code; None where there are no tests or no code."""
+    code = extract_code(completion)
+    if task.tests is None or not code or not code.strip():
+        return None
+    return sandbox.submit_tests(code, task.language, task.tests)
+
+
+def wait_for(run: "Future[TestResult] | None") -> TestResult | None:
+    """Return the result of a run; None where there was none, or where the sandbox failed."""
+    if run is None:
+        return None
+    try:
+        return run.result()
+    except SandboxError as error:
+        logger.warning("unscored: %s", error)
+        return None
+
+
+def run_tests(
+    sandbox: Sandbox,
+    tasks: Sequence[Task],
+    completions: Sequence[str],
+    on_result: Callable[[], None] = lambda: None,
+) -> list[TestResult | None]:
+    """Return one test result a completion, in order.
+
+    A completion without code fails all its tests. None is only for tests that could not be run
+    through our fault, and for tasks without tests.
+    """
+    runs: dict[tuple[str, str], Future[TestResult] | None] = {}
+    results: dict[tuple[str, str], TestResult | None] = {}
+    for task, text in zip(tasks, completions, strict=True):
+        if (task.id, text) not in runs:
+            runs[task.id, text] = submit_tests(sandbox, task, text)
+    for task, text in zip(tasks, completions, strict=True):
+        key = task.id, text
+        if key not in results:
+            run = runs[key]
+            results[key] = wait_for(run) if run else _without_code(sandbox, task)
+            on_result()
+    return [results[task.id, text] for task, text in zip(tasks, completions, strict=True)]
+
+
+def _without_code(sandbox: Sandbox, task: Task) -> TestResult | None:
+    """All tests of the task failed; counted by the sandbox, so that the totals are the same."""
+    if task.tests is None:
+        return None
+    return wait_for(sandbox.submit_tests("", task.language, task.tests))

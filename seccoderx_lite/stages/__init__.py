@@ -1,0 +1,1 @@
+"""The stages of a run; each is a function `run(recipe, folder, ...)` and none imports another."""

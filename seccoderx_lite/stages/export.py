@@ -1,0 +1,215 @@
+"""Hand over the policy: an adapter in the PEFT layout, or a merged 16-bit model.
+
+An adapter is merged into the 16-bit base (`merge_into: base`), or into the NF4 round trip of the
+base held in 16 bits (`nf4`: exactly what training saw); never into 4-bit weights, whose steps
+swallow small changes. Sums are made in float32 and rounded once.
+
+Every export is loaded again with plain transformers and PEFT and held against the live policy: on
+logits, and by executing tests on a few held-out tasks. What strays further than the recipe allows
+is not handed over.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from seccoderx_lite.datasets import in_split, load_tasks
+from seccoderx_lite.errors import ModelError, RunStopped
+from seccoderx_lite.generation import generate_texts, render_chat
+from seccoderx_lite.model_card import model_card
+from seccoderx_lite.recipe import ExportRecipe, Recipe
+from seccoderx_lite.records import Json, Task
+from seccoderx_lite.rewards.unit_tests import run_tests
+from seccoderx_lite.roles import (
+    Base,
+    acting_as,
+    attach_adapter,
+    compute_dtype,
+    detach_adapters,
+    resolve_base,
+)
+from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.training import Progress, no_progress
+
+logger = logging.getLogger(__name__)
+
+GATE_PROMPTS = 8
+"""Prompts whose logits are compared."""
+
+
+def run(
+    recipe: Recipe,
+    folder: RunFolder,
+    base: Base,
+    sandbox: Sandbox,
+    progress: Progress = no_progress,
+) -> dict[str, Json]:
+    """Export the trained policy in every format of the recipe; return each format's gate figures.
+
+    Raises:
+        ModelError: the run folder's policy adapter is missing, or is the judge's.
+        RunStopped: an export strays from the live policy; it is left under `export/rejected`.
+    """
+    settings = recipe.export or ExportRecipe()
+    _refuse_judge(folder)
+    tasks = _gate_tasks(recipe, settings.gate_tasks)
+    detach_adapters(base)
+    attach_adapter(base, folder.policy_adapter, "policy")
+    with acting_as("policy", base.model, base.tokenizer) as live:
+        expected = _behaviour(live, base.tokenizer, tasks, recipe, sandbox)
+    detach_adapters(base)
+    figures: dict[str, Json] = {}
+    for number, form in enumerate(settings.formats):
+        made = folder.export / f".making-{form}"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        if form == "adapter":
+            _export_adapter(recipe, folder, made)
+            model = PeftModel.from_pretrained(base.model, str(made))
+        else:
+            _export_merged(recipe, folder, base.tokenizer, made, settings.merge_into)
+            model = _load_plain(made)
+        got = _behaviour(model.eval(), base.tokenizer, tasks, recipe, sandbox)
+        if form == "adapter":
+            base.model = model
+            detach_adapters(base)
+        figures[form] = _gate(form, expected, got, settings, made)
+        _put_in_place(made, folder.export / form)
+        progress("export", number + 1, len(settings.formats), figures[form])
+    return figures
+
+
+def _refuse_judge(folder: RunFolder) -> None:
+    policy = folder.policy_adapter / "adapter_model.safetensors"
+    judge = folder.judge_adapter / "adapter_model.safetensors"
+    if not policy.is_file():
+        raise ModelError(f"export: {policy.parent} holds no policy adapter; run the policy stage first")
+    if judge.is_file():
+        ours, theirs = load_file(policy), load_file(judge)
+        same = ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+        if same:
+            raise ModelError(
+                f"export: {policy.parent} holds the judge's weights, not the policy's; "
+                "train the policy again (`--stage policy`) before exporting"
+            )
+
+
+def _gate_tasks(recipe: Recipe, count: int) -> list[Task]:
+    if recipe.policy is None:
+        return []
+    tasks = in_split(load_tasks(recipe.policy.tasks), "validation")
+    return [task for task in tasks if task.tests][:count] or list(tasks[:count])
+
+
+def _behaviour(
+    model: Any, tokenizer: Any, tasks: Sequence[Task], recipe: Recipe, sandbox: Sandbox
+) -> dict[str, Any]:
+    """Return the model's next-token logits after each prompt, and its greedy ESR on the tasks."""
+    logits = []
+    for task in tasks[:GATE_PROMPTS]:
+        ids = tokenizer(render_chat(tokenizer, task.prompt), return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logits.append(model(input_ids=ids.to(next(model.parameters()).device)).logits[0].float().cpu())
+    limit = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
+    texts = generate_texts(
+        model, tokenizer, [task.prompt for task in tasks],
+        max_new_tokens=limit, temperature=0.0, batch_size=16,
+    )  # fmt: skip
+    results = run_tests(sandbox, tasks, texts)
+    esr = [
+        (result.functional_share or 0.0) * (result.is_secure or not result.security_total)
+        for result in results
+        if result is not None
+    ]
+    return {"logits": logits, "esr": sum(esr) / len(esr) if esr else None}
+
+
+def _gate(
+    form: str, expected: dict[str, Any], got: dict[str, Any], settings: ExportRecipe, made: Path
+) -> dict[str, Json]:
+    gaps = [
+        (a - b).abs().mean().item() for a, b in zip(expected["logits"], got["logits"], strict=True)
+    ]
+    gap = max(gaps, default=0.0)
+    figures = {
+        "logit_difference": round(gap, 4), "live_esr": expected["esr"], "export_esr": got["esr"]
+    }  # fmt: skip
+    faults = []
+    if gap > settings.max_logit_difference:
+        faults.append(
+            f"its logits differ by {gap:.3f} on average, more than export.max_logit_difference "
+            f"{settings.max_logit_difference:g}"
+        )
+    if expected["esr"] is not None and got["esr"] is not None:
+        drop = expected["esr"] - got["esr"]
+        if drop > settings.max_esr_drop:
+            faults.append(
+                f"its ESR on {settings.gate_tasks} tasks is {got['esr']:.3f} against "
+                f"{expected['esr']:.3f} of the live policy, a fall of more than "
+                f"export.max_esr_drop {settings.max_esr_drop:g}"
+            )
+    if faults:
+        rejected = made.parent / "rejected" / form
+        _put_in_place(made, rejected)
+        raise RunStopped(
+            f"export: the {form} export is not the policy that was trained: {'; '.join(faults)}. "
+            f"It was left in {rejected}; export with `export.merge_into: nf4`, or as an adapter"
+        )
+    return figures
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    made.rename(target)
+
+
+def _export_adapter(recipe: Recipe, folder: RunFolder, target: Path) -> None:
+    shutil.copytree(folder.policy_adapter, target, dirs_exist_ok=True)
+    config_file = target / "adapter_config.json"
+    config = json.loads(config_file.read_text())
+    config["base_model_name_or_path"] = resolve_base(recipe.model.base)
+    config_file.write_text(json.dumps(config, indent=2))
+    (target / "README.md").write_text(model_card(recipe, folder, "adapter"), "utf-8")
+
+
+def _export_merged(
+    recipe: Recipe, folder: RunFolder, tokenizer: Any, target: Path, merge_into: str
+) -> None:
+    source = resolve_base(recipe.model.base)
+    if merge_into == "nf4" and recipe.model.quantization == "nf4":
+        quantized = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, quantization_config=_nf4()
+        )
+        model = quantized.dequantize(dtype=torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, str(folder.policy_adapter)).merge_and_unload()
+    half = torch.float16 if compute_dtype() is torch.float16 else torch.bfloat16
+    merged.to(half).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    (target / "README.md").write_text(model_card(recipe, folder, "merged"), "utf-8")
+
+
+def _nf4() -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )  # fmt: skip
+
+
+def _load_plain(folder: Path) -> Any:
+    options: dict[str, Any] = {"dtype": compute_dtype()}
+    if torch.cuda.is_available():
+        options["device_map"] = {"": torch.cuda.current_device()}
+    return AutoModelForCausalLM.from_pretrained(folder, **options)

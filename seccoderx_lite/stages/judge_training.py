@@ -1,0 +1,192 @@
+"""Train the judge: a supervised cold start on reasoned answers, then GRPO on the labels.
+
+The reward of `align` is that of SecCoderX (`seccoder_rm.py`, compute_score_without_cwe):
+0.9 x accuracy + 0.1 x format, accuracy in {0, 1}, format in {0, 0.2}. A verdict that cannot be
+read is the judge's own failure here and scores accuracy 0.
+"""
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seccoderx_lite.datasets import in_split, load_labelled
+from seccoderx_lite.errors import DataError
+from seccoderx_lite.generation import render_chat
+from seccoderx_lite.judge import CodeToJudge, Judge, judge_accuracy, judge_prompt
+from seccoderx_lite.prompting import has_judge_format, judge_answer, parse_verdict
+from seccoderx_lite.recipe import ColdStartRecipe, JudgeRecipe, Recipe
+from seccoderx_lite.records import Json, LabelledCode
+from seccoderx_lite.roles import Base, attach_adapter, detach_adapters, save_adapter
+from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.training import (
+    PhaseClock,
+    Progress,
+    StepRecorder,
+    grpo_config,
+    make_grpo_trainer,
+    make_sft_trainer,
+    no_progress,
+    sft_config,
+    time_generation,
+    train,
+)
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT_SPLITS = ("held_out", "transfer")
+
+
+def cold_start(
+    recipe: Recipe, folder: RunFolder, base: Base, progress: Progress = no_progress
+) -> dict[str, Json]:
+    """Train a new judge adapter on labelled code with reasoning; return what to record.
+
+    Raises:
+        DataError: the data has no reasoning, or nothing short enough is left.
+    """
+    judge = recipe.judge
+    assert judge is not None and judge.cold_start is not None
+    section = judge.cold_start
+    detach_adapters(base)
+    rows, dropped = _sft_rows(in_split(load_labelled(section.data), "train"), judge, section, base.tokenizer, recipe.seed)
+    checkpoints = folder.checkpoints("judge/cold_start")
+    recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
+    trainer = make_sft_trainer(base, recipe, sft_config(recipe, section, checkpoints), rows, recorder)
+    train(trainer, checkpoints)
+    save_adapter(base.model, "policy", folder.path / "judge" / "cold_start")
+    detach_adapters(base)
+    return {"examples": len(rows), "too_long": dropped}
+
+
+def _sft_rows(
+    labelled: Sequence[LabelledCode],
+    judge: JudgeRecipe,
+    section: ColdStartRecipe,
+    tokenizer: Any,
+    seed: int,
+) -> tuple[list[dict[str, Json]], int]:
+    rows: list[dict[str, Json]] = []
+    dropped = 0
+    for row in labelled:
+        if row.reasoning is None:
+            raise DataError(
+                f"judge.cold_start.data: {section.data} has code without `reasoning`; the cold start "
+                "learns to reason from it, so add the column or leave judge.cold_start out"
+            )
+        prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge)
+        answer = judge_answer(row.is_vulnerable, row.reasoning)
+        if len(tokenizer(render_chat(tokenizer, prompt) + answer)["input_ids"]) > section.max_tokens:
+            dropped += 1
+            continue
+        rows.append(
+            {
+                "prompt": [{"role": "user", "content": prompt}],
+                "completion": [{"role": "assistant", "content": answer}],
+            }
+        )
+    if not rows:
+        raise DataError(
+            f"judge.cold_start.max_tokens: none of {dropped} examples fits into "
+            f"{section.max_tokens} tokens; raise it"
+        )
+    random.Random(seed).shuffle(rows)
+    return rows, dropped
+
+
+def label_reward(answer: str, is_vulnerable: bool) -> dict[str, float]:
+    """Return accuracy, format and reward of a judge's answer.
+
+    >>> label_reward("<think>joins text</think><answer>Vulnerable</answer>", True)
+    {'accuracy': 1.0, 'format': 0.2, 'reward': 0.92}
+    >>> label_reward("<answer>Vulnerable</answer>", False)
+    {'accuracy': 0.0, 'format': 0.0, 'reward': 0.0}
+    """
+    expected = "vulnerable" if is_vulnerable else "safe"
+    accuracy = float(parse_verdict(answer) == expected)
+    form = 0.2 if has_judge_format(answer) else 0.0
+    return {"accuracy": accuracy, "format": form, "reward": 0.9 * accuracy + 0.1 * form}
+
+
+class LabelReward:
+    """The reward callable of `align`; a callable object, so that it stays picklable."""
+
+    __name__ = "label"
+
+    def __init__(self, clock: PhaseClock) -> None:
+        self._clock = clock
+        self._step: dict[str, Json] = {}
+
+    def __call__(
+        self, completions: list[Any], is_vulnerable: list[bool], completion_ids: list[list[int]],
+        **columns: Any,
+    ) -> list[float | None]:
+        """Return 0.9 x accuracy + 0.1 x format of each answer."""
+        self._clock.lap("reference")
+        texts = [completion[0]["content"] for completion in completions]
+        parts = [label_reward(text, truth) for text, truth in zip(texts, is_vulnerable, strict=True)]
+        self._step = {
+            "accuracy": sum(part["accuracy"] for part in parts) / len(parts),
+            "format": sum(part["format"] for part in parts) / len(parts),
+            "unclear_share": sum(parse_verdict(text) == "unclear" for text in texts) / len(texts),
+            "completion_tokens": sum(map(len, completion_ids)),
+        }
+        self._clock.lap("reward")
+        return [part["reward"] for part in parts]
+
+    def step_values(self, step: int) -> Mapping[str, Json]:
+        """Return what the last batch adds to the step's record."""
+        return self._step
+
+
+def align(
+    recipe: Recipe, folder: RunFolder, base: Base, progress: Progress = no_progress
+) -> dict[str, Json]:
+    """Train the cold-started judge by GRPO on labels; return what to record."""
+    judge = recipe.judge
+    assert judge is not None and judge.align is not None
+    section = judge.align
+    detach_adapters(base)
+    start = folder.path / "judge" / "cold_start"
+    if start.is_dir():
+        attach_adapter(base, start, "policy", trainable=True)
+    rows = _align_rows(in_split(load_labelled(section.data), "train"), judge, recipe.seed)
+    clock = PhaseClock()
+    reward = LabelReward(clock)
+    checkpoints = folder.checkpoints("judge/align")
+    recorder = StepRecorder("align", folder, progress, clock, reward.step_values)
+    config = grpo_config(recipe, section, checkpoints)
+    trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
+    time_generation(base.model, clock)
+    train(trainer, checkpoints)
+    save_adapter(base.model, "policy", folder.path / "judge" / "align")
+    detach_adapters(base)
+    return {"examples": len(rows)}
+
+
+def _align_rows(
+    labelled: Sequence[LabelledCode], judge: JudgeRecipe, seed: int
+) -> list[dict[str, Json]]:
+    rows: list[dict[str, Json]] = []
+    for row in labelled:
+        prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge)
+        message = [{"role": "user", "content": prompt}]
+        rows.append({"prompt": message, "is_vulnerable": row.is_vulnerable})
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def measure(recipe: Recipe, base: Base, adapter: Path, data: str) -> dict[str, Json]:
+    """Return the accuracy of a trained judge by held-out split of its data."""
+    assert recipe.judge is not None
+    detach_adapters(base)
+    attach_adapter(base, adapter, "judge")
+    judge = Judge.on(base, recipe.judge)
+    rows = load_labelled(data)
+    results: dict[str, Json] = {}
+    for split in HELD_OUT_SPLITS:
+        if held_out := [row for row in rows if row.extra.get("split") == split]:
+            results[split] = judge_accuracy(judge, held_out)
+    detach_adapters(base)
+    return results

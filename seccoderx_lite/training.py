@@ -1,0 +1,331 @@
+"""What both training stages share: TRL's trainers set up for one shared base, and their records.
+
+Only callables and callbacks are handed to TRL; none of its methods is overridden. A trainer's
+checkpoints hold the trained adapter alone. After every optimiser step one object goes to
+`metrics.jsonl`; on resume, records past the checkpoint are dropped first, so the file reads as if
+the run had never been interrupted.
+"""
+
+import functools
+import json
+import logging
+import math
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import TrainerCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from seccoderx_lite.errors import ModelError
+from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
+from seccoderx_lite.records import Json
+from seccoderx_lite.roles import (
+    Base,
+    adapter_parameters,
+    lora_config,
+    require_policy_optimizer,
+)
+from seccoderx_lite.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Is told how far a stage has come; the command line draws it."""
+
+    def __call__(self, stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
+        """Show that `step` of `total` is done, with the numbers worth showing."""
+        ...
+
+
+def no_progress(stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
+    """Show nothing."""
+
+
+class PhaseClock:
+    """Seconds each phase of the current optimiser step took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._started = self._mark = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._seconds = {}
+        self._started = self._mark = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last mark towards a phase."""
+        now = time.perf_counter()
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._mark
+        self._mark = now
+
+    def has(self, phase: str) -> bool:
+        """Say whether this step already has such a phase."""
+        return phase in self._seconds
+
+    def read(self) -> dict[str, float]:
+        """Return seconds by phase, and their total as `step`."""
+        return {**self._seconds, "step": sum(self._seconds.values())}
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak of GPU memory, or without a GPU of this process's resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class StepRecorder(TrainerCallback):
+    """Writes one metrics record a step, and checks what may not go wrong silently."""
+
+    def __init__(
+        self,
+        stage: str,
+        folder: RunFolder,
+        progress: Progress,
+        clock: PhaseClock,
+        step_values: Callable[[int], Mapping[str, Json]] = lambda step: {},
+    ) -> None:
+        self._stage = stage
+        self._folder = folder
+        self._progress = progress
+        self._clock = clock
+        self._step_values = step_values
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that the optimiser will train the trained adapter and nothing else."""
+        require_policy_optimizer(kwargs["optimizer"], kwargs["model"])
+        _drop_records_after(self._folder, self._stage, state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._clock.start()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that gradients reached the trained adapter and nothing else."""
+        if state.global_step == 0:
+            _check_gradients(kwargs["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the clock."""
+        self._clock.lap("update")
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Append the step's record and show it."""
+        logs = kwargs.get("logs") or {}
+        if "loss" not in logs:  # the summary at the end of training
+            return
+        record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
+        record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
+        record |= self._step_values(state.global_step)
+        record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
+        if tokens := record.pop("completion_tokens", None):
+            record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
+        record["peak_memory_bytes"] = peak_memory_bytes()
+        self._folder.append_jsonl("metrics.jsonl", record)
+        self._progress(self._stage, state.global_step, state.max_steps, record)
+
+
+_KEPT_LOGS = {
+    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+    "reward": "reward", "reward_std": "reward_std", "kl": "kl", "entropy": "entropy",
+    "frac_reward_zero_std": "zero_variance_share",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "truncated_share",
+    "mean_token_accuracy": "token_accuracy",
+}  # fmt: skip
+
+
+def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
+    for name in ("metrics.jsonl", "completions.jsonl"):
+        folder.truncate_jsonl(
+            name, lambda row: row.get("stage") != stage or row.get("step", 0) <= step
+        )
+
+
+def _check_gradients(model: Any) -> None:
+    trained = {id(parameter) for parameter in adapter_parameters(model, "policy").values()}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and id(parameter) not in trained:
+            raise ModelError(f"gradient: {name} is not part of the trained adapter but has one")
+        if id(parameter) in trained and parameter.grad is None:
+            raise ModelError(f"gradient: {name} belongs to the trained adapter but has none")
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint, and delete half-written ones.
+
+    A trainer writes its state file last, so a checkpoint without a readable one is not complete.
+    """
+    complete: list[tuple[int, Path]] = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            step = int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(checkpoint)
+            continue
+        complete.append((step, checkpoint))
+    return max(complete)[1] if complete else None
+
+
+def _common_arguments(
+    recipe: Recipe, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, checkpoints: Path
+) -> dict[str, Any]:
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": section.steps,
+        "learning_rate": section.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "logging_steps": 1,
+        "save_steps": section.save_every,
+        "save_total_limit": 2,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "bf16": bf16,
+        "fp16": on_gpu and not bf16,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": on_gpu,
+        "report_to": list(recipe.report_to) or "none",
+        "run_name": recipe.name,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
+    """Return the settings of supervised training with the loss on the answer only."""
+    return SFTConfig(
+        **{
+            **_common_arguments(recipe, section, checkpoints),
+            "per_device_train_batch_size": section.batch_size,
+            "max_length": section.max_tokens,
+            "completion_only_loss": True,
+            "packing": False,
+            **section.trainer,
+        }
+    )
+
+
+def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: Path) -> GRPOConfig:
+    """Return the settings of GRPO: which one exactly is said in `stages.policy_training`.
+
+    A smaller `trainer.per_device_train_batch_size` is made up for by gradient accumulation, so a
+    step always sees `prompts_per_step` whole groups.
+
+    Raises:
+        ModelError: the rollouts of a step cannot be divided into micro-batches of that size.
+    """
+    rollouts = section.group_size * section.prompts_per_step
+    micro = int(section.trainer.get("per_device_train_batch_size", rollouts))
+    if micro < 1 or rollouts % micro:
+        raise ModelError(
+            f"trainer.per_device_train_batch_size: must divide group_size x prompts_per_step = "
+            f"{rollouts} (got {micro})"
+        )
+    return GRPOConfig(
+        **{
+            **_common_arguments(recipe, section, checkpoints),
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": rollouts // micro,
+            "num_generations": section.group_size,
+            "max_completion_length": section.max_completion_tokens,
+            "temperature": section.temperature,
+            "beta": section.kl,
+            "epsilon": 0.2,
+            "epsilon_high": 0.3,
+            "loss_type": "dapo",
+            "scale_rewards": "group",
+            **section.trainer,
+        }
+    )
+
+
+def train(trainer: Any, checkpoints: Path) -> None:
+    """Run a trainer from its newest complete checkpoint, or from the start."""
+    # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, where small steps drown.
+    for parameter in adapter_parameters(trainer.model, "policy").values():
+        parameter.data = parameter.data.float()
+    trainer.model.save_pretrained = functools.partial(
+        trainer.model.save_pretrained, selected_adapters=["default"]
+    )
+    checkpoint = latest_checkpoint(checkpoints)
+    if checkpoint:
+        logger.info("resuming from %s", checkpoint.name)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def make_sft_trainer(
+    base: Base, recipe: Recipe, config: SFTConfig, rows: list[dict[str, Json]], recorder: StepRecorder
+) -> Any:
+    """Return TRL's supervised trainer for a new adapter on the bare base."""
+    from datasets import Dataset
+
+    set_seed(recipe.seed)
+    trainer = SFTTrainer(
+        model=base.model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+        peft_config=lora_config(recipe.model.lora),
+        callbacks=[recorder],
+    )
+    base.model = trainer.model
+    return trainer
+
+
+def make_grpo_trainer(
+    base: Base,
+    recipe: Recipe,
+    config: GRPOConfig,
+    rows: list[dict[str, Json]],
+    reward: Callable[..., list[float | None]],
+    recorder: StepRecorder,
+) -> Any:
+    """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
+    from datasets import Dataset
+    from peft import PeftModel
+
+    set_seed(recipe.seed)
+    trained = isinstance(base.model, PeftModel)
+    trainer = GRPOTrainer(
+        model=base.model,
+        reward_funcs=reward,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+        peft_config=None if trained else lora_config(recipe.model.lora),
+        callbacks=[recorder],
+    )
+    base.model = trainer.model
+    return trainer
+
+
+def time_generation(model: Any, clock: PhaseClock) -> None:
+    """Make the first `generate` of a step count its time towards the phase `rollout`.
+
+    Later calls in a step are the judge's; they stay part of its phase.
+    """
+    generate = model.generate
+
+    @functools.wraps(generate)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        result = generate(*args, **kwargs)
+        if not clock.has("rollout"):
+            clock.lap("rollout")
+        return result
+
+    model.generate = timed
+
+
+def mean(values: list[float]) -> float | None:
+    """Return the mean, or None of nothing."""
+    finite = [value for value in values if not math.isnan(value)]
+    return sum(finite) / len(finite) if finite else None
