@@ -25,6 +25,8 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 FIRST_UID, UIDS = 64001, 400
 DISK_MB = 64
 OPEN_FILES = 256
+IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""What starter and supervisor do not listen to."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Cell:
     def enter(self) -> None:
         """Build the walls that last for all jobs of this starter."""
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+        for number in IGNORED_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self.proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.getuid() == 0:
             self._take_uid()
@@ -110,6 +115,7 @@ class Cell:
             self._build_root()
         with contextlib.suppress(OSError):
             socket.sethostname("sandbox")
+        sc.empty_bounding_set()
         self.layers["namespaces"] = ""
 
     def _build_root(self) -> None:
@@ -190,8 +196,14 @@ class Cell:
 
     # -- once per process ---------------------------------------------------------------------
 
-    def spawn(self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int]) -> Child:
-        """Run `body` in a new jailed process; `keep` maps its descriptors to present ones."""
+    def spawn(
+        self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int], watched: bool = True
+    ) -> Child:
+        """Run `body` in a new jailed process; `keep` maps its descriptors to present ones.
+
+        A process that is not watched is the first of its namespace itself: cheaper by a fork, but
+        it then ignores signals it sends to itself.
+        """
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
         if self._has_namespaces:
@@ -207,7 +219,10 @@ class Cell:
                 self._own_proc()
             else:
                 sc.die_with_parent(supervisor)
-            self._watch_over(body, bounds, keep, write_end)
+            if watched or not self._has_namespaces:
+                self._watch_over(body, bounds, keep, write_end)
+            self._confine(bounds, {**keep, max(keep) + 1: write_end})
+            body()
         finally:
             os._exit(70)
 
@@ -252,15 +267,12 @@ class Cell:
             os.setresuid(self.uid, self.uid, self.uid)
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
             sc.prctl(sc.PR_SET_DUMPABLE, 1)
-        for number in range(1, signal.NSIG):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
+        for number in IGNORED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         os.umask(0o022)
         _set_limits(bounds, self._base_processes)
         sc.drop_capabilities()
-        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
 
     def end(self, child: Child) -> None:
         """Kill the whole family and wait until it is gone."""
@@ -269,10 +281,9 @@ class Cell:
                 os.kill(child.pid, signal.SIGKILL)
         else:
             ending.end_family(child.pid, self.proc_fd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child.pid, 0)
+        _, status = os.waitpid(child.pid, 0)
         if child.ended is None:
-            poll_end(child)
+            poll_end(child, status)
         os.close(child.status_fd)
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
@@ -338,10 +349,10 @@ def _set_limits(bounds: Bounds, base_processes: int) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def poll_end(child: Child) -> None:
-    """Read the end report of `child`, if it has come; a family killed whole reports SIGKILL."""
+def poll_end(child: Child, status: int = signal.SIGKILL) -> None:
+    """Take the watcher's report; without one, `status` is how the family ended."""
     data = os.read(child.status_fd, 4)
-    child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(signal.SIGKILL)
+    child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(status)
 
 
 def now() -> float:

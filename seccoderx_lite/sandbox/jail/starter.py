@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import select
-import signal
 import socket
 import sys
 
@@ -40,8 +39,6 @@ def main(line_fd: int, settings: str) -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     cell = Cell(tuple(config["read_only"]), config["scratch_parent"], config["namespaces"])
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
@@ -61,7 +58,7 @@ def _serve(line: socket.socket, cell: Cell) -> None:
         if not line.recv(1, socket.MSG_PEEK):
             os._exit(0)
         starter = os.getpid()
-        pid = os.fork()
+        pid = sc.clone(0)
         if pid == 0:
             _supervise(line, cell, starter)
         _, status = os.waitpid(pid, 0)
