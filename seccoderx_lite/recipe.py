@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from seccoderx_lite.recipe_reading import (
@@ -19,6 +18,7 @@ from seccoderx_lite.recipe_reading import (
     parse_override,
     read_document,
     section_of,
+    to_yaml,
     value_at,
     with_value,
 )
@@ -161,7 +161,7 @@ def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every default written out; loading it gives it back."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return to_yaml(recipe.model_dump(mode="json"))
 
 
 def recipe_fingerprint(recipe: Recipe) -> str:
