@@ -159,7 +159,7 @@ def _hub_rows(name: str) -> list[Row]:
 
     try:
         splits = datasets.load_dataset(name)
-    except Exception as error:  # the hub's errors are of many unrelated types
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{name}: no such file or folder here, and loading it from the hub failed: "
             f"{type(error).__name__}: {error}"

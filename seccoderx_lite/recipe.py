@@ -5,6 +5,7 @@ Its sections are in `recipe_sections`; reading YAML and wording faults is in `re
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -218,5 +219,5 @@ def _with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
 def _resolved(folder: Path, value: str) -> str:
     if not value or value.startswith("builtin:"):
         return value
-    path = folder / Path(value).expanduser()
-    return str(path.resolve()) if path.exists() else value
+    path = os.path.join(folder, os.path.expanduser(value))  # unlike Path's, these never raise
+    return os.path.realpath(path) if os.path.exists(path) else value

@@ -325,6 +325,7 @@ def test_a_missing_file_in_a_folder_that_exists_is_not_looked_for_on_the_hub(tmp
 def test_builtin_names_are_files_of_the_package(write, tmp_path, monkeypatch):
     write(OWN_TASK, name="builtin/tiny/tasks.jsonl")
     write(OWN_LABELLED, name="builtin/tiny/labelled.jsonl")
+    write(OWN_TASK, name="x.jsonl")
     monkeypatch.setattr(resources, "files", lambda package: tmp_path)
     assert load_tasks("builtin:tiny/tasks") == load_tasks("builtin:tiny")
     assert load_labelled("builtin:tiny/labelled") == load_labelled("builtin:tiny")

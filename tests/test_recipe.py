@@ -322,6 +322,11 @@ def test_a_path_in_an_override_is_looked_for_in_the_working_folder(write, tmp_pa
     assert recipe.policy.tasks == str(tmp_path / "here" / "tasks.jsonl")
 
 
+@pytest.mark.parametrize("value", ["~nobody-here/model", "x" * 5000, "builtin:tiny"])
+def test_a_base_that_is_no_path_is_kept_as_written(write, value):
+    assert load_recipe(write(SMALL), [f"model.base={value}"]).model.base == value
+
+
 def test_every_location_key_is_a_field_of_the_recipe():
     known = dict(recipe_module._leaves(_all_sections_present()))
     for key in (*recipe_module._LOCATIONS, *recipe_module._INDIFFERENT):
