@@ -7,6 +7,7 @@ names are MITRE's (source and version in `cwe.json`), the short descriptions are
 import functools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
@@ -57,6 +58,16 @@ def get(cwe: str | int) -> Cwe:
 def catalogue() -> tuple[Cwe, ...]:
     """Return all entries, in the order of their numbers."""
     return tuple(_entries().values())
+
+
+def in_order(groups: Iterable[Iterable[str]]) -> list[str]:
+    """Return every id in the groups once, in the order of their numbers.
+
+    >>> in_order([["CWE-89", "CWE-78"], ["CWE-400"], ["CWE-89"]])
+    ['CWE-78', 'CWE-89', 'CWE-400']
+    """
+    found = {cwe for group in groups for cwe in group}
+    return sorted(found, key=lambda cwe: (len(cwe), cwe))
 
 
 @functools.cache

@@ -5,11 +5,11 @@ Its sections are in `recipe_sections`; reading YAML and wording faults is in `re
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from seccoderx_lite.recipe_reading import (
@@ -19,6 +19,7 @@ from seccoderx_lite.recipe_reading import (
     parse_override,
     read_document,
     section_of,
+    to_yaml,
     value_at,
     with_value,
 )
@@ -161,7 +162,7 @@ def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every default written out; loading it gives it back."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return to_yaml(recipe.model_dump(mode="json"))
 
 
 def recipe_fingerprint(recipe: Recipe) -> str:
@@ -218,5 +219,5 @@ def _with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
 def _resolved(folder: Path, value: str) -> str:
     if not value or value.startswith("builtin:"):
         return value
-    path = folder / Path(value).expanduser()
-    return str(path.resolve()) if path.exists() else value
+    path = os.path.join(folder, os.path.expanduser(value))  # unlike Path's, these never raise
+    return os.path.realpath(path) if os.path.exists(path) else value

@@ -55,11 +55,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(  # PyYAML follows YAML 1.1, where 1e-5 without a point is text
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """The counterpart of the loader, so that text which looks like a number is quoted."""
+
+
+for _resolver in (_Loader, _Dumper):  # PyYAML follows YAML 1.1: 1e-5 without a point is text
+    _resolver.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
+
+
+def to_yaml(data: Any) -> str:
+    """Return plain data as YAML that `parse_yaml` reads back unchanged."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False)  # ASCII: \x85 breaks lines otherwise
 
 
 def parse_yaml(text: str, title: str) -> Any:

@@ -8,7 +8,6 @@ The code's own failure is a result; ours is a SandboxError.
 import base64
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,8 @@ from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import plan_calls
 from seccoderx_lite.sandbox.worker import (
     ANSWER_GRACE_S,
-    StarterSettings,
     Worker,
-    readable_folders,
+    settings_for,
 )
 
 WAITING_JOBS = 256
@@ -40,6 +38,7 @@ class Sandbox:
         isolation: str = "confined",
         workers: int | None = None,
         limits: Limits | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         """Prepare the pool; processes start at first use.
 
@@ -47,13 +46,13 @@ class Sandbox:
             isolation: least tier accepted: strong, confined or limits-only.
             workers: jobs at once; the cores of this machine by default.
             limits: bounds of every run that does not bring its own.
+            without: layers not to use, to see what the others hold: namespaces, landlock, seccomp
+                or uid.
         """
         self.isolation = isolation
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
-        folders = readable_folders([sys.base_prefix, os.path.dirname(os.__file__)])
-        python = os.path.realpath(sys.executable)
-        settings = StarterSettings(python, folders)
+        settings = settings_for(without)
         self._workers = [Worker(settings) for _ in range(count)]
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:

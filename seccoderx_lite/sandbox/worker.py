@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,9 +37,11 @@ _BOOT = (
 class StarterSettings:
     """How starters are started."""
 
-    python: str
+    pythons: tuple[str, ...]
+    """Interpreters in order of preference; one that the jailed user cannot read is passed over."""
     read_only: tuple[str, ...]
-    namespaces: bool = True
+    without: tuple[str, ...] = ()
+    """Layers not to use even where they can be had."""
 
 
 class Worker:
@@ -98,19 +101,27 @@ class Worker:
 
     def start(self) -> socket.socket:
         """The line to a running starter."""
-        if self._line is not None:
-            return self._line
+        for python in self.settings.pythons:
+            if self._line is None:
+                self._start_with(python)
+            if "unreachable" not in self.report and self._line is not None:
+                return self._line
+            self.close()
+        raise SandboxError("the sandbox could not be started: no interpreter can be read")
+
+    def _start_with(self, python: str) -> None:
         ours, theirs = socket.socketpair()
         self._folder = tempfile.mkdtemp(prefix="seccoderx-lite-sandbox-")
         os.chmod(self._folder, 0o711)
         settings = {
             "read_only": self.settings.read_only,
             "scratch_parent": self._folder,
-            "namespaces": self.settings.namespaces,
+            "without": self.settings.without,
+            "is_last_choice": python == self.settings.pythons[-1],
         }
         self._process = subprocess.Popen(
             [
-                self.settings.python, "-I", "-S", "-B", "-c", _BOOT,
+                python, "-I", "-S", "-B", "-c", _BOOT,
                 str(JAIL_FOLDER), str(theirs.fileno()), json.dumps(settings),
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -123,7 +134,6 @@ class Worker:
             reason = f"{self.report['fault']}: {self._last_words()}"
             self.close()
             raise SandboxError(f"the sandbox could not be started: {reason}")
-        return ours
 
     def _last_words(self) -> str:
         if self._process is None or self._process.stderr is None:
@@ -171,10 +181,14 @@ def _sealed(secret: bytes) -> int:
     return descriptor
 
 
-def readable_folders(python: Sequence[str]) -> tuple[str, ...]:
-    """The folders of an interpreter that lie outside the system's own."""
-    return tuple(
-        dict.fromkeys(
-            os.path.realpath(folder) for folder in python if not folder.startswith("/usr/")
-        )
+def settings_for(without: Sequence[str]) -> StarterSettings:
+    """Settings with this interpreter first and the system's own as a substitute."""
+    own = os.path.realpath(sys.executable)
+    substitutes = [
+        path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if os.access(path, os.X_OK)
+    ]
+    folders = [sys.base_prefix, os.path.dirname(os.__file__)]
+    outside = [os.path.realpath(path) for path in folders if not path.startswith("/usr/")]
+    return StarterSettings(
+        tuple(dict.fromkeys([own, *substitutes])), tuple(dict.fromkeys(outside)), tuple(without)
     )

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from . import candidate, tester
-from .cell import Bounds, Cell, Child, poll_end
+from .cell import Bounds, Cell, Child
 from .supervisor import Output, Stopped, Watch, describe_end
 
 TESTER_MEMORY_MB = 1024
@@ -44,7 +44,9 @@ class CallsJob:
         keep = {0: self.null, 1: self.null, 2: self.null, 3: theirs.fileno(), 4: tests_fd}
         deadline = time.monotonic() + seconds
         work = self.cell.work
-        self.tester = self.cell.spawn(lambda: tester.main(3, 4, deadline, work), bounds, keep)
+        self.tester = self.cell.spawn(
+            lambda: tester.main(3, 4, deadline, work), bounds, keep, watched=False
+        )
         theirs.close()
         os.close(tests_fd)
 
@@ -91,7 +93,9 @@ class CallsJob:
         ours, theirs = socket.socketpair()
         keep = {0: self.null, 1: self.output.write_fd, 2: self.output.write_fd, 3: theirs.fileno()}
         code = self.code
-        self.candidate = self.cell.spawn(lambda: candidate.main(3, code), self.bounds, keep)
+        self.candidate = self.cell.spawn(
+            lambda: candidate.main(3, code), self.bounds, keep, watched=False
+        )
         theirs.close()
         reply = json.dumps({"last": last}).encode()
         with contextlib.suppress(OSError):
@@ -102,10 +106,8 @@ class CallsJob:
         """End the present candidate, if any; returns how it ended."""
         if self.candidate is None:
             return ""
-        if select.select([self.candidate.status_fd], [], [], 0)[0]:
-            poll_end(self.candidate)
-        how = "killed" if self.candidate.ended is None else describe_end(self.candidate.ended)
         self.cell.end(self.candidate)
+        how = describe_end(self.candidate.ended)
         self.candidate = None
         return how
 

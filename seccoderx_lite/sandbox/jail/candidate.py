@@ -6,6 +6,7 @@ sends is read as plain data and is only ever taken for the value its function re
 
 import contextlib
 import os
+import random
 import socket
 import sys
 import types
@@ -24,6 +25,7 @@ def main(channel_fd: int, code: str) -> None:
     module.__file__ = "candidate.py"
     sys.modules["candidate"] = module
     sys.argv = ["candidate.py"]
+    random.seed()
     try:
         exec(compile(code, "candidate.py", "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads

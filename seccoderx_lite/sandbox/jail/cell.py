@@ -1,8 +1,8 @@
-"""The walls around a job: namespaces, private root, throw-away user, limits.
+"""The walls around a job: namespaces, throw-away user, Landlock, system-call filter, limits.
 
 A `Cell` is built once per starter (`enter`), furnished anew for every job (`furnish`), and every
-process that runs foreign code passes through `spawn`. Which layers could be had is found by doing
-and is kept in `layers`: name -> "" when on, else the reason it is off.
+process that runs foreign code passes through `spawn`. Which layers can be had is found by doing the
+whole sequence in a throw-away child first; `layers` keeps name -> "" when on, else why it is off.
 """
 
 import contextlib
@@ -11,20 +11,24 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import ending
+from . import ending, landlock, private_root
 from . import syscalls as sc
+from .seccomp import ARCHITECTURES, Filter
 
-SYSTEM_FOLDERS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-SYSTEM_FILES = ("etc/alternatives", "etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d")
-DEVICES = ("null", "zero", "full", "random", "urandom")
 FIRST_UID, UIDS = 64001, 400
 DISK_MB = 64
 OPEN_FILES = 256
+BASE_PROCESSES = 6
+"""Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
+IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""What starter and supervisor do not listen to."""
+LAYERS = ("namespaces", "landlock", "seccomp", "uid")
 
 
 @dataclass(frozen=True)
@@ -56,24 +60,73 @@ class Cell:
     """Folders beside the system's own that jailed processes may read."""
     scratch_parent: str
     """Folder for job folders where no private root can be had."""
-    namespaces: bool = True
-    uid: int | None = None
+    without: tuple[str, ...] = ()
+    """Layers not to use even where they can be had."""
     layers: dict[str, str] = field(default_factory=dict)
+    uid: int | None = None
     proc_fd: int = -1
     home: str = "/tmp"
+    filter: Filter | None = None
+    landlock_version: int = 0
+    _ruleset: int = -1
+    _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
-    _base_processes: int = 0
 
     # -- once per starter ---------------------------------------------------------------------
 
     def enter(self) -> None:
         """Build the walls that last for all jobs of this starter."""
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+        for number in IGNORED_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self.proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if os.getuid() == 0:
+        self.layers = {name: "switched off" for name in LAYERS if name in self.without}
+        if "uid" not in self.layers:
+            self.layers["uid"] = "" if os.getuid() == 0 else "not root: jobs run as this user"
+        if self.layers["uid"] == "":
             self._take_uid()
-        if self.namespaces:
+        if "landlock" not in self.layers:
+            self.layers["landlock"] = self._try(self._find_landlock)
+        if "namespaces" not in self.layers:
+            self.layers["namespaces"] = self._try_apart(self._enter_namespaces)
+        if self.has("namespaces"):
             self._enter_namespaces()
+        if "seccomp" not in self.layers:
+            self.layers["seccomp"] = self._try(self._compile_filter)
+        sc.empty_bounding_set() if self.has("namespaces") else None
+
+    def has(self, layer: str) -> bool:
+        """Whether a layer is on."""
+        return self.layers.get(layer) == ""
+
+    def _try(self, action: Callable[[], None]) -> str:
+        try:
+            action()
+        except OSError as error:
+            return str(error)
+        return ""
+
+    def _try_apart(self, action: Callable[[], None]) -> str:
+        """Try in a throw-away child something that cannot be undone; returns why it failed."""
+        read_end, write_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                action()
+                self.furnish()
+                child = self.spawn(lambda: os._exit(0), Bounds(5, 256, 8), {0: 0, 1: 1, 2: 2})
+                poll_end(child)
+                answer = "" if child.ended == 0 else "a jailed process could not be started"
+            except OSError as error:
+                answer = str(error)
+            os.write(write_end, answer.encode()[:4000] + b".")
+            os._exit(0)
+        os.close(write_end)
+        _, _ = os.waitpid(pid, 0)
+        with open(read_end, "rb") as file:
+            answer = file.read().decode()
+        return answer[:-1] if answer.endswith(".") else "the attempt ended without a word"
 
     def _take_uid(self) -> None:
         """Reserve a user id that no other sandbox on this machine is using."""
@@ -88,67 +141,79 @@ class Cell:
             return
         raise OSError("no free user id for the sandbox")
 
+    def _find_landlock(self) -> None:
+        self.landlock_version = landlock.version()
+        os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
+
+    def _compile_filter(self) -> None:
+        if sc.MACHINE not in ARCHITECTURES:
+            raise OSError(f"no table of system calls for {sc.MACHINE}")
+        is_apart = self.has("namespaces")
+        compiled = Filter(local_sockets=is_apart, path_changes=is_apart or self.uid is not None)
+        if why := self._try_apart_install(compiled):
+            raise OSError(why)
+        self.filter = compiled
+
+    def _try_apart_install(self, compiled: Filter) -> str:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                compiled.install()
+                os._exit(0)
+            except OSError as error:
+                os._exit(error.errno or 1)
+        _, status = os.waitpid(pid, 0)
+        return "" if status == 0 else os.strerror(os.waitstatus_to_exitcode(status))
+
     def _enter_namespaces(self) -> None:
         inner = (
             sc.CLONE_NEWUSER | sc.CLONE_NEWNS | sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS
         )
         uid, gid = os.getuid(), os.getgid()
-        if uid == 0 and self.uid is not None:
+        if self.uid is not None:
             # The interpreter may lie under a folder that only root enters: build the root first.
             sc.unshare(sc.CLONE_NEWNS)
-            self._build_root()
-            os.setgroups([])
-            os.setresgid(self.uid, self.uid, self.uid)
-            os.setresuid(self.uid, self.uid, self.uid)
-            sc.prctl(sc.PR_SET_DUMPABLE, 1)
+            private_root.build(self.read_only)
+            self._become_uid()
             uid = gid = self.uid
-            sc.unshare(inner)
-            _map_user(uid, gid)
-        else:
-            sc.unshare(inner)
-            _map_user(uid, gid)
-            self._build_root()
+        sc.unshare(inner)
+        private_root.map_user(uid, gid)
+        if self.uid is None:
+            private_root.build(self.read_only)
         with contextlib.suppress(OSError):
             socket.sethostname("sandbox")
         self.layers["namespaces"] = ""
 
-    def _build_root(self) -> None:
-        """Replace the root by a small tmpfs with read-only pieces of the old one."""
-        sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
-        sc.mount("root", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "size=4m,mode=0755")
-        os.mkdir("/tmp/old")
-        sc.pivot_root("/tmp", "/tmp/old")
-        os.chdir("/")
-        for name in SYSTEM_FOLDERS + SYSTEM_FILES:
-            _show(f"/{name}")
-        for folder in self.read_only:
-            _show(folder)
-        java = Path("/old/etc")
-        for item in sorted(java.glob("java*")):
-            _show(f"/etc/{item.name}")
-        os.mkdir("/dev")
-        for name in DEVICES:
-            os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
-            sc.mount(f"/old/dev/{name}", f"/dev/{name}", None, sc.MS_BIND)
-        os.symlink("/proc/self/fd", "/dev/fd")
-        os.symlink("/tmp/.shm", "/dev/shm")
-        os.mkdir("/tmp")
-        os.mkdir("/proc")
-        sc.mount("/old/proc", "/proc", None, sc.MS_BIND | sc.MS_REC)
-        Path("/etc").mkdir(exist_ok=True)
-        Path("/etc/passwd").write_text("sandbox:x:1000:1000::/tmp/.home:/bin/sh\n")
-        Path("/etc/group").write_text("sandbox:x:1000:\n")
-        Path("/etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-        sc.unmount("/old")
-        os.rmdir("/old")
-        sc.mount("none", "/", None, sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | sc.MS_NOSUID)
+    def _become_uid(self) -> None:
+        if self.uid is not None:
+            os.setgroups([])
+            os.setresgid(self.uid, self.uid, self.uid)
+            os.setresuid(self.uid, self.uid, self.uid)
+            sc.prctl(sc.PR_SET_DUMPABLE, 1)
+
+    def reaches_interpreter(self) -> bool:
+        """Whether the jailed user can read the standard library and start the interpreter."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if not self.has("namespaces"):
+                    self._become_uid()
+                is_readable = os.access(os.__file__, os.R_OK) and os.access(sys.executable, os.X_OK)
+                os._exit(0 if is_readable else 1)
+            finally:
+                os._exit(2)
+        _, status = os.waitpid(pid, 0)
+        return status == 0
+
+    def give_up_uid(self, reason: str) -> None:
+        """Run jobs as root after all; the tier then is limits-only."""
+        self.uid, self.layers["uid"] = None, reason
 
     # -- once per job -------------------------------------------------------------------------
 
     def furnish(self) -> None:
         """Give this job (in its supervisor process) an empty scratch folder and enter it."""
-        self._base_processes = 5
-        if "namespaces" in self.layers and not self.layers["namespaces"]:
+        if self.has("namespaces"):
             sc.unshare(sc.CLONE_NEWNS)
             options = f"size={DISK_MB}m,nr_inodes=16384,mode=0700"
             sc.mount("scratch", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
@@ -158,15 +223,30 @@ class Cell:
             os.mkdir(self.home, 0o700)
         for name in ("work", ".home", ".shm"):
             os.mkdir(f"{self.home}/{name}", 0o700)
-        if not self._has_namespaces and self.uid is not None:
+        if not self.has("namespaces") and self.uid is not None:
             for name in ("", "/work", "/.home", "/.shm"):
                 os.chown(self.home + name, self.uid, self.uid)
+        if self.has("landlock"):
+            self._ruleset = landlock.build(self._rules(), block_tcp=not self.has("namespaces"))
+        is_shared = not self.has("namespaces") and self.uid is None
+        self._other_tasks = BASE_PROCESSES + (ending.count_tasks(os.getuid()) if is_shared else 0)
         os.environ.update(HOME=f"{self.home}/.home", TMPDIR=self.home, PWD=self.work)
         os.chdir(self.work)
 
+    def _rules(self) -> list[tuple[str, int]]:
+        devices = [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
+        if self.has("namespaces"):
+            shown = ["/"]
+        else:
+            java = [str(item) for item in Path("/etc").glob("java*")]
+            system = (*private_root.SYSTEM_FOLDERS, *private_root.SYSTEM_FILES)
+            shown = [*system, *java, *self.read_only]
+        rules = [(path, landlock.READ_ONLY) for path in shown]
+        return [*rules, *devices, (self.home, landlock.EVERYTHING)]
+
     def hand_over(self, path: Path) -> None:
         """Let the jailed user own a file that the supervisor put into the scratch folder."""
-        if self.uid is None or self._has_namespaces:
+        if self.uid is None or self.has("namespaces"):
             return
         os.chown(path, self.uid, self.uid)
         for folder in path.relative_to(self.work).parents:
@@ -177,24 +257,26 @@ class Cell:
         """The scratch folder that candidate and tests share."""
         return f"{self.home}/work"
 
-    @property
-    def _has_namespaces(self) -> bool:
-        return self.layers.get("namespaces") == ""
-
     def strip(self) -> None:
         """Remove the job's folder; a private one disappears with its namespace."""
-        if not self._has_namespaces:
+        if not self.has("namespaces"):
             ending.sweep(self.uid, self.proc_fd)
             os.chdir("/")
             ending.remove_tree(self.home)
 
     # -- once per process ---------------------------------------------------------------------
 
-    def spawn(self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int]) -> Child:
-        """Run `body` in a new jailed process; `keep` maps its descriptors to present ones."""
+    def spawn(
+        self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int], watched: bool = True
+    ) -> Child:
+        """Run `body` in a new jailed process; `keep` maps its descriptors to present ones.
+
+        A process that is not watched is the first of its namespace itself: cheaper by a fork, but
+        it then ignores signals it sends to itself.
+        """
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
-        if self._has_namespaces:
+        if self.has("namespaces"):
             pid = sc.clone(sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC)
         else:
             pid = os.fork()
@@ -202,21 +284,17 @@ class Cell:
             os.close(write_end)
             return Child(pid, read_end)
         try:
-            if self._has_namespaces:
+            if self.has("namespaces"):
                 sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-                self._own_proc()
+                private_root.own_proc()
             else:
                 sc.die_with_parent(supervisor)
-            self._watch_over(body, bounds, keep, write_end)
+            if watched or not self.has("namespaces"):
+                self._watch_over(body, bounds, keep, write_end)
+            self._confine(bounds, {**keep, max(keep) + 1: write_end})
+            body()
         finally:
             os._exit(70)
-
-    def _own_proc(self) -> None:
-        flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
-        try:
-            sc.mount("proc", "/proc", "proc", flags)
-        except OSError:
-            sc.mount("none", "/proc", "tmpfs", flags | sc.MS_RDONLY, "size=4k")
 
     def _watch_over(
         self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int], status_fd: int
@@ -232,76 +310,51 @@ class Cell:
             finally:
                 os._exit(71)
         _close_all_but(status_fd)
-        if not self._has_namespaces:
+        if not self.has("namespaces"):
             sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
         while True:
             ended, status = os.waitpid(-1, 0)
             if ended == pid:
                 os.write(status_fd, struct.pack("i", status))
-                if not self._has_namespaces:
+                if not self.has("namespaces"):
                     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
                     ending.sweep(self.uid, proc_fd)
                 os._exit(0)
 
     def _confine(self, bounds: Bounds, keep: dict[int, int]) -> None:
+        """Take every privilege from this process; the last step before foreign code."""
         os.setsid()
-        _arrange_descriptors(keep)
-        if not self._has_namespaces and self.uid is not None:
-            os.setgroups([])
-            os.setresgid(self.uid, self.uid, self.uid)
-            os.setresuid(self.uid, self.uid, self.uid)
-            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-            sc.prctl(sc.PR_SET_DUMPABLE, 1)
-        for number in range(1, signal.NSIG):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
+        for number in IGNORED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         os.umask(0o022)
-        _set_limits(bounds, self._base_processes)
+        if not self.has("namespaces"):
+            self._become_uid()
+            sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _set_limits(bounds, self._other_tasks)
         sc.drop_capabilities()
-        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+        if self.has("landlock"):
+            landlock.restrict(self._ruleset)
+        _arrange_descriptors(keep)
+        if self.filter:
+            self.filter.install()
 
     def end(self, child: Child) -> None:
         """Kill the whole family and wait until it is gone."""
-        if self._has_namespaces:
+        if self.has("namespaces"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
         else:
             ending.end_family(child.pid, self.proc_fd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(child.pid, 0)
+        _, status = os.waitpid(child.pid, 0)
         if child.ended is None:
-            poll_end(child)
+            poll_end(child, status)
         os.close(child.status_fd)
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
         quick = ending.family_memory_kb(self.proc_fd, child.pid)
         return quick if quick <= limit_kb else ending.family_share_kb(self.proc_fd, child.pid)
-
-
-def _map_user(uid: int, gid: int) -> None:
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
-
-
-def _show(path: str) -> None:
-    """Make `path` of the old root appear in the new one, read-only; a symlink is copied."""
-    old = f"/old{path}"
-    if not os.path.lexists(old) or os.path.lexists(path):
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.islink(old):
-        os.symlink(os.readlink(old), path)
-        return
-    if os.path.isdir(old):
-        os.mkdir(path)
-    else:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-    sc.mount(old, path, None, sc.MS_BIND | sc.MS_REC)
-    sc.make_read_only(path)
 
 
 def _close_all_but(kept: int) -> None:
@@ -312,21 +365,20 @@ def _close_all_but(kept: int) -> None:
 def _arrange_descriptors(keep: dict[int, int]) -> None:
     """Make `keep` (new number -> present descriptor) the only open descriptors."""
     top = max(keep) + 1
-    high = {new: os.dup2(old, 512 + new) for new, old in keep.items()}
+    high = {new: os.dup2(old, OPEN_FILES - 20 + new) for new, old in keep.items()}
     for new, old in high.items():
         os.dup2(old, new)
     os.closerange(top, 1 << 20)
 
 
-def _set_limits(bounds: Bounds, base_processes: int) -> None:
-    memory = bounds.memory_mb << 20
-    cpu = int(bounds.seconds) + 2
+def _set_limits(bounds: Bounds, others: int) -> None:
+    """Set the limits; `others` tasks of the same user count against the limit of processes."""
     table = {
-        resource.RLIMIT_DATA if bounds.data_only else resource.RLIMIT_AS: memory,
-        resource.RLIMIT_CPU: cpu,
+        resource.RLIMIT_DATA if bounds.data_only else resource.RLIMIT_AS: bounds.memory_mb << 20,
+        resource.RLIMIT_CPU: int(bounds.seconds) + 2,
         resource.RLIMIT_FSIZE: DISK_MB << 20,
         resource.RLIMIT_NOFILE: OPEN_FILES,
-        resource.RLIMIT_NPROC: bounds.processes + base_processes,
+        resource.RLIMIT_NPROC: bounds.processes + others,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -338,10 +390,10 @@ def _set_limits(bounds: Bounds, base_processes: int) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def poll_end(child: Child) -> None:
-    """Read the end report of `child`, if it has come; a family killed whole reports SIGKILL."""
+def poll_end(child: Child, status: int = signal.SIGKILL) -> None:
+    """Take the watcher's report; without one, `status` is how the family ended."""
     data = os.read(child.status_fd, 4)
-    child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(signal.SIGKILL)
+    child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(status)
 
 
 def now() -> float:

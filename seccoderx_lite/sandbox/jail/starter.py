@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import select
-import signal
 import socket
 import sys
 
@@ -40,15 +39,18 @@ def main(line_fd: int, settings: str) -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    cell = Cell(tuple(config["read_only"]), config["scratch_parent"], config["namespaces"])
+    cell = Cell(tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]))
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
     gc.collect()
     gc.freeze()
     gc.disable()
-    report = {"layers": cell.layers, "uid": cell.uid, "pid": os.getpid()}
+    if not cell.reaches_interpreter():
+        if not config["is_last_choice"]:
+            send_frame(line, json.dumps({"unreachable": sys.executable}).encode())
+            os._exit(0)
+        cell.give_up_uid(f"{sys.executable} lies where only root may read")
+    report = {"layers": cell.layers, "landlock_version": cell.landlock_version}
     send_frame(line, json.dumps(report).encode())
     _serve(line, cell)
 
@@ -61,7 +63,7 @@ def _serve(line: socket.socket, cell: Cell) -> None:
         if not line.recv(1, socket.MSG_PEEK):
             os._exit(0)
         starter = os.getpid()
-        pid = os.fork()
+        pid = sc.clone(0)
         if pid == 0:
             _supervise(line, cell, starter)
         _, status = os.waitpid(pid, 0)

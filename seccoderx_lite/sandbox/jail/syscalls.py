@@ -118,13 +118,17 @@ class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
-def drop_capabilities() -> None:
-    """Give up every capability in every set, for good."""
+def empty_bounding_set() -> None:
+    """Let no program started from here on gain a capability."""
     for number in range(64):
         try:
             prctl(PR_CAPBSET_DROP, number)
         except OSError:
             break
+
+
+def drop_capabilities() -> None:
+    """Give up every capability held."""
     header = _CapabilityHeader(0x20080522, 0)
     call(_CAPSET, ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
 

@@ -1,0 +1,82 @@
+"""A root folder of its own: a small read-only tmpfs with read-only pieces of the real one."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import syscalls as sc
+
+SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SYSTEM_FILES = (
+    "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+    "/etc/localtime",
+)  # fmt: skip
+DEVICES = ("null", "zero", "full", "random", "urandom")
+
+
+def build(extra: Iterable[str]) -> None:
+    """Replace the root of this mount namespace; `extra` are further folders to show."""
+    sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
+    sc.mount("root", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "size=4m,mode=0755")
+    os.mkdir("/tmp/old")
+    sc.pivot_root("/tmp", "/tmp/old")
+    os.chdir("/")
+    java = [f"/etc/{item.name}" for item in sorted(Path("/old/etc").glob("java*"))]
+    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *java, *extra):
+        _show(path)
+    _make_devices()
+    os.mkdir("/tmp")
+    os.mkdir("/proc")
+    sc.mount("/old/proc", "/proc", None, sc.MS_BIND | sc.MS_REC)
+    Path("/etc").mkdir(exist_ok=True)
+    Path("/etc/passwd").write_text("sandbox:x:1000:1000::/tmp/.home:/bin/sh\n")
+    Path("/etc/group").write_text("sandbox:x:1000:\n")
+    Path("/etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    sc.unmount("/old")
+    os.rmdir("/old")
+    sc.mount("none", "/", None, sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | sc.MS_NOSUID)
+
+
+def _make_devices() -> None:
+    os.mkdir("/dev")
+    for name in DEVICES:
+        os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
+        sc.mount(f"/old/dev/{name}", f"/dev/{name}", None, sc.MS_BIND)
+    os.symlink("/proc/self/fd", "/dev/fd")
+    os.symlink("/proc/self/fd/0", "/dev/stdin")
+    os.symlink("/proc/self/fd/1", "/dev/stdout")
+    os.symlink("/proc/self/fd/2", "/dev/stderr")
+    os.symlink("/tmp/.shm", "/dev/shm")
+
+
+def _show(path: str) -> None:
+    """Make `path` of the old root appear in the new one, read-only; a symlink is copied."""
+    old = f"/old{path}"
+    if not os.path.lexists(old) or os.path.lexists(path):
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(old):
+        os.symlink(os.readlink(old), path)
+        return
+    if os.path.isdir(old):
+        os.mkdir(path)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    sc.mount(old, path, None, sc.MS_BIND | sc.MS_REC)
+    sc.make_read_only(path)
+
+
+def map_user(uid: int, gid: int) -> None:
+    """Be user 1000 inside a fresh user namespace, the given user outside."""
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
+
+
+def own_proc() -> None:
+    """Mount this PID namespace's own /proc, or an empty folder where that is refused."""
+    flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
+    try:
+        sc.mount("proc", "/proc", "proc", flags)
+    except OSError:
+        sc.mount("none", "/proc", "tmpfs", flags | sc.MS_RDONLY, "size=4k")
