@@ -11,18 +11,11 @@ from typing import Any
 from seccoderx_lite.errors import DataError, SandboxError
 from seccoderx_lite.records import ExecutionResult, ExecutionStatus, TestResult
 from seccoderx_lite.sandbox.plan import Group, Plan
-from seccoderx_lite.sandbox.worker import Worker
 
 WEIGHT: tuple[ExecutionStatus, ...] = (
     "tampered", "output_limit", "memory", "timeout", "crashed", "compile_error", "failed",
 )  # fmt: skip
 """The gravest cause among the failed tests is the status of the whole."""
-
-
-def tier_of(worker: Worker) -> str:
-    """The tier that the worker's layers amount to."""
-    layers = worker.report.get("layers", {})
-    return "strong" if layers.get("namespaces") == "" else "limits-only"
 
 
 def secret_of(plan: Plan) -> bytes:
@@ -35,7 +28,7 @@ def secret_of(plan: Plan) -> bytes:
     return json.dumps(told).encode()
 
 
-def judge(plan: Plan, answer: Mapping[str, Any], worker: Worker, output_bytes: int) -> TestResult:
+def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -> TestResult:
     """The result of a `calls` job.
 
     Raises:
@@ -68,7 +61,7 @@ def judge(plan: Plan, answer: Mapping[str, Any], worker: Worker, output_bytes: i
         security_passed=_count(plan, passed, "security"),
         security_total=plan.total("security"),
         output=output[: max(output_bytes, 2000)],
-        isolation=tier_of(worker),
+        isolation=tier,
     )
 
 
@@ -88,7 +81,7 @@ def with_seconds(result: TestResult, seconds: float) -> TestResult:
     return dataclasses.replace(result, seconds=seconds)
 
 
-def execution(step: Mapping[str, Any], worker: Worker) -> ExecutionResult:
+def execution(step: Mapping[str, Any], tier: str) -> ExecutionResult:
     """The result of one command."""
     wait_status = step["wait_status"]
     exited = wait_status is not None and os.WIFEXITED(wait_status)
@@ -99,7 +92,7 @@ def execution(step: Mapping[str, Any], worker: Worker) -> ExecutionResult:
         stdout=base64.b64decode(step["stdout"]).decode("utf-8", "replace"),
         stderr=base64.b64decode(step["stderr"]).decode("utf-8", "replace"),
         seconds=step["seconds"],
-        isolation=tier_of(worker),
+        isolation=tier,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from seccoderx_lite.errors import DataError, SandboxError
 from seccoderx_lite.records import ExecutionResult, Json, Language, TestResult
+from seccoderx_lite.sandbox import isolation as isolation_module
 from seccoderx_lite.sandbox import results
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import plan_calls
@@ -40,7 +41,7 @@ class Sandbox:
         limits: Limits | None = None,
         without: Sequence[str] = (),
     ) -> None:
-        """Prepare the pool; processes start at first use.
+        """Prepare the pool, and find out how well this machine confines.
 
         Args:
             isolation: least tier accepted: strong, confined or limits-only.
@@ -48,18 +49,32 @@ class Sandbox:
             limits: bounds of every run that does not bring its own.
             without: layers not to use, to see what the others hold: namespaces, landlock, seccomp
                 or uid.
+
+        Raises:
+            SandboxError: this machine gives less isolation than asked for.
         """
-        self.isolation = isolation
+        isolation_module.check_tier_name(isolation)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
         settings = settings_for(without)
         self._workers = [Worker(settings) for _ in range(count)]
+        self.isolation = self._find_isolation(isolation)
+        """What confines the jobs of this sandbox."""
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sandbox")
         self._places = threading.BoundedSemaphore(WAITING_JOBS)
         self._closed = False
+
+    def _find_isolation(self, wanted: str) -> isolation_module.Isolation:
+        try:
+            found = isolation_module.find(self._workers[0])
+            isolation_module.require(wanted, found)
+        except BaseException:
+            self._workers[0].close()
+            raise
+        return found
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -100,8 +115,8 @@ class Sandbox:
             "stdin": base64.b64encode(stdin).decode(),
         }
         request = {"kind": "exec", "files": _encode_files(files), "steps": [step]}
-        answer, worker = self._ask(request, bounds)
-        return results.execution(answer["steps"][0], worker)
+        answer = self._ask(request, bounds)
+        return results.execution(answer["steps"][0], self.isolation.tier)
 
     def run_tests(
         self,
@@ -141,12 +156,7 @@ class Sandbox:
 
     def describe(self) -> dict[str, Any]:
         """Tier, layers with the reason where one is off, and toolchains."""
-        worker = self._idle.get()
-        try:
-            worker.start()
-            return {"tier": results.tier_of(worker), "layers": dict(worker.report["layers"])}
-        finally:
-            self._idle.put(worker)
+        return isolation_module.describe(self.isolation)
 
     def _test(
         self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
@@ -157,18 +167,18 @@ class Sandbox:
         plan = plan_calls(tests)
         request = {"kind": "calls", "code": code, "limits": _as_dict(limits)}
         started = time.monotonic()
-        answer, worker = self._ask(request, limits, results.secret_of(plan))
-        result = results.judge(plan, answer, worker, limits.output_bytes)
+        answer = self._ask(request, limits, results.secret_of(plan))
+        result = results.judge(plan, answer, self.isolation.tier, limits.output_bytes)
         return results.with_seconds(result, time.monotonic() - started)
 
     def _ask(
         self, request: Mapping[str, Any], limits: Limits, secret: bytes | None = None
-    ) -> tuple[dict[str, Any], Worker]:
+    ) -> dict[str, Any]:
         if self._closed:
             raise SandboxError("this sandbox is closed; make a new one")
         worker = self._idle.get()
         try:
-            return worker.ask(request, limits.timeout_s + ANSWER_GRACE_S, secret), worker
+            return worker.ask(request, limits.timeout_s + ANSWER_GRACE_S, secret)
         finally:
             self._idle.put(worker)
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Cell:
     read_only: tuple[str, ...]
     """Folders beside the system's own that jailed processes may read."""
     scratch_parent: str
-    """Folder for job folders where no private root can be had."""
+    """Folder below which job folders are made where no private root can be had."""
     without: tuple[str, ...] = ()
     """Layers not to use even where they can be had."""
     layers: dict[str, str] = field(default_factory=dict)
@@ -94,7 +95,18 @@ class Cell:
             self._enter_namespaces()
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
-        sc.empty_bounding_set() if self.has("namespaces") else None
+        if self.has("namespaces"):
+            sc.empty_bounding_set()
+        else:
+            self.scratch_parent = tempfile.mkdtemp(
+                prefix="seccoderx-lite-sandbox-", dir=self.scratch_parent
+            )
+            os.chmod(self.scratch_parent, 0o711)
+
+    def leave(self) -> None:
+        """Remove what `enter` made."""
+        if not self.has("namespaces"):
+            ending.remove_tree(self.scratch_parent)
 
     def has(self, layer: str) -> bool:
         """Whether a layer is on."""

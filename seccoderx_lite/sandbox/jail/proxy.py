@@ -87,7 +87,7 @@ class Link:
         kind, *content = reply[1:]
         if kind == "missing":
             self._give_up("failed", f"the candidate does not define {name!r}")
-        if kind == "opaque":
+        if kind == "opaque" and action == "call":
             self._give_up("failed", f"{name}: {content[0][:200]}")
         if kind == "raised" and _derives_from("MemoryError", content[0]):
             self.trouble = CandidateGone("memory", "the candidate ran out of memory")
@@ -235,7 +235,7 @@ class CandidateModule(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """A proxy, an exception class or a constant of the candidate; never fails."""
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
         if name not in self._found:
             self._found[name] = self._look(name)
