@@ -178,7 +178,7 @@ class Sandbox:
             raise SandboxError("this sandbox is closed; make a new one")
         worker = self._idle.get()
         try:
-            return worker.ask(request, limits.timeout_s + ANSWER_GRACE_S, secret)
+            return worker.ask(request, 3 * limits.timeout_s + ANSWER_GRACE_S, secret)
         finally:
             self._idle.put(worker)
 
