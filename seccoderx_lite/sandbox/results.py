@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from seccoderx_lite.errors import DataError, SandboxError
@@ -70,10 +70,14 @@ def _count(plan: Plan, passed: set[str], group: Group) -> int:
 
 
 def _status(plan: Plan, causes: Mapping[str, str]) -> ExecutionStatus:
-    found = {causes.get(name, "failed") for name in plan.groups} - {"passed"}
-    if not found:
+    return gravest({causes.get(name, "failed") for name in plan.groups} - {"passed"})
+
+
+def gravest(causes: Collection[str]) -> ExecutionStatus:
+    """The status of a whole from the causes of its failed tests; passed without any."""
+    if not causes:
         return "passed"
-    return next((status for status in WEIGHT if status in found), "failed")
+    return next((status for status in WEIGHT if status in causes), "failed")
 
 
 def with_seconds(result: TestResult, seconds: float) -> TestResult:

@@ -20,6 +20,7 @@ from typing import Any
 
 from seccoderx_lite.errors import SandboxError
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
+from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
 START_TIMEOUT_S = 30.0
@@ -186,6 +187,7 @@ def settings_for(without: Sequence[str]) -> StarterSettings:
     ]
     folders = [sys.base_prefix, os.path.dirname(os.__file__)]
     outside = [os.path.realpath(path) for path in folders if not path.startswith("/usr/")]
+    outside += tool_folders()
     return StarterSettings(
         tuple(dict.fromkeys([own, *substitutes])), tuple(dict.fromkeys(outside)), tuple(without)
     )

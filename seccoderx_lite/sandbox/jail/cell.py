@@ -264,6 +264,15 @@ class Cell:
         for folder in path.relative_to(self.work).parents:
             os.chown(Path(self.work, folder), self.uid, self.uid)
 
+    def empty_work(self) -> None:
+        """Give the coming command an empty scratch folder; nothing of the job may be running."""
+        os.chdir("/")
+        ending.remove_tree(self.work)
+        os.mkdir(self.work, 0o700)
+        if self.uid is not None and not self.has("namespaces"):
+            os.chown(self.work, self.uid, self.uid)
+        os.chdir(self.work)
+
     @property
     def work(self) -> str:
         """The scratch folder that candidate and tests share."""
