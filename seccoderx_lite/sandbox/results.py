@@ -56,16 +56,17 @@ def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -
     output = "\n".join([*notes, *([printed] if printed else [])])
     return TestResult(
         status=_status(plan, causes),
-        functional_passed=_count(plan, passed, "functionality"),
+        functional_passed=count(plan, passed, "functionality"),
         functional_total=plan.total("functionality"),
-        security_passed=_count(plan, passed, "security"),
+        security_passed=count(plan, passed, "security"),
         security_total=plan.total("security"),
         output=output[: max(output_bytes, 2000)],
         isolation=tier,
     )
 
 
-def _count(plan: Plan, passed: set[str], group: Group) -> int:
+def count(plan: Plan, passed: set[str], group: Group) -> int:
+    """How many of the passed tests belong to a group."""
     return sum(plan.groups[name] == group for name in passed)
 
 

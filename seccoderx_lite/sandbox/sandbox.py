@@ -18,7 +18,7 @@ from typing import Any
 from seccoderx_lite.errors import DataError, SandboxError
 from seccoderx_lite.records import LANGUAGES, ExecutionResult, Json, Language, TestResult
 from seccoderx_lite.sandbox import isolation as isolation_module
-from seccoderx_lite.sandbox import languages, programs, results, stdio
+from seccoderx_lite.sandbox import languages, programs, results, shared, stdio
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import plan_calls
 from seccoderx_lite.sandbox.worker import (
@@ -56,7 +56,7 @@ class Sandbox:
         isolation_module.check_tier_name(isolation)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
-        settings = settings_for(without)
+        settings = settings_for(without, shared.site_folders())
         self._workers = [Worker(settings) for _ in range(count)]
         self.isolation = self._find_isolation(isolation)
         """What confines the jobs of this sandbox."""
@@ -176,8 +176,10 @@ class Sandbox:
             result = self._test_program(code, language, tests, limits)
         elif kind == "calls":
             result = self._test_calls(code, language, tests, limits)
+        elif kind == "pytest":
+            result = self._test_shared(code, language, tests, limits)
         else:
-            raise DataError(f"tests of kind {kind!r} are not known; known: calls, stdio")
+            raise DataError(f"tests of kind {kind!r} are not known; known: calls, stdio, pytest")
         return results.with_seconds(result, time.monotonic() - started)
 
     def _test_calls(
@@ -189,6 +191,15 @@ class Sandbox:
         request = {"kind": "calls", "code": code, "limits": programs.as_dict(limits)}
         answer = self._ask(request, limits.timeout_s, results.secret_of(plan))
         return results.judge(plan, answer, self.isolation.tier, limits.output_bytes)
+
+    def _test_shared(
+        self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
+    ) -> TestResult:
+        if language != "python":
+            raise DataError(f"pytest tests are for Python; use stdio tests for {language}")
+        plan = shared.plan_shared(tests)
+        python = self._workers[0].python
+        return shared.run_shared(plan, code, python, limits, self._ask, self.isolation.tier)
 
     def _test_program(
         self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits

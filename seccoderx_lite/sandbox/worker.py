@@ -179,15 +179,18 @@ def _sealed(secret: bytes) -> int:
     return descriptor
 
 
-def settings_for(without: Sequence[str]) -> StarterSettings:
-    """Settings with this interpreter first and the system's own as a substitute."""
+def settings_for(without: Sequence[str], packages: Sequence[str]) -> StarterSettings:
+    """Settings with this interpreter first and the system's own as a substitute.
+
+    `packages` are folders of installed packages that programs in a jail may read.
+    """
     own = os.path.realpath(sys.executable)
     substitutes = [
         path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if os.access(path, os.X_OK)
     ]
     folders = [sys.base_prefix, os.path.dirname(os.__file__)]
     outside = [os.path.realpath(path) for path in folders if not path.startswith("/usr/")]
-    outside += tool_folders()
+    outside += [*tool_folders(), *packages]
     return StarterSettings(
         tuple(dict.fromkeys([own, *substitutes])), tuple(dict.fromkeys(outside)), tuple(without)
     )

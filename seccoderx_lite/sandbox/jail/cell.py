@@ -29,6 +29,8 @@ BASE_PROCESSES = 6
 """Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """What starter and supervisor do not listen to."""
+FOLDERS = ("work", "home", "tmp", "shm")
+"""What a job finds: its working folder, an empty home, room for temporary files."""
 LAYERS = ("namespaces", "landlock", "seccomp", "uid")
 
 
@@ -66,7 +68,7 @@ class Cell:
     layers: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     proc_fd: int = -1
-    home: str = "/tmp"
+    home: str = "/box"
     filter: Filter | None = None
     landlock_version: int = 0
     _ruleset: int = -1
@@ -228,21 +230,21 @@ class Cell:
         if self.has("namespaces"):
             sc.unshare(sc.CLONE_NEWNS)
             options = f"size={DISK_MB}m,nr_inodes=16384,mode=0700"
-            sc.mount("scratch", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
-            self.home = "/tmp"
+            sc.mount("scratch", "/box", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
+            self.home = "/box"
         else:
             self.home = os.path.join(self.scratch_parent, f"job-{os.getpid()}")
             os.mkdir(self.home, 0o700)
-        for name in ("work", ".home", ".shm"):
+        for name in FOLDERS:
             os.mkdir(f"{self.home}/{name}", 0o700)
         if not self.has("namespaces") and self.uid is not None:
-            for name in ("", "/work", "/.home", "/.shm"):
-                os.chown(self.home + name, self.uid, self.uid)
+            for name in ("", *FOLDERS):
+                os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
             self._ruleset = landlock.build(self._rules(), block_tcp=not self.has("namespaces"))
         is_shared = not self.has("namespaces") and self.uid is None
         self._other_tasks = BASE_PROCESSES + (ending.count_tasks(os.getuid()) if is_shared else 0)
-        os.environ.update(HOME=f"{self.home}/.home", TMPDIR=self.home, PWD=self.work)
+        os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
         os.chdir(self.work)
 
     def _rules(self) -> list[tuple[str, int]]:
