@@ -74,7 +74,7 @@ def _check_case(name: str, case: Json) -> None:
 
 
 @lru_cache(maxsize=4096)
-def groups_in(source: str) -> Mapping[str, Group]:
+def groups_in(source: str, any_fixture: bool = False) -> Mapping[str, Group]:
     """The test functions of a test text, each with its group; unmarked ones are functional."""
     try:
         tree = ast.parse(source)
@@ -84,15 +84,21 @@ def groups_in(source: str) -> Mapping[str, Group]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             for inner in node.body:
-                _add(groups, inner, f"{node.name}.", _is_security(node))
+                _add(groups, inner, f"{node.name}.", _is_security(node), any_fixture)
         else:
-            _add(groups, node, "", False)
+            _add(groups, node, "", False, any_fixture)
     if not groups:
         raise DataError("the test text has no test functions (names that start with test)")
     return groups
 
 
-def _add(groups: dict[str, Group], node: ast.stmt, prefix: str, owner_is_security: bool) -> None:
+def _add(
+    groups: dict[str, Group],
+    node: ast.stmt,
+    prefix: str,
+    owner_is_security: bool,
+    any_fixture: bool,
+) -> None:
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return
     if not node.name.startswith("test"):
@@ -104,7 +110,8 @@ def _add(groups: dict[str, Group], node: ast.stmt, prefix: str, owner_is_securit
         raise DataError(f"{name}: two tests have this name")
     allowed = _ARGUMENTS | _parameter_names(node)
     wanted = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
-    if strange := [argument for argument in wanted if argument not in allowed]:
+    strange = [argument for argument in wanted if argument not in allowed]
+    if strange and not any_fixture:
         raise DataError(f"{name}: unknown fixture {strange[0]!r}; only tmp_path is available")
     groups[name] = "security" if owner_is_security or _is_security(node) else "functionality"
 

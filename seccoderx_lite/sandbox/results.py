@@ -5,24 +5,17 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from seccoderx_lite.errors import DataError, SandboxError
 from seccoderx_lite.records import ExecutionResult, ExecutionStatus, TestResult
 from seccoderx_lite.sandbox.plan import Group, Plan
-from seccoderx_lite.sandbox.worker import Worker
 
 WEIGHT: tuple[ExecutionStatus, ...] = (
     "tampered", "output_limit", "memory", "timeout", "crashed", "compile_error", "failed",
 )  # fmt: skip
 """The gravest cause among the failed tests is the status of the whole."""
-
-
-def tier_of(worker: Worker) -> str:
-    """The tier that the worker's layers amount to."""
-    layers = worker.report.get("layers", {})
-    return "strong" if layers.get("namespaces") == "" else "limits-only"
 
 
 def secret_of(plan: Plan) -> bytes:
@@ -35,7 +28,7 @@ def secret_of(plan: Plan) -> bytes:
     return json.dumps(told).encode()
 
 
-def judge(plan: Plan, answer: Mapping[str, Any], worker: Worker, output_bytes: int) -> TestResult:
+def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -> TestResult:
     """The result of a `calls` job.
 
     Raises:
@@ -63,24 +56,29 @@ def judge(plan: Plan, answer: Mapping[str, Any], worker: Worker, output_bytes: i
     output = "\n".join([*notes, *([printed] if printed else [])])
     return TestResult(
         status=_status(plan, causes),
-        functional_passed=_count(plan, passed, "functionality"),
+        functional_passed=count(plan, passed, "functionality"),
         functional_total=plan.total("functionality"),
-        security_passed=_count(plan, passed, "security"),
+        security_passed=count(plan, passed, "security"),
         security_total=plan.total("security"),
         output=output[: max(output_bytes, 2000)],
-        isolation=tier_of(worker),
+        isolation=tier,
     )
 
 
-def _count(plan: Plan, passed: set[str], group: Group) -> int:
+def count(plan: Plan, passed: set[str], group: Group) -> int:
+    """How many of the passed tests belong to a group."""
     return sum(plan.groups[name] == group for name in passed)
 
 
 def _status(plan: Plan, causes: Mapping[str, str]) -> ExecutionStatus:
-    found = {causes.get(name, "failed") for name in plan.groups} - {"passed"}
-    if not found:
+    return gravest({causes.get(name, "failed") for name in plan.groups} - {"passed"})
+
+
+def gravest(causes: Collection[str]) -> ExecutionStatus:
+    """The status of a whole from the causes of its failed tests; passed without any."""
+    if not causes:
         return "passed"
-    return next((status for status in WEIGHT if status in found), "failed")
+    return next((status for status in WEIGHT if status in causes), "failed")
 
 
 def with_seconds(result: TestResult, seconds: float) -> TestResult:
@@ -88,7 +86,7 @@ def with_seconds(result: TestResult, seconds: float) -> TestResult:
     return dataclasses.replace(result, seconds=seconds)
 
 
-def execution(step: Mapping[str, Any], worker: Worker) -> ExecutionResult:
+def execution(step: Mapping[str, Any], tier: str) -> ExecutionResult:
     """The result of one command."""
     wait_status = step["wait_status"]
     exited = wait_status is not None and os.WIFEXITED(wait_status)
@@ -99,7 +97,7 @@ def execution(step: Mapping[str, Any], worker: Worker) -> ExecutionResult:
         stdout=base64.b64decode(step["stdout"]).decode("utf-8", "replace"),
         stderr=base64.b64decode(step["stderr"]).decode("utf-8", "replace"),
         seconds=step["seconds"],
-        isolation=tier_of(worker),
+        isolation=tier,
     )
 
 

@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any
 
 from seccoderx_lite.errors import DataError, SandboxError
-from seccoderx_lite.records import ExecutionResult, Json, Language, TestResult
-from seccoderx_lite.sandbox import results
+from seccoderx_lite.records import LANGUAGES, ExecutionResult, Json, Language, TestResult
+from seccoderx_lite.sandbox import isolation as isolation_module
+from seccoderx_lite.sandbox import languages, programs, results, shared, stdio
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import plan_calls
 from seccoderx_lite.sandbox.worker import (
@@ -40,7 +41,7 @@ class Sandbox:
         limits: Limits | None = None,
         without: Sequence[str] = (),
     ) -> None:
-        """Prepare the pool; processes start at first use.
+        """Prepare the pool, and find out how well this machine confines.
 
         Args:
             isolation: least tier accepted: strong, confined or limits-only.
@@ -48,18 +49,33 @@ class Sandbox:
             limits: bounds of every run that does not bring its own.
             without: layers not to use, to see what the others hold: namespaces, landlock, seccomp
                 or uid.
+
+        Raises:
+            SandboxError: this machine gives less isolation than asked for.
         """
-        self.isolation = isolation
+        isolation_module.check_tier_name(isolation)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
-        settings = settings_for(without)
+        settings = settings_for(without, shared.site_folders())
         self._workers = [Worker(settings) for _ in range(count)]
+        self.isolation = self._find_isolation(isolation)
+        """What confines the jobs of this sandbox."""
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sandbox")
         self._places = threading.BoundedSemaphore(WAITING_JOBS)
+        self._builds = programs.BuildCache()
         self._closed = False
+
+    def _find_isolation(self, wanted: str) -> isolation_module.Isolation:
+        try:
+            found = isolation_module.find(self._workers[0])
+            isolation_module.require(wanted, found)
+        except BaseException:
+            self._workers[0].close()
+            raise
+        return found
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -96,12 +112,12 @@ class Sandbox:
         bounds = limits or self.limits
         step = {
             "command": list(command),
-            "limits": _as_dict(bounds),
+            "limits": programs.as_dict(bounds),
             "stdin": base64.b64encode(stdin).decode(),
         }
         request = {"kind": "exec", "files": _encode_files(files), "steps": [step]}
-        answer, worker = self._ask(request, bounds)
-        return results.execution(answer["steps"][0], worker)
+        answer = self._ask(request, bounds.timeout_s)
+        return results.execution(answer["steps"][0], self.isolation.tier)
 
     def run_tests(
         self,
@@ -141,45 +157,69 @@ class Sandbox:
 
     def describe(self) -> dict[str, Any]:
         """Tier, layers with the reason where one is off, and toolchains."""
-        worker = self._idle.get()
-        try:
-            worker.start()
-            return {"tier": results.tier_of(worker), "layers": dict(worker.report["layers"])}
-        finally:
-            self._idle.put(worker)
+        return {
+            **isolation_module.describe(self.isolation),
+            "python": self._workers[0].python,
+            "toolchains": languages.describe_toolchains(),
+            "workers": len(self._workers),
+            "limits": programs.as_dict(self.limits),
+        }
 
     def _test(
         self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
     ) -> TestResult:
-        kind = tests.get("kind")
-        if kind != "calls" or language != "python":
-            raise DataError(f"tests of kind {kind!r} for {language} are not known; known: calls")
-        plan = plan_calls(tests)
-        request = {"kind": "calls", "code": code, "limits": _as_dict(limits)}
+        if language not in LANGUAGES:
+            raise DataError(f"language must be one of {', '.join(LANGUAGES)} (got {language!r})")
         started = time.monotonic()
-        answer, worker = self._ask(request, limits, results.secret_of(plan))
-        result = results.judge(plan, answer, worker, limits.output_bytes)
+        kind = tests.get("kind")
+        if kind == "stdio":
+            result = self._test_program(code, language, tests, limits)
+        elif kind == "calls":
+            result = self._test_calls(code, language, tests, limits)
+        elif kind == "pytest":
+            result = self._test_shared(code, language, tests, limits)
+        else:
+            raise DataError(f"tests of kind {kind!r} are not known; known: calls, stdio, pytest")
         return results.with_seconds(result, time.monotonic() - started)
 
+    def _test_calls(
+        self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
+    ) -> TestResult:
+        if language != "python":
+            raise DataError(f"calls tests are for Python; use stdio tests for {language}")
+        plan = plan_calls(tests)
+        request = {"kind": "calls", "code": code, "limits": programs.as_dict(limits)}
+        answer = self._ask(request, limits.timeout_s, results.secret_of(plan))
+        return results.judge(plan, answer, self.isolation.tier, limits.output_bytes)
+
+    def _test_shared(
+        self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
+    ) -> TestResult:
+        if language != "python":
+            raise DataError(f"pytest tests are for Python; use stdio tests for {language}")
+        plan = shared.plan_shared(tests)
+        python = self._workers[0].python
+        return shared.run_shared(plan, code, python, limits, self._ask, self.isolation.tier)
+
+    def _test_program(
+        self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
+    ) -> TestResult:
+        cases = stdio.plan_stdio(tests)
+        program = languages.program(code, language, self._workers[0].python, limits)
+        built = programs.build(program, code, self._ask, self._builds)
+        tier = self.isolation.tier
+        return programs.run_cases(program, built, cases, limits, self._ask, tier)
+
     def _ask(
-        self, request: Mapping[str, Any], limits: Limits, secret: bytes | None = None
-    ) -> tuple[dict[str, Any], Worker]:
+        self, request: Mapping[str, Any], seconds: float, secret: bytes | None = None
+    ) -> dict[str, Any]:
         if self._closed:
             raise SandboxError("this sandbox is closed; make a new one")
         worker = self._idle.get()
         try:
-            return worker.ask(request, limits.timeout_s + ANSWER_GRACE_S, secret), worker
+            return worker.ask(request, 3 * seconds + ANSWER_GRACE_S, secret)
         finally:
             self._idle.put(worker)
-
-
-def _as_dict(limits: Limits) -> dict[str, float]:
-    return {
-        "timeout_s": limits.timeout_s,
-        "memory_mb": limits.memory_mb,
-        "output_bytes": limits.output_bytes,
-        "processes": limits.processes,
-    }
 
 
 def _encode_files(files: Mapping[str, str | bytes]) -> dict[str, str]:

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 
 from seccoderx_lite.errors import SandboxError
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
+from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
 START_TIMEOUT_S = 30.0
@@ -51,9 +51,10 @@ class Worker:
         self.settings = settings
         self.report: Mapping[str, Any] = {}
         """What the starter said about its layers."""
+        self.python = settings.pythons[0]
+        """The interpreter the starter runs on."""
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
-        self._folder: str | None = None
 
     def ask(
         self, request: Mapping[str, Any], seconds: float, secret: bytes | None = None
@@ -111,11 +112,9 @@ class Worker:
 
     def _start_with(self, python: str) -> None:
         ours, theirs = socket.socketpair()
-        self._folder = tempfile.mkdtemp(prefix="seccoderx-lite-sandbox-")
-        os.chmod(self._folder, 0o711)
         settings = {
             "read_only": self.settings.read_only,
-            "scratch_parent": self._folder,
+            "scratch_parent": tempfile.gettempdir(),
             "without": self.settings.without,
             "is_last_choice": python == self.settings.pythons[-1],
         }
@@ -125,10 +124,11 @@ class Worker:
                 str(JAIL_FOLDER), str(theirs.fileno()), json.dumps(settings),
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=clean_environment(), cwd="/", pass_fds=[theirs.fileno()], start_new_session=True,
+            env=clean_environment(python), cwd="/", pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )  # fmt: skip
         theirs.close()
-        self._line = ours
+        self._line, self.python = ours, python
         self.report = self._receive(ours, START_TIMEOUT_S)
         if "fault" in self.report:
             reason = f"{self.report['fault']}: {self._last_words()}"
@@ -155,15 +155,13 @@ class Worker:
                 self._process.wait()
             if self._process.stderr:
                 self._process.stderr.close()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._line = self._process = self._folder = None
+        self._line = self._process = None
 
 
-def clean_environment() -> dict[str, str]:
+def clean_environment(python: str) -> dict[str, str]:
     """The environment of everything below: an allow-list, nothing of ours."""
     return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{os.path.dirname(python)}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": "/tmp",
         "TMPDIR": "/tmp",
@@ -181,14 +179,18 @@ def _sealed(secret: bytes) -> int:
     return descriptor
 
 
-def settings_for(without: Sequence[str]) -> StarterSettings:
-    """Settings with this interpreter first and the system's own as a substitute."""
+def settings_for(without: Sequence[str], packages: Sequence[str]) -> StarterSettings:
+    """Settings with this interpreter first and the system's own as a substitute.
+
+    `packages` are folders of installed packages that programs in a jail may read.
+    """
     own = os.path.realpath(sys.executable)
     substitutes = [
         path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if os.access(path, os.X_OK)
     ]
     folders = [sys.base_prefix, os.path.dirname(os.__file__)]
     outside = [os.path.realpath(path) for path in folders if not path.startswith("/usr/")]
+    outside += [*tool_folders(), *packages]
     return StarterSettings(
         tuple(dict.fromkeys([own, *substitutes])), tuple(dict.fromkeys(outside)), tuple(without)
     )

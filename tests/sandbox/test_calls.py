@@ -117,7 +117,7 @@ def test_call_that_hangs_loses_one_test_only(sandbox: Sandbox) -> None:
     def test_two(): assert f(2) == 2
     """, Limits(timeout_s=1))  # fmt: skip
     assert (result.status, counts(result)) == ("timeout", (1, 2, 0, 0))
-    assert result.seconds < 2
+    assert result.seconds < 10
 
 
 def test_values_of_every_plain_type_cross_unchanged(sandbox: Sandbox) -> None:

@@ -61,7 +61,7 @@ class CallsJob:
             while not self.done:
                 ready = {descriptor for descriptor, _ in poll.poll(self.watch.wait_ms())}
                 self._react(ready)
-                self.watch.check(self.candidate)
+                self.watch.check(self.candidate, self.tester)
         except Stopped as stopped:
             return stopped.reason
         return "done"
@@ -82,6 +82,9 @@ class CallsJob:
     def _obey(self, message: dict[str, Any]) -> None:
         if "spawn" in message:
             self._replace_candidate()
+        elif "starved" in message:
+            reply = {"starved_s": self.watch.starved_s(self.candidate, self.tester)}
+            self.control.send(json.dumps(reply).encode())
         elif "done" in message:
             self.done = True
         else:
@@ -106,6 +109,7 @@ class CallsJob:
         """End the present candidate, if any; returns how it ended."""
         if self.candidate is None:
             return ""
+        self.watch.credit += self.watch.starved_s(self.candidate) - self.watch.credit
         self.cell.end(self.candidate)
         how = describe_end(self.candidate.ended)
         self.candidate = None

@@ -27,7 +27,7 @@ def main(channel_fd: int, code: str) -> None:
     sys.argv = ["candidate.py"]
     random.seed()
     try:
-        exec(compile(code, "candidate.py", "exec", dont_inherit=True), module.__dict__)
+        exec(_compile(code), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads
         send_frame(channel, encode(("broken", *_describe(error))))
         return
@@ -38,10 +38,20 @@ def main(channel_fd: int, code: str) -> None:
         send_frame(channel, reply)
 
 
+def _compile(code: str) -> types.CodeType:
+    """The code object; whatever else makes text uncompilable counts as a syntax error."""
+    try:
+        return compile(code, "candidate.py", "exec", dont_inherit=True)
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise SyntaxError(str(error)) from None
+
+
 def _answer(module: types.ModuleType, request: Any) -> bytes:
     number, action, name, args, kwargs = request
     try:
-        if name not in module.__dict__ and not hasattr(module, name):
+        if name == "__all__":
+            return encode((number, "value", _public_names(module)))
+        if not hasattr(module, name):
             return encode((number, "missing"))
         target = getattr(module, name)
         if action == "look":
@@ -51,6 +61,12 @@ def _answer(module: types.ModuleType, request: Any) -> bytes:
         return _returned(number, result, _changes(args, before))
     except BaseException as error:  # whatever the function raises is its answer
         return encode((number, "raised", *_describe(error)))
+
+
+def _public_names(module: types.ModuleType) -> list[str]:
+    """What `from candidate import *` brings."""
+    listed = getattr(module, "__all__", None)
+    return listed or [name for name in vars(module) if not name.startswith("_")]
 
 
 def _look(number: int, target: object) -> bytes:

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ BASE_PROCESSES = 6
 """Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """What starter and supervisor do not listen to."""
+FOLDERS = ("work", "home", "tmp", "shm")
+"""What a job finds: its working folder, an empty home, room for temporary files."""
 LAYERS = ("namespaces", "landlock", "seccomp", "uid")
 
 
@@ -59,13 +62,13 @@ class Cell:
     read_only: tuple[str, ...]
     """Folders beside the system's own that jailed processes may read."""
     scratch_parent: str
-    """Folder for job folders where no private root can be had."""
+    """Folder below which job folders are made where no private root can be had."""
     without: tuple[str, ...] = ()
     """Layers not to use even where they can be had."""
     layers: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     proc_fd: int = -1
-    home: str = "/tmp"
+    home: str = "/box"
     filter: Filter | None = None
     landlock_version: int = 0
     _ruleset: int = -1
@@ -94,7 +97,18 @@ class Cell:
             self._enter_namespaces()
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
-        sc.empty_bounding_set() if self.has("namespaces") else None
+        if self.has("namespaces"):
+            sc.empty_bounding_set()
+        else:
+            self.scratch_parent = tempfile.mkdtemp(
+                prefix="seccoderx-lite-sandbox-", dir=self.scratch_parent
+            )
+            os.chmod(self.scratch_parent, 0o711)
+
+    def leave(self) -> None:
+        """Remove what `enter` made."""
+        if not self.has("namespaces"):
+            ending.remove_tree(self.scratch_parent)
 
     def has(self, layer: str) -> bool:
         """Whether a layer is on."""
@@ -216,21 +230,21 @@ class Cell:
         if self.has("namespaces"):
             sc.unshare(sc.CLONE_NEWNS)
             options = f"size={DISK_MB}m,nr_inodes=16384,mode=0700"
-            sc.mount("scratch", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
-            self.home = "/tmp"
+            sc.mount("scratch", "/box", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
+            self.home = "/box"
         else:
             self.home = os.path.join(self.scratch_parent, f"job-{os.getpid()}")
             os.mkdir(self.home, 0o700)
-        for name in ("work", ".home", ".shm"):
+        for name in FOLDERS:
             os.mkdir(f"{self.home}/{name}", 0o700)
         if not self.has("namespaces") and self.uid is not None:
-            for name in ("", "/work", "/.home", "/.shm"):
-                os.chown(self.home + name, self.uid, self.uid)
+            for name in ("", *FOLDERS):
+                os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
             self._ruleset = landlock.build(self._rules(), block_tcp=not self.has("namespaces"))
         is_shared = not self.has("namespaces") and self.uid is None
         self._other_tasks = BASE_PROCESSES + (ending.count_tasks(os.getuid()) if is_shared else 0)
-        os.environ.update(HOME=f"{self.home}/.home", TMPDIR=self.home, PWD=self.work)
+        os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
         os.chdir(self.work)
 
     def _rules(self) -> list[tuple[str, int]]:
@@ -251,6 +265,15 @@ class Cell:
         os.chown(path, self.uid, self.uid)
         for folder in path.relative_to(self.work).parents:
             os.chown(Path(self.work, folder), self.uid, self.uid)
+
+    def empty_work(self) -> None:
+        """Give the coming command an empty scratch folder; nothing of the job may be running."""
+        os.chdir("/")
+        ending.remove_tree(self.work)
+        os.mkdir(self.work, 0o700)
+        if self.uid is not None and not self.has("namespaces"):
+            os.chown(self.work, self.uid, self.uid)
+        os.chdir(self.work)
 
     @property
     def work(self) -> str:

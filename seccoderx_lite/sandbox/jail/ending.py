@@ -47,6 +47,18 @@ def family_share_kb(proc_fd: int, pid: int) -> int:
     )
 
 
+def starved_s(proc_fd: int, pid: int) -> float:
+    """How long the most starved member of a family has waited for a core while it could run."""
+    longest = 0
+    for member in family_of(pid, proc_fd):
+        try:
+            with open(os.open(f"{member}/schedstat", os.O_RDONLY, dir_fd=proc_fd)) as file:
+                longest = max(longest, int(file.read().split()[1]))
+        except (OSError, ValueError, IndexError):
+            continue
+    return longest / 1e9
+
+
 def _sum_lines(path: str, proc_fd: int, names: tuple[str, ...]) -> int:
     try:
         with open(os.open(path, os.O_RDONLY, dir_fd=proc_fd)) as file:

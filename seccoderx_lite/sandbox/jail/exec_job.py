@@ -5,7 +5,7 @@ commands of one job. Files to collect are read afterwards, without following lin
 """
 
 import base64
-import contextlib
+import fnmatch
 import os
 import select
 import shutil
@@ -25,21 +25,38 @@ COLLECT_BYTES = 48 << 20
 def run(
     cell: Cell, request: dict[str, Any], descriptors: list[int], line: socket.socket
 ) -> dict[str, Any]:
-    """Run the commands until one does not exit with 0 (unless told to go on); collect files."""
+    """Run the commands until one does not exit with 0 (unless told to go on); collect files.
+
+    A `fresh` step finds nothing in the scratch folder but the job's files and its own. All steps
+    together may take `budget_s`; those that find it spent count as timed out.
+    """
     cell.furnish()
     results: list[dict[str, Any]] = []
+    left = request.get("budget_s", float("inf"))
     try:
-        for name, content in request["files"].items():
-            _plant(cell, name, base64.b64decode(content))
-        for step in request["steps"]:
-            results.append(_run_step(cell, step, line))
+        _plant_all(cell, request["files"])
+        for number, step in enumerate(request["steps"]):
+            if step.get("fresh", False) and number:
+                cell.empty_work()
+                _plant_all(cell, request["files"])
+            _plant_all(cell, step.get("files", {}))
+            results.append(_run_step(cell, step, line, left) if left > 0 else dict(_NOT_RUN))
+            left -= results[-1]["seconds"]
             ok = results[-1]["end"] == "done" and results[-1]["wait_status"] == 0
             if not ok and not step.get("go_on", False):
                 break
-        collected = {name: _collect(cell, name) for name in request.get("collect", [])}
+        collected = _collect_all(cell, request.get("collect", []))
     finally:
         cell.strip()
     return {"steps": results, "collected": collected}
+
+
+_NOT_RUN = {"end": "timeout", "wait_status": None, "seconds": 0.0, "stdout": "", "stderr": ""}
+
+
+def _plant_all(cell: Cell, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        _plant(cell, name, base64.b64decode(content))
 
 
 def _plant(cell: Cell, name: str, content: bytes) -> None:
@@ -50,11 +67,13 @@ def _plant(cell: Cell, name: str, content: bytes) -> None:
     cell.hand_over(target)
 
 
-def _run_step(cell: Cell, step: dict[str, Any], line: socket.socket) -> dict[str, Any]:
-    """One command in a jail of its own."""
+def _run_step(cell: Cell, step: dict[str, Any], line: socket.socket, left: float) -> dict[str, Any]:
+    """One command in a jail of its own, for at most `left` seconds."""
     limits = step["limits"]
     data_only = bool(step.get("data_only", False))
-    bounds = Bounds(limits["timeout_s"], limits["memory_mb"], limits["processes"], data_only)
+    bounds = Bounds(
+        min(limits["timeout_s"], left), limits["memory_mb"], limits["processes"], data_only
+    )
     stdout, stderr = Output(limits["output_bytes"]), Output(limits["output_bytes"])
     stdin = _stdin_file(base64.b64decode(step.get("stdin", "")))
     watch = Watch(cell, bounds.seconds, bounds.memory_mb)
@@ -127,13 +146,27 @@ def _attend(child: Child, outputs: list[Output], watch: Watch, line: socket.sock
         watch.check(child)
 
 
-def _collect(cell: Cell, name: str) -> str | None:
-    """A regular file's content as base64, or None; links and devices are not read."""
+def _collect_all(cell: Cell, patterns: list[str]) -> dict[str, str]:
+    """The files of the scratch folder that match, as base64 by name, up to a bound."""
+    found: dict[str, str] = {}
+    left = COLLECT_BYTES
+    for name in sorted(os.listdir(cell.work)) if patterns else []:
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            content = _collect(cell, name, left)
+            if content is not None:
+                found[name] = base64.b64encode(content).decode()
+                left -= len(content)
+    return found
+
+
+def _collect(cell: Cell, name: str, limit: int) -> bytes | None:
+    """A regular file's content, or None; links and devices are not read."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(os.path.join(cell.work, name), flags)
-        with open(descriptor, "rb") as file:
-            entry = os.fstat(descriptor)
-            if stat.S_ISREG(entry.st_mode) and entry.st_size <= COLLECT_BYTES:
-                return base64.b64encode(file.read(COLLECT_BYTES)).decode()
-    return None
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        entry = os.fstat(descriptor)
+        is_wanted = stat.S_ISREG(entry.st_mode) and entry.st_size <= limit
+        return file.read(limit) if is_wanted else None

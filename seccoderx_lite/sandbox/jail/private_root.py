@@ -25,11 +25,13 @@ def build(extra: Iterable[str]) -> None:
     for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *java, *extra):
         _show(path)
     _make_devices()
-    os.mkdir("/tmp")
+    os.mkdir("/box")
+    if not os.path.lexists("/tmp"):
+        os.symlink("/box/tmp", "/tmp")
     os.mkdir("/proc")
     sc.mount("/old/proc", "/proc", None, sc.MS_BIND | sc.MS_REC)
     Path("/etc").mkdir(exist_ok=True)
-    Path("/etc/passwd").write_text("sandbox:x:1000:1000::/tmp/.home:/bin/sh\n")
+    Path("/etc/passwd").write_text("sandbox:x:1000:1000::/box/home:/bin/sh\n")
     Path("/etc/group").write_text("sandbox:x:1000:\n")
     Path("/etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     sc.unmount("/old")
@@ -46,7 +48,7 @@ def _make_devices() -> None:
     os.symlink("/proc/self/fd/0", "/dev/stdin")
     os.symlink("/proc/self/fd/1", "/dev/stdout")
     os.symlink("/proc/self/fd/2", "/dev/stderr")
-    os.symlink("/tmp/.shm", "/dev/shm")
+    os.symlink("/box/shm", "/dev/shm")
 
 
 def _show(path: str) -> None:

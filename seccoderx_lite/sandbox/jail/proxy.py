@@ -7,8 +7,10 @@ Exception` and no `pytest.raises` in a test can take for the behaviour under tes
 
 import builtins
 import json
+import select
 import socket
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -64,8 +66,13 @@ def _are_class_names(classes: list[Any]) -> bool:
 class Link:
     """Conversation with the present candidate process; asks for a fresh one when it is needed."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, deadline: float) -> None:
         self.control = control
+        self.deadline = deadline
+        """When the job's time is up, on the monotonic clock."""
+        self.until = deadline
+        """When the present test's share of it is up."""
+        self._starved_s = 0.0
         self.channel: socket.socket | None = None
         self.trouble: CandidateGone | None = None
         """What went wrong in the present test, even if the test swallowed it."""
@@ -87,7 +94,7 @@ class Link:
         kind, *content = reply[1:]
         if kind == "missing":
             self._give_up("failed", f"the candidate does not define {name!r}")
-        if kind == "opaque":
+        if kind == "opaque" and action == "call":
             self._give_up("failed", f"{name}: {content[0][:200]}")
         if kind == "raised" and _derives_from("MemoryError", content[0]):
             self.trouble = CandidateGone("memory", "the candidate ran out of memory")
@@ -98,6 +105,7 @@ class Link:
         try:
             if frame is not None:
                 send_frame(channel, frame)
+            self._await(channel)
             answer = read_frame(channel)
             if answer is not None:
                 return decode(answer)
@@ -111,11 +119,10 @@ class Link:
 
     def _start(self) -> socket.socket:
         """Get a fresh candidate from the supervisor and wait until it has loaded."""
-        self.control.settimeout(None)
         self.control.send(json.dumps({"spawn": True}).encode())
         _, descriptors, _, _ = socket.recv_fds(self.control, 1 << 12, 1)
         channel = socket.socket(fileno=descriptors[0])
-        channel.settimeout(self.timeout_s)
+        channel.settimeout(max(self.until - time.monotonic(), 0.001))
         try:
             reply = self._exchange(channel, None)
         except CandidateGone as gone:
@@ -127,11 +134,30 @@ class Link:
         self.channel = channel
         return channel
 
-    def set_timeout(self, seconds: float) -> None:
-        """Bound every wait of the coming test."""
-        self.timeout_s = max(seconds, 0.001)
+    def allow(self, share: float) -> None:
+        """Let the coming test use this share of the time that is left."""
+        left = self.deadline - time.monotonic()
+        if left < 0.5:
+            left += self._gain()
+        self.until = time.monotonic() + share * left
         if self.channel:
-            self.channel.settimeout(self.timeout_s)
+            self.channel.settimeout(max(share * left, 0.001))
+
+    def _await(self, channel: socket.socket) -> None:
+        """Wait until the candidate says something; time in which it got no core is given back."""
+        while not select.select([channel], [], [], max(self.until - time.monotonic(), 0))[0]:
+            gain = self._gain()
+            if gain < 0.005:
+                raise TimeoutError
+            self.until += gain
+
+    def _gain(self) -> float:
+        """Seconds the job was starved since this was last asked; they are added to its time."""
+        self.control.send(json.dumps({"starved": True}).encode())
+        total = float(json.loads(self.control.recv(4096))["starved_s"])
+        gain, self._starved_s = max(total - self._starved_s, 0.0), max(total, self._starved_s)
+        self.deadline += gain
+        return gain
 
     def _give_up(self, cause: str, note: str) -> NoReturn:
         if self.channel:
@@ -235,7 +261,7 @@ class CandidateModule(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """A proxy, an exception class or a constant of the candidate; never fails."""
-        if name.startswith("__"):
+        if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
         if name not in self._found:
             self._found[name] = self._look(name)

@@ -48,6 +48,7 @@ def main(line_fd: int, settings: str) -> None:
     if not cell.reaches_interpreter():
         if not config["is_last_choice"]:
             send_frame(line, json.dumps({"unreachable": sys.executable}).encode())
+            cell.leave()
             os._exit(0)
         cell.give_up_uid(f"{sys.executable} lies where only root may read")
     report = {"layers": cell.layers, "landlock_version": cell.landlock_version}
@@ -61,6 +62,7 @@ def _serve(line: socket.socket, cell: Cell) -> None:
     while True:
         poll.poll()
         if not line.recv(1, socket.MSG_PEEK):
+            cell.leave()
             os._exit(0)
         starter = os.getpid()
         pid = sc.clone(0)

@@ -7,6 +7,7 @@ import signal
 import socket
 from typing import Any
 
+from . import ending
 from .cell import Cell, Child, now
 from .codec import read_exactly
 
@@ -58,23 +59,37 @@ class Output:
 
 
 class Watch:
-    """The clock and the memory gauge of a job."""
+    """The clock and the memory gauge of a job.
+
+    Time in which the job could run but got no core does not count, up to twice its limit: a busy
+    machine must not turn right answers into timeouts.
+    """
 
     def __init__(self, cell: Cell, seconds: float, memory_mb: int) -> None:
         self.cell = cell
         self.started = now()
-        self.deadline = self.started + seconds
+        self.seconds = seconds
+        self.credit = 0.0
+        """Starved time of families that have ended."""
         self.memory_kb = memory_mb * 1024
         self.next_sample = self.started + SAMPLE_EVERY_S
 
     def wait_ms(self) -> int:
         """How long the supervisor may sleep."""
-        return max(0, int(min(self.next_sample, self.deadline) * 1000 - now() * 1000) + 1)
+        return max(0, int((self.next_sample - now()) * 1000) + 1)
 
-    def check(self, child: Child | None) -> None:
+    def starved_s(self, *families: Child | None) -> float:
+        """Time the job spent waiting for a core, as far as it counts."""
+        waited = sum(
+            ending.starved_s(self.cell.proc_fd, family.pid) for family in families if family
+        )
+        return min(self.credit + waited, 2 * self.seconds)
+
+    def check(self, child: Child | None, helper: Child | None = None) -> None:
         """Raise Stopped when the time is up or the family holds too much memory."""
         moment = now()
-        if moment >= self.deadline:
+        late = moment - self.started - self.seconds
+        if late >= 0 and late >= self.starved_s(child, helper):
             raise Stopped("timeout")
         if moment >= self.next_sample:
             self.next_sample = moment + SAMPLE_EVERY_S

@@ -9,7 +9,6 @@ import math
 import os
 import socket
 import sys
-import time
 import traceback
 import types
 from collections.abc import Callable
@@ -28,16 +27,15 @@ def main(control_fd: int, tests_fd: int, deadline: float, work: str) -> None:
         plan = json.loads(file.read())
     control = socket.socket(fileno=control_fd)
     os.set_inheritable(control_fd, False)
-    link = Link(control)
-    link.set_timeout((deadline - time.monotonic()) / 2)
+    link = Link(control, deadline)
+    link.allow(0.5)
     try:
         tests = _load_source(plan, link, work) if "source" in plan else _load_cases(plan, link)
     except BadTest as error:
         _send(control, {"bad_tests": str(error)})
         return
     for place, (name, test) in enumerate(tests):
-        left = deadline - time.monotonic()
-        link.set_timeout(left / 2 if place + 1 < len(tests) else left)
+        link.allow(0.5 if place + 1 < len(tests) else 1.0)
         _send(control, {"test": name, **_run(test, link)})
     _send(control, {"done": True})
 

@@ -1,0 +1,106 @@
+"""Tries, from inside a jail, what a jail must not allow; prints what succeeded as JSON.
+
+Run as a program of its own. Reads its targets as JSON from standard input.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+FORKS = 64
+
+
+def main() -> None:
+    """Try everything; print `{promise: [what succeeded, ...]}`."""
+    targets = json.loads(sys.stdin.read())
+    broken: dict[str, list[str]] = {}
+    for promise, name, attempt in _attempts(targets):
+        try:
+            attempt()
+        except (OSError, MemoryError):
+            continue
+        broken.setdefault(promise, []).append(name)
+    _leave_survivor(targets["token"])
+    print(json.dumps({"broken": broken, "forks": _count_forks()}))
+
+
+def _attempts(targets: dict[str, Any]) -> Iterator[tuple[str, str, Callable[[], object]]]:
+    pid, path = targets["pid"], targets["file"]
+    yield "secrets", "read the environment of the trainer", lambda: _read(f"/proc/{pid}/environ")
+    yield "secrets", "read the memory of the trainer", lambda: _read(f"/proc/{pid}/mem")
+    yield "secrets", "found a secret in its own environment", _own_environment
+    yield "files", "read a file outside", lambda: _read(path)
+    yield "files", "wrote a file outside", lambda: _append(path)
+    yield "files", "listed a folder outside", lambda: os.listdir(os.path.dirname(path))
+    yield "files", "changed the mode of a file outside", lambda: os.chmod(path, 0o777)
+    yield "network", "connected over TCP", lambda: _connect("tcp", targets)
+    yield "network", "sent over UDP", lambda: _connect("udp", targets)
+    yield "network", "connected to a Unix socket", lambda: _connect("unix", targets)
+    yield "network", "connected to an abstract socket", lambda: _connect("abstract", targets)
+    yield "signals", "signalled the trainer", lambda: os.kill(pid, 0)
+    yield "memory", "allocated over its limit", lambda: bytearray(targets["memory_mb"] << 20)
+
+
+def _read(path: str) -> None:
+    with open(path, "rb") as file:
+        file.read(1)
+
+
+def _append(path: str) -> None:
+    with open(path, "ab"):
+        pass
+
+
+def _own_environment() -> None:
+    if not any("CANARY" in name for name in os.environ):
+        raise OSError("clean")
+
+
+def _connect(kind: str, targets: dict[str, Any]) -> None:
+    """Reach a socket that the trainer listens on."""
+    family = socket.AF_INET if kind in ("tcp", "udp") else socket.AF_UNIX
+    style = socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, style) as caller:
+        caller.settimeout(0.5)
+        if family == socket.AF_INET:
+            caller.connect(("127.0.0.1", targets[kind]))
+        else:
+            caller.connect(targets[kind])
+        caller.send(b"canary")
+
+
+def _leave_survivor(token: str) -> None:
+    """Leave a process behind that has left its parent, its session and its output."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                os.closerange(0, 64)
+                os.execv("/bin/sleep", [f"sleep-{token}", "61"])
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _count_forks() -> int:
+    """How many children could be had at once."""
+    read_end, write_end = os.pipe()
+    count = 0
+    try:
+        for _ in range(FORKS):
+            if os.fork() == 0:
+                os.close(write_end)
+                os.read(read_end, 1)
+                os._exit(0)
+            count += 1
+    except OSError:
+        return count
+    return count
+
+
+if __name__ == "__main__":
+    main()

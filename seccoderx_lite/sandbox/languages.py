@@ -1,0 +1,150 @@
+"""How a program in each language is built and started, and which tools this machine has.
+
+A missing tool is our lack, never the code's failure: SandboxError names it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.records import LANGUAGES, Language
+from seccoderx_lite.sandbox.limits import Limits
+
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin:/usr/lib/go/bin"
+BUILD_LIMITS = Limits(timeout_s=30, memory_mb=2048, output_bytes=1 << 20, processes=64)
+_SYSTEM = ("/usr/", "/bin/", "/lib")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program's source with the commands that build and start it."""
+
+    file: str
+    start: tuple[str, ...]
+    build: tuple[str, ...] | None = None
+    products: tuple[str, ...] = ()
+    """Patterns of the files that the build leaves and the start needs."""
+    reserves_memory: bool = False
+    """Its runtime reserves address space that it does not use: bound the data segment instead."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+_TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
+    "python": (("python3",),),
+    "javascript": (("node", "nodejs"),),
+    "c": (("gcc", "clang", "cc"),),
+    "cpp": (("g++", "clang++", "c++"),),
+    "java": (("javac",), ("java",)),
+    "go": (("go",),),
+}
+"""For each language the tools it needs, each with its alternatives."""
+
+
+@lru_cache(maxsize=64)
+def find_tool(names: tuple[str, ...]) -> str | None:
+    """Path of the first of these tools that the machine has."""
+    for path in (SEARCH_PATH, os.environ.get("PATH", "")):
+        for name in names:
+            if found := shutil.which(name, path=path):
+                return found
+    return None
+
+
+def tools_for(language: Language) -> list[str]:
+    """Paths of the tools a language needs; SandboxError names the first that is missing."""
+    found = []
+    for names in _TOOLS[language]:
+        path = find_tool(names)
+        if path is None:
+            raise SandboxError(f"unscored: no {names[0]}; install it to run {language} tests")
+        found.append(path)
+    return found
+
+
+def tool_folders() -> tuple[str, ...]:
+    """Folders outside the system's own that hold tools, for instance a Node below a home folder."""
+    folders = []
+    home = os.path.realpath(os.path.expanduser("~"))
+    for needs in _TOOLS.values():
+        for path in filter(None, map(find_tool, needs)):
+            folder = os.path.dirname(os.path.dirname(os.path.realpath(path)))
+            is_private = home == folder or home.startswith(folder.rstrip("/") + "/")
+            if not folder.startswith(_SYSTEM) and folder != "/usr" and not is_private:
+                folders.append(folder)
+    return tuple(dict.fromkeys(folders))
+
+
+@lru_cache(maxsize=1)
+def describe_toolchains() -> dict[str, str]:
+    """For each language the version of its main tool, or that there is none."""
+    found: dict[str, str] = {}
+    for language in LANGUAGES:
+        try:
+            tool = tools_for(language)[0]
+        except SandboxError as error:
+            found[language] = str(error)
+            continue
+        flag = "version" if language == "go" else "--version"
+        done = subprocess.run([tool, flag], capture_output=True, text=True, check=False)
+        lines = (done.stdout or done.stderr).strip().splitlines()
+        found[language] = lines[0] if lines else f"{tool} gives no version"
+    return found
+
+
+def program(code: str, language: Language, python: str, limits: Limits) -> Program:
+    """How to build and start a whole program; `python` is the interpreter of the jails."""
+    makers: dict[Language, Callable[[], Program]] = {
+        "python": lambda: Program("main.py", (python, "-B", "main.py")),
+        "javascript": lambda: _javascript(limits),
+        "c": lambda: _native("main.c", tools_for("c")[0], ("-lm",)),
+        "cpp": lambda: _native("main.cpp", tools_for("cpp")[0], ("-std=c++17",)),
+        "java": lambda: _java(code, limits),
+        "go": _go,
+    }
+    return makers[language]()
+
+
+def _javascript(limits: Limits) -> Program:
+    heap = f"--max-old-space-size={limits.memory_mb}"
+    return Program("main.js", (tools_for("javascript")[0], heap, "main.js"), reserves_memory=True)
+
+
+def _native(file: str, compiler: str, flags: tuple[str, ...]) -> Program:
+    build = (compiler, "-O1", "-pipe", "-o", "main", file, *flags)
+    return Program(file, ("./main",), build, ("main",))
+
+
+def _java(code: str, limits: Limits) -> Program:
+    compiler, runtime = tools_for("java")
+    public = re.search(r"^\s*public\s+(?:(?:final|abstract)\s+)*class\s+(\w+)", code, re.MULTILINE)
+    plain = re.search(r"\bclass\s+(\w+)", code)
+    name = public[1] if public else plain[1] if plain else "Main"
+    heap = max(limits.memory_mb // 2, 32)
+    light = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+    return Program(
+        file=f"{name}.java",
+        start=(runtime, *light, f"-Xmx{heap}m", "-cp", ".", name),
+        build=(compiler, *(f"-J{flag}" for flag in light), "-J-Xmx512m", f"{name}.java"),
+        products=("*.class",),
+        reserves_memory=True,
+    )
+
+
+def _go() -> Program:
+    (tool,) = tools_for("go")
+    return Program(
+        file="main.go",
+        start=("./main",),
+        build=(tool, "build", "-o", "main", "main.go"),
+        products=("main",),
+        reserves_memory=True,
+        environment={
+            "GO111MODULE": "off", "CGO_ENABLED": "0", "GOPROXY": "off", "GOTELEMETRY": "off",
+            "GOMAXPROCS": "2",
+        },
+    )  # fmt: skip

@@ -1,0 +1,78 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seccoderx_lite.sandbox import Sandbox
+
+sys.path.insert(0, str(Path(__file__).parent))
+import attacks
+
+_found: dict[str, str] = {}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def found(sandbox: Sandbox) -> dict[str, str]:
+    """All cases are run once, together; each test below looks at its own."""
+    if not _found:
+        _found.update(attacks.complaints(sandbox))
+    return _found
+
+
+@pytest.mark.parametrize("name", [case.name for case in (*attacks.CASES, *attacks.CONTROLS)])
+def test_attack_gains_nothing_and_honest_code_passes(found: dict[str, str], name: str) -> None:
+    if name not in found:
+        pytest.skip("only promised in a stronger tier")
+    assert found[name] == ""
+
+
+def test_there_are_at_least_eighty_cases_with_unique_names() -> None:
+    names = {case.name for case in attacks.CASES}
+    assert len(names) == len(attacks.CASES) >= 80
+
+
+def test_searching_attacks_would_find_an_answer_that_lay_about() -> None:
+    """The hunt through stack and heap is only evidence if it can succeed."""
+    case = next(case for case in attacks.HACKS if "stack and in the heap" in case.name)
+    scope: dict[str, object] = {}
+    exec(case.code, scope)
+    lying_about = attacks.SECRET_TESTS
+    assert scope["solve"](3) == 904117  # type: ignore[operator]
+    assert scope["solve"](5) == "s3cr3t-702231"  # type: ignore[operator]
+    assert lying_about
+
+
+def run_as_plain_user(*without: str) -> dict[str, object]:
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if os.geteuid() != 0 or python is None:
+        pytest.skip("needs root, and a Python that a plain user can read")
+    is_new = [python, "-c", "import sys; raise SystemExit(sys.version_info < (3, 11))"]
+    if subprocess.run(is_new).returncode or not os.access(ROOT, os.X_OK):
+        pytest.skip("needs a Python 3.11 that a plain user can read")
+    done = subprocess.run(
+        [python, "-B", str(ROOT / "tests" / "sandbox" / "attacks.py"), *without],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        cwd="/", user=61234, group=61234, extra_groups=[], capture_output=True, text=True,
+    )  # fmt: skip
+    if "Permission denied" in done.stderr or "No module named" in done.stderr:
+        pytest.skip("the source tree cannot be read by a plain user")
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("without", [(), ("namespaces",)])
+def test_attacks_gain_nothing_as_a_plain_user(without: tuple[str, ...]) -> None:
+    found = run_as_plain_user(*without)
+    assert found["failed"] == []
+
+
+@pytest.mark.slow
+def test_attacks_gain_nothing_where_namespaces_are_refused() -> None:
+    with Sandbox("confined", workers=2, without=("namespaces",)) as sandbox:
+        assert [text for _, text in attacks.complaints(sandbox) if text] == []

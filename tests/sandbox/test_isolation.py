@@ -1,0 +1,93 @@
+import logging
+import os
+
+import pytest
+
+from seccoderx_lite.errors import RecipeError, SandboxError
+from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.sandbox.isolation import PROMISES
+
+IS_ROOT = os.geteuid() == 0
+KEPT = dict.fromkeys(PROMISES, "kept")
+
+
+def described(*without: str) -> dict[str, dict[str, str]]:
+    with Sandbox("limits-only", workers=1, without=without) as sandbox:
+        return sandbox.describe()
+
+
+@pytest.fixture(scope="module")
+def full() -> dict[str, dict[str, str]]:
+    found = described()
+    if found["tier"] != "strong":
+        pytest.skip(f"this machine gives {found['tier']}: {found['layers']}")
+    return found
+
+
+def test_strong_tier_keeps_every_promise(full: dict[str, dict[str, str]]) -> None:
+    assert full["promises"] == KEPT
+
+
+def test_without_namespaces_the_tier_is_confined_and_still_keeps_every_promise(
+    full: dict[str, dict[str, str]],
+) -> None:
+    found = described("namespaces")
+    assert found["layers"]["namespaces"] == "switched off"
+    assert found["tier"] == "confined"
+    assert found["promises"] == KEPT
+
+
+def test_without_filter_in_namespaces_the_tier_is_no_longer_strong(
+    full: dict[str, dict[str, str]],
+) -> None:
+    assert described("seccomp")["tier"] == "confined"
+
+
+@pytest.mark.parametrize(
+    ("without", "promise", "words"),
+    [
+        (("namespaces", "landlock"), "files", "read a file outside"),
+        (("namespaces", "seccomp"), "network", "UDP"),
+        (("namespaces", "landlock", "seccomp"), "network", "TCP"),
+        (("namespaces", "landlock", "seccomp", "uid"), "signals", "signalled the trainer"),
+    ],
+)
+def test_report_says_what_a_missing_layer_lets_through(
+    full: dict[str, dict[str, str]], without: tuple[str, ...], promise: str, words: str
+) -> None:
+    found = described(*without)
+    assert found["tier"] == "limits-only"
+    assert words in found["promises"][promise]
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can fail to drop its user")
+def test_root_that_keeps_its_user_is_limits_only(full: dict[str, dict[str, str]]) -> None:
+    found = described("uid")
+    assert found["tier"] == "limits-only"
+    assert "processes (limit 16)" in found["promises"]["processes"]
+
+
+def test_less_isolation_than_asked_for_is_refused_with_reason_and_way_out() -> None:
+    with pytest.raises(SandboxError) as caught:
+        Sandbox("confined", without=("namespaces", "landlock"))
+    message = str(caught.value)
+    assert "'confined' was asked for; this machine gives 'limits-only'" in message
+    assert "landlock: switched off; to change it, use Linux 6.12" in message
+    assert "files: not protected, a canary read a file outside" in message
+    assert "Sandbox(isolation='limits-only')" in message
+
+
+def test_accepting_limits_only_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        described("namespaces", "landlock")
+    assert "only sets limits; not protected from the code: files" in caplog.text
+
+
+def test_results_carry_the_tier() -> None:
+    with Sandbox("limits-only", workers=1, without=("namespaces", "landlock")) as sandbox:
+        assert sandbox.run({}, ["true"]).isolation == "limits-only"
+
+
+def test_unknown_tier_is_refused() -> None:
+    with pytest.raises(RecipeError, match="confined"):
+        Sandbox("medium")
