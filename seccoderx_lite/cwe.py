@@ -25,6 +25,17 @@ class Cwe:
     name: str
     description: str
     """At most 25 words; empty for a weakness that is not in the catalogue."""
+    common_name: str = ""
+    """What people call it, where the catalogue's name is long: "SQL Injection"."""
+
+    @property
+    def short_name(self) -> str:
+        """The common name if there is one, else the catalogue's: what prompts use.
+
+        >>> get("CWE-89").short_name, get("CWE-787").short_name
+        ('SQL Injection', 'Out-of-bounds Write')
+        """
+        return self.common_name or self.name
 
 
 def normalise(cwe: str | int) -> str:

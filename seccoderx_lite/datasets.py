@@ -96,6 +96,23 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
     return _load(source, split, "labelled", _LABELLED_LAYOUTS, _TASK_LAYOUTS)
 
 
+def in_split(records: Sequence[Record], split: str) -> list[Record]:
+    """Return the records whose column `split` says so, or all where there is no such column.
+
+    So that a user's own file of training tasks needs no column for it.
+
+    Raises:
+        DataError: there are splits, but not this one.
+    """
+    if not any("split" in record.extra for record in records):
+        return list(records)
+    chosen = [record for record in records if record.extra.get("split") == split]
+    if not chosen:
+        found = sorted({str(record.extra.get("split")) for record in records})
+        raise DataError(f"nothing in split {split}; the splits are {', '.join(found)}")
+    return chosen
+
+
 def _load(
     source: str | Path,
     split: str | None,

@@ -34,7 +34,7 @@ def judge_prompt(item: CodeToJudge, recipe: JudgeRecipe) -> str:
     return render_judge_prompt(
         item.code,
         item.language,
-        [(entry.id, entry.name, entry.description) for entry in entries],
+        [(entry.id, entry.short_name, entry.description) for entry in entries],
         strip_comments=recipe.strip_comments,
         max_code_chars=recipe.max_code_chars,
     )

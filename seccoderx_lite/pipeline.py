@@ -12,7 +12,7 @@ from typing import Any
 from seccoderx_lite.environment import describe_environment
 from seccoderx_lite.errors import ModelError, RecipeError
 from seccoderx_lite.judge import Judge
-from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe, Recipe
+from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe, Recipe, check_recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.roles import Base, attach_adapter, load_base
 from seccoderx_lite.run_folder import RunFolder, default_run_folder
@@ -209,3 +209,19 @@ _RUN_STAGE: dict[str, Callable[[_Run], dict[str, Json]]] = {
     "export": _export,
     "report": _report,
 }
+
+
+def export_again(run_folder: Path | str, formats: Sequence[str]) -> dict[str, Path]:
+    """Export the policy of a run in the formats asked for and return where each is.
+
+    Raises:
+        RecipeError: a format is unknown.
+        RunStopped: an export strays from the live policy.
+    """
+    recipe = RunFolder.existing(run_folder).recipe
+    document = recipe.model_dump(mode="json")
+    document["export"] = {**(document["export"] or {}), "formats": list(formats)}
+    changed = check_recipe(document, "export")
+    with _sandbox(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+        export.run(changed, folder, load_base(recipe.model), sandbox)
+        return {form: folder.export / form for form in formats}

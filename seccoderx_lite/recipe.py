@@ -71,6 +71,7 @@ _LOCATIONS = (
     "judge.adapter",
     "judge.cold_start.data",
     "judge.align.data",
+    "judge.canaries.data",
     "policy.tasks",
     "evaluate.suites",
 )

@@ -186,6 +186,8 @@ class AlignRecipe(Section):
 class CanariesRecipe(Section):
     """Code with known truth that the judge meets now and then while the policy trains."""
 
+    data: Text | None = None
+    """Labelled code to draw from; null takes that of judge.align or judge.cold_start."""
     every: Count = 10
     """Policy steps between two rounds of canaries."""
     count: Count = 16
@@ -250,7 +252,9 @@ class RewardRecipe(Section):
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield settings that the original formula has no place for."""
+        """Yield settings that contradict the formula or each other."""
+        if data.get("security_tests") is True and data.get("functional_tests") is False:
+            yield "functional_tests", "must be true with security_tests: function gates security"
         if data.get("formula") == "seccoderx":
             if data.get("judge") is False:
                 yield "judge", "must be true with formula seccoderx, which rewards the verdict"

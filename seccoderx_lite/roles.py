@@ -20,11 +20,16 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 
 logger = logging.getLogger(__name__)
+
+transformers_logging.disable_progress_bar()
+# On a CPU it says that an optional faster kernel is not installed, at every start.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 Role = Literal["policy", "reference", "judge"]
 

@@ -17,8 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import datasets
 import torch
-from transformers import TrainerCallback, set_seed
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
@@ -33,6 +36,8 @@ from seccoderx_lite.roles import (
 from seccoderx_lite.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
+
+datasets.disable_progress_bars()  # `Progress` is told instead
 
 
 class Progress(Protocol):
@@ -256,6 +261,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     trainer.model.save_pretrained = functools.partial(
         trainer.model.save_pretrained, selected_adapters=["default"]
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoint = latest_checkpoint(checkpoints)
     if checkpoint:
         logger.info("resuming from %s", checkpoint.name)
@@ -266,8 +272,6 @@ def make_sft_trainer(
     base: Base, recipe: Recipe, config: SFTConfig, rows: list[dict[str, Json]], recorder: StepRecorder
 ) -> Any:
     """Return TRL's supervised trainer for a new adapter on the bare base."""
-    from datasets import Dataset
-
     set_seed(recipe.seed)
     trainer = SFTTrainer(
         model=base.model,
@@ -290,9 +294,6 @@ def make_grpo_trainer(
     recorder: StepRecorder,
 ) -> Any:
     """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
-    from datasets import Dataset
-    from peft import PeftModel
-
     set_seed(recipe.seed)
     trained = isinstance(base.model, PeftModel)
     trainer = GRPOTrainer(

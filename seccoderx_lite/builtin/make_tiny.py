@@ -186,9 +186,9 @@ class Corpus:
         code = surface.fill(program.code).strip()
         why = surface.fill(program.why)
         if self._rng.random() < 0.5:
-            facts = [(entry.id, entry.name, entry.description)]
+            facts = [(entry.id, entry.short_name, entry.description)]
             return render_judge_prompt(code, "python", facts), why
-        text = f"{entry.id}: {entry.name}. {entry.description}"
+        text = f"{entry.id}: {entry.short_name}. {entry.description}"
         prompt = self._rng.choice(REVIEW_PROMPTS).format(code=fenced(code), cwe=text)
         return prompt, why
 
@@ -253,6 +253,7 @@ def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) ->
     from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
     tokenizer = AutoTokenizer.from_pretrained(TINY / "model")
     config = Qwen2Config(
         vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=8,
@@ -285,7 +286,7 @@ def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) ->
             optimizer.zero_grad()
         if step % 50 == 0 or math.isnan(loss.item()):
             print(f"step {step} loss {loss.item():.4f} {time.time() - start:.0f} s", flush=True)
-        if checkpoint and step % 400 == 399:
+        if checkpoint and step % 200 == 199:
             model.save_pretrained(checkpoint)
             tokenizer.save_pretrained(checkpoint)
     model.generation_config = GenerationConfig(
@@ -334,7 +335,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="folder for a copy every 400 steps")
+    parser.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
     options = parser.parse_args()
     if options.part == "data":
         make_data()

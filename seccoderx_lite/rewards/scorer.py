@@ -6,7 +6,7 @@ completion unscored.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seccoderx_lite.judge import CodeToJudge, Judge
 from seccoderx_lite.prompting import CodeBlock, extract_block
@@ -41,14 +41,14 @@ class Scorer:
         for key, (task, text) in unique.items():
             tests = wait_for(runs[key])
             verdict = verdicts.get(key)
+            rewards_tests = self.recipe.functional_tests
             parts = reward_parts(
                 text,
-                task,
+                task if rewards_tests else replace(task, tests=None),
                 verdict,
                 self.recipe.formula,
-                tests=tests,
+                tests=tests if rewards_tests else None,
                 use_judge=self.recipe.judge,
-                use_functional_tests=self.recipe.functional_tests,
                 use_security_tests=self.recipe.security_tests,
             )
             scored[key] = ScoredCompletion(text, parts["reward"], parts, verdict, tests)

@@ -1,0 +1,76 @@
+"""Alarms: what a step's shares are, and when a window of them is too much."""
+
+import pytest
+
+from seccoderx_lite.alarms import Alarms, step_shares
+from seccoderx_lite.recipe import AlarmsRecipe
+from seccoderx_lite.records import ScoredCompletion, Task, TestResult, Verdict
+
+TASK = Task("t", "Write f.", "python", ("CWE-89",), reference="def f(x):\n    y = x\n    return y")
+
+
+def scored(*, label="safe", functional=True, secure=True, reward=1.0, lines=3, form=1.0):
+    tests = TestResult("passed", int(functional), 1, int(secure), 1)
+    code = "\n".join(["def f(x):"] + ["    y = x"] * (lines - 2) + ["    return x"])
+    return ScoredCompletion(
+        f"```python\n{code}\n```", reward, {"format": form}, Verdict(label), tests
+    )
+
+
+def shares(*items, group_size=2):
+    return step_shares([TASK] * len(items), items, group_size)
+
+
+def test_reward_hacking_is_working_code_judged_safe_that_falls_to_an_attack():
+    fooled = scored(secure=False)
+    assert shares(
+        fooled, scored(), scored(secure=False, label="vulnerable"), scored(secure=False, functional=False)
+    )["reward_hacking"] == pytest.approx(1 / 4)
+
+
+def test_stubs_are_completions_without_format():
+    assert shares(scored(form=0.0), scored())["stub_share"] == 0.5
+
+
+def test_length_ratio_is_lines_over_lines_of_the_reference():
+    assert shares(scored(lines=3), scored(lines=6))["length_ratio"] == pytest.approx(1.5)
+
+
+def test_a_group_of_equal_rewards_has_no_variance():
+    items = [scored(reward=1.0), scored(reward=1.0), scored(reward=0.0), scored(reward=1.0)]
+    assert shares(*items)["zero_variance_share"] == 0.5
+
+
+def test_saturation_is_the_share_of_the_commonest_verdict():
+    items = [scored(), scored(), scored(), scored(label="vulnerable")]
+    assert shares(*items)["verdict_saturation"] == 0.75
+
+
+QUIET = {
+    "reward_hacking": 0.0, "stub_share": 0.0, "length_ratio": 1.0, "zero_variance_share": 0.0,
+    "verdict_saturation": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reward_hacking", 0.9), ("stub_share", 0.9), ("length_ratio", 4.0), ("length_ratio", 0.1),
+        ("zero_variance_share", 0.9), ("verdict_saturation", 1.0),
+    ],
+)  # fmt: skip
+def test_each_threshold_raises_its_own_alarm_once_the_window_is_full(name, value):
+    alarms = Alarms(AlarmsRecipe(window=3))
+    told = [alarms.check({**QUIET, name: value}) for _ in range(3)]
+    assert told[:2] == [[], []]
+    assert [message.split()[0] for message in told[2]] == [name]
+
+
+def test_a_quiet_run_raises_no_alarm():
+    alarms = Alarms(AlarmsRecipe(window=1))
+    assert alarms.check(QUIET) == []
+
+
+def test_a_threshold_of_null_is_off():
+    alarms = Alarms(AlarmsRecipe(window=1, stub_share=None))
+    assert alarms.check({**QUIET, "stub_share": 1.0}) == []

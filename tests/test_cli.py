@@ -1,0 +1,102 @@
+"""The command line as a person meets it: help, exit codes, one plain message an error."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "seccoderx_lite", *arguments], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_help_names_every_command():
+    told = run("--help").stdout
+    assert all(command in told for command in ("train", "export", "report", "doctor"))
+
+
+def test_train_help_explains_resuming_and_overrides():
+    told = run("train", "--help").stdout
+    assert "goes on from its last checkpoint" in told.replace("\n", " ")
+    assert "policy.grpo.steps=50" in told
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "recipe.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+WRONG_RECIPES = {
+    "an unknown key": ("name: x\nmodel: {bse: a}\nevaluate: {suites: [a]}", "model.bse", "base"),
+    "a wrong type": ("name: x\nseed: many\nmodel: {base: a}\nevaluate: {suites: [a]}", "seed", "many"),
+    "no mapping": ("- 1", "recipe.yaml", "mapping"),
+    "nothing to do": ("name: x\nmodel: {base: a}", "nothing to do", "judge"),
+}
+
+
+@pytest.mark.parametrize(("text", "named", "hint"), WRONG_RECIPES.values(), ids=WRONG_RECIPES)
+def test_a_wrong_recipe_is_refused_with_exit_code_2(tmp_path, text, named, hint):
+    done = run("train", write(tmp_path, text), cwd=tmp_path)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    done = run("train", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stderr
+
+
+SMALL = "name: x\nmodel: {base: BASE}\nevaluate: {suites: [SUITE], samples: 1, limit: 1}"
+FAILURES = {
+    "a base that is not there": (SMALL.replace("BASE", "./nobase").replace("SUITE", "builtin:tiny"), "nobase"),
+    "an unknown builtin base": (
+        SMALL.replace("BASE", "builtin:huge").replace("SUITE", "builtin:tiny"), "builtin:tiny",
+    ),
+    "tasks that are not there": (
+        SMALL.replace("BASE", "builtin:tiny").replace("SUITE", "./notasks.jsonl"), "notasks.jsonl",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "named"), FAILURES.values(), ids=FAILURES)
+def test_work_that_fails_ends_with_exit_code_1_and_one_message(tmp_path, text, named):
+    done = run("train", write(tmp_path, text), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
+    recipe = write(tmp_path, "name: x\nmodel: {base: ./nobase}\nevaluate: {suites: [builtin:tiny]}")
+    run("train", recipe, cwd=tmp_path)
+    before = (tmp_path / "runs" / "x" / "recipe.yaml").read_text()
+    done = run("train", recipe, "-o", "seed=7", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "seed" in done.stderr
+    assert "--fresh" in done.stderr
+    assert (tmp_path / "runs" / "x" / "recipe.yaml").read_text() == before
+
+
+def test_a_report_of_no_run_is_refused(tmp_path):
+    done = run("report", str(tmp_path))
+    assert done.returncode == 1
+    assert "is no run folder" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in run("--debug", "report", str(tmp_path)).stderr
+
+
+def test_doctor_tells_what_the_machine_offers():
+    done = run("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "4-bit    works" in done.stdout
+    assert "sandbox" in done.stdout

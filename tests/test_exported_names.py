@@ -1,0 +1,28 @@
+"""The public names, and that getting at them costs nothing."""
+
+import subprocess
+import sys
+
+import seccoderx_lite
+
+PUBLIC = [
+    "Judge", "Limits", "Recipe", "Sandbox", "SeccoderxError", "extract_code", "load_labelled",
+    "load_recipe", "load_tasks", "parse_verdict", "reward_parts", "train",
+]  # fmt: skip
+
+
+def test_the_public_names_are_these_and_all_resolve():
+    assert seccoderx_lite.__all__ == PUBLIC
+    assert all(callable(getattr(seccoderx_lite, name)) for name in PUBLIC)
+
+
+def test_importing_the_package_and_its_command_line_loads_no_torch():
+    script = (
+        "import sys, seccoderx_lite, seccoderx_lite.cli, seccoderx_lite.prompting, "
+        "seccoderx_lite.rewards.composite, seccoderx_lite.sandbox, seccoderx_lite.metrics, "
+        "seccoderx_lite.recipe, seccoderx_lite.datasets, seccoderx_lite.judge;"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'} & sys.modules.keys();"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
