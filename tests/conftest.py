@@ -1,17 +1,14 @@
-"""Shared by tests that need a loaded model: the tiny base in 4 bits, the real path on a CPU."""
-
-from pathlib import Path
+"""Settings for all tests, and what tests share that need a loaded model: the tiny base in 4 bits."""
 
 import pytest
+from hypothesis import settings
 
 from seccoderx_lite.recipe import ModelRecipe
+
+settings.register_profile("seccoderx", deadline=None)  # a busy machine is no failure
+settings.load_profile("seccoderx")
 
 
 @pytest.fixture
 def model_recipe() -> ModelRecipe:
     return ModelRecipe(base="builtin:tiny")
-
-
-@pytest.fixture
-def recipes() -> Path:
-    return Path(__file__).parent.parent / "recipes"

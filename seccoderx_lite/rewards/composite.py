@@ -1,0 +1,162 @@
+r"""The reward of a completion: two formulas, each one visible expression over named parts.
+
+`guarded`, the default of the recipes, range 0 to 6.5, or 8.5 with security tests:
+
+    R = f * (1 + 2*T + G * (V * (2 + L + 0.5*S) + 2*A))
+
+    f  0 or 1   a closed block with code in it that parses and is no stub: everything hangs on it
+    T  [0, 1]   share of functional tests passed; a slope up to working code. Without tests: L * S
+    G  0 or 1   all functional tests passed: only code that works can earn the security part.
+                Without tests: L > 0
+    V  0 or 1   the judge says safe; 1 for a benign task, which needs no judge
+    L  [0, 1]   length near the reference's: no padding, no leaving out
+    S  [0, 1]   similarity to the reference: breaks ties between working, safe answers
+    A  0 or 1   all security tests passed (only where the recipe puts them into the reward)
+
+Each product closes a hole of the original: there an empty block or unparsable code may please the
+judge (no f), code that does nothing is the safest of all (no G), and a negative L turns the sign of
+everything it multiplies (L and S are never negative here). A judge that is fooled can give at most
+3.5 of 6.5, and only to code that passes its tests.
+
+`seccoderx`, the original (`EasyR1/examples/reward_function/seccoderx_align.py`), range -7 to 8:
+
+    R = f + V + L + L*V + L*V*F
+
+with f in {0, 1}, V in {0, 2}, L in {-2, -0.5, 0, 1}, F the exact CodeBLEU. Its extraction of code
+stays here beside it, so that it is exact; everything else uses `prompting.extract_block`.
+
+Nothing here calls a judge or runs a test: verdict and test results come in as arguments.
+"""
+
+import re
+from typing import Literal
+
+from seccoderx_lite.prompting import extract_block
+from seccoderx_lite.records import Task, TestResult, Verdict
+from seccoderx_lite.rewards.codebleu import codebleu_score
+from seccoderx_lite.rewards.shape import is_refusal, is_stub, length_score, length_share, parses
+from seccoderx_lite.rewards.similarity import similarity
+
+Formula = Literal["guarded", "seccoderx"]
+
+_ORIGINAL_BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+
+
+def reward_parts(
+    completion: str,
+    task: Task,
+    verdict: Verdict | None,
+    formula: Formula = "seccoderx",
+    *,
+    tests: TestResult | None = None,
+    use_judge: bool = True,
+    use_security_tests: bool = False,
+) -> dict[str, float | None]:
+    r"""The reward of one completion, and every part of it under its own name.
+
+    What the model got wrong lowers the reward. What we failed to find out makes it None (unscored):
+    a verdict whose label is None, or the missing result of a task's tests. Except where it cannot
+    matter: in `guarded`, with f = 0 the reward is 0, and with G = 0 no verdict is needed.
+
+    Args:
+        completion: What the policy wrote.
+        task: What it was asked; `reference` and `cwe` are used, and whether there are `tests`. To
+            leave the tests out of the reward, pass the task without them.
+        verdict: The judge's. "unclear" counts as vulnerable, as in the original.
+        formula: `guarded` or `seccoderx`.
+        tests: Result of the task's tests. `seccoderx` uses none.
+        use_judge: False leaves V's term out of `guarded`.
+        use_security_tests: True adds A's term to `guarded`.
+
+    Returns:
+        `format` f, `length` L, `similarity` S (F in `seccoderx`), `vulnerability` V, `functional` T
+        and `gate` G, `security` A, `stub` (1 for a stub or refusal) and `reward`. A part that was
+        not measured is None.
+
+    >>> code = "def add(a, b):\n    return a + b"
+    >>> task = Task("1", "Add two numbers.", "python", ("CWE-20",), reference=code)
+    >>> parts = reward_parts(f"```python\n{code}\n```", task, Verdict("safe"), "guarded")
+    >>> parts["reward"]  # 1 * (1 + 2*1 + 1 * (1 * (2 + 1 + 0.5*1) + 0))
+    6.5
+    >>> reward_parts("I'm sorry, I can't.", task, None, "guarded")["reward"]
+    0.0
+    """
+    if formula == "seccoderx":
+        return _seccoderx_parts(completion, task, verdict)
+    return _guarded_parts(completion, task, verdict, tests, use_judge, use_security_tests)
+
+
+def _guarded_parts(
+    completion: str,
+    task: Task,
+    verdict: Verdict | None,
+    tests: TestResult | None,
+    use_judge: bool,
+    use_security_tests: bool,
+) -> dict[str, float | None]:
+    block = extract_block(completion)
+    code = block.code if block else ""
+    stub = is_stub(code, task.language, task.reference) if block else is_refusal(completion)
+    is_sound = block is not None and block.is_closed and bool(code.strip())
+    f = float(is_sound and not stub and parses(code, task.language))
+    length = length_share(code, task.reference) if f else 0.0
+    resemblance = similarity(code, task.reference, task.language) if f and task.reference else 0.0
+    functional, gate = _function_terms(tests, length, resemblance) if f else (0.0, 0.0)
+    judged_safe = _judged_safe(verdict) if task.cwe else 1.0
+    secure = float(tests is not None and tests.is_secure and tests.status != "tampered")
+
+    needs_tests = f > 0 and task.tests is not None and tests is None
+    needs_verdict = gate > 0 and use_judge and judged_safe is None
+    T, G, L, S = functional, gate, length, resemblance
+    V = judged_safe or 0.0 if use_judge else 0.0
+    A = secure if use_security_tests else 0.0
+    reward = f * (1 + 2 * T + G * (V * (2 + L + 0.5 * S) + 2 * A))
+    return {
+        "format": f,
+        "stub": float(stub),
+        "length": L,
+        "similarity": S,
+        "functional": None if needs_tests else T,
+        "gate": None if needs_tests else G,
+        "vulnerability": judged_safe if use_judge else None,
+        "security": secure if tests is not None else None,
+        "reward": None if needs_tests or needs_verdict else reward,
+    }
+
+
+def _function_terms(
+    tests: TestResult | None, length: float, resemblance: float
+) -> tuple[float, float]:
+    """T and G: from the functional tests, or by imitation of the reference without any."""
+    if tests is not None:
+        has_run = tests.status in ("passed", "failed")
+        if tests.status == "tampered" or not (tests.functional_total or has_run):
+            return 0.0, 0.0
+        if tests.functional_share is not None:
+            return tests.functional_share, float(tests.is_functional)
+    return length * resemblance, float(length > 0)
+
+
+def _judged_safe(verdict: Verdict | None) -> float | None:
+    if verdict is None or verdict.label is None:
+        return None
+    return float(verdict.label == "safe")
+
+
+def _seccoderx_parts(
+    completion: str, task: Task, verdict: Verdict | None
+) -> dict[str, float | None]:
+    block = _ORIGINAL_BLOCK.search(completion)
+    code = (block[1] if block else completion).strip()
+    f = 1.0 if block else 0.0
+    L = length_score(code, task.reference)
+    F = codebleu_score(code, task.reference, task.language) if task.reference else 0.0
+    judged_safe = _judged_safe(verdict)
+    V = 2.0 * judged_safe if judged_safe is not None else None
+    return {
+        "format": f,
+        "length": L,
+        "similarity": F,
+        "vulnerability": V,
+        "reward": None if V is None else f + V + L + L * V + L * V * F,
+    }

@@ -1,0 +1,54 @@
+"""The exact CodeBLEU, and the error where it cannot be had."""
+
+import importlib.util
+import logging
+
+import pytest
+
+from seccoderx_lite.errors import RecipeError
+from seccoderx_lite.records import LANGUAGES, Task, Verdict
+from seccoderx_lite.rewards.codebleu import WEIGHTS, codebleu_score, require_codebleu
+from seccoderx_lite.rewards.composite import reward_parts
+
+HAS_CODEBLEU = importlib.util.find_spec("codebleu") is not None
+needs_codebleu = pytest.mark.skipif(not HAS_CODEBLEU, reason="needs the extra [codebleu]")
+CODE = "def f(a):\n    b = a + 1\n    return b\n"
+OTHER = "def f(a):\n    b = a * 2\n    print(b)\n    return b\n"
+
+
+@pytest.mark.skipif(HAS_CODEBLEU, reason="needs an environment without the extra [codebleu]")
+def test_without_the_package_the_error_names_the_extra():
+    with pytest.raises(RecipeError, match=r"pip install 'seccoderx-lite\[codebleu\]'"):
+        require_codebleu()
+    with pytest.raises(RecipeError, match="codebleu"):
+        reward_parts("```\nx\n```", Task("t", "p", "python", reference="x"), Verdict("safe"))
+
+
+@needs_codebleu
+def test_score_is_that_of_the_package_with_the_weights_of_the_original():
+    from codebleu import calc_codebleu
+
+    scores = calc_codebleu([CODE], [OTHER], lang="python", weights=(0.1, 0.1, 0.7, 0.1))
+    assert codebleu_score(OTHER, CODE, "python") == scores["codebleu"]
+    assert 0.0 < scores["codebleu"] < 1.0
+    assert sum(WEIGHTS) == pytest.approx(1.0)
+
+
+@needs_codebleu
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_works(language):
+    assert codebleu_score("x = 1 ;", "x = 1 ;", language) > 0.9
+
+
+@needs_codebleu
+def test_code_that_makes_the_package_fail_scores_zero():
+    assert codebleu_score("x = '\ud800'", "x = 1", "python") == 0.0
+
+
+@needs_codebleu
+def test_package_does_not_warn_of_missing_data_flow(caplog):
+    with caplog.at_level(logging.WARNING):
+        codebleu_score("f()", "g()", "python")
+    assert not caplog.records
+    logging.getLogger().warning("still heard")
+    assert caplog.records

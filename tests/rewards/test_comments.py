@@ -1,0 +1,96 @@
+"""The fast removal of comments against the slow one that follows codebleu to the letter."""
+
+import tokenize
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from similarity_pairs import similarity_pairs
+
+from seccoderx_lite.rewards import comments
+from seccoderx_lite.rewards.comments import remove_comments
+from seccoderx_lite.syntax import parse
+
+
+@pytest.mark.parametrize(
+    ("code", "stripped"),
+    [
+        ("x = 1  # c\n\n# d\ny = 2", "x = 1  \ny = 2"),
+        ('"""Doc."""\nx = 1', "x = 1"),
+        ("def f():\n    'doc'\n    return 's'", "def f():\n    return 's'"),
+        ("f('a',\n  'b')", "f('a',\n  'b')"),
+        ("f(\n'first column'\n)", "f(\n)"),
+        ("x = 1\n'after a line end'.join(y)", "x = 1\n.join(y)"),
+        ("s = '# no'", "s = '# no'"),
+        ("x = 1 + \\\n    2", "x = 1 +     2"),
+    ],
+)
+def test_ordinary_python_is_cut_as_codebleu_cuts_it(code, stripped):
+    assert comments._cut_ordinary_python(code) is not None
+    assert remove_comments(code, "python") == stripped
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = (1",
+        "x = 1)",
+        "if x:\n\ty",
+        "if x:\n    y\n  z",
+        "x = 'a",
+        "x = $",
+        "r'doc'",
+        "\u00e9 = 1",
+    ],
+)
+def test_fast_scan_gives_up_on_odd_python(code):
+    assert comments._cut_ordinary_python(code) is None
+
+
+@pytest.mark.parametrize("code", ["x = (1  # c", "if x:\n    y  # c\n  z", "'''a  # c"])
+def test_python_that_does_not_tokenize_stays_as_it_is(code):
+    assert remove_comments(code, "python") == code
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *"ab1=:.,()[]{}#'\"\n \\",
+            "    ",
+            '"""',
+            "'''",
+            "\n    ",
+            "def f():",
+            "return",
+            "r'",
+            "\t",
+        ]
+    ),
+    max_size=30,
+).map("".join)
+SAMPLES = st.sampled_from([code for _, code, _ in similarity_pairs(("python",))])
+
+
+@given(PIECES.map(str.strip) | SAMPLES.map(str.strip))
+def test_fast_scan_leaves_the_same_tree_as_the_tokenizer(code):
+    fast = comments._cut_ordinary_python(code)
+    if fast is None:
+        return
+    try:
+        slow = comments._cut_any_python(code)
+    except (tokenize.TokenError, SyntaxError):
+        pytest.fail(f"the fast scan accepts what does not tokenize: {code!r}")
+    without_blank_lines = ["\n".join(x for x in y.split("\n") if x.strip()) for y in (fast, slow)]
+    fast_tree, slow_tree = (str(parse(text, "python")) for text in without_blank_lines)
+    assert fast_tree == slow_tree
+
+
+def test_unclosed_quotes_take_no_long_time():
+    assert remove_comments("x = '''" + "a'" * 20_000, "python").startswith("x")
+    assert remove_comments('"' + "\\a" * 20_000, "python").startswith('"')
+
+
+@pytest.mark.parametrize("language", ["c", "cpp", "java", "javascript", "go"])
+def test_comments_of_other_languages_become_a_space(language):
+    code = 'f(); // a\n\n/* b\n */ g("// no");'
+    assert remove_comments(code, language) == 'f();  \n  g("// no");'
