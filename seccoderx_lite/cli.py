@@ -24,7 +24,9 @@ _debug = False
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback when something fails.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show warnings and results only.")] = False,
 ) -> None:
     global _debug
@@ -44,7 +46,9 @@ def train(
         typer.Option(help="Run only this stage, again if it was finished: cold_start, align, "
                      "policy, evaluate, export, report."),
     ] = None,
-    run_folder: Annotated[Path | None, typer.Option(help="Folder of the run [runs/<name>].")] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/<name> without.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Move an earlier run aside and start anew.")
     ] = False,
@@ -115,8 +119,14 @@ class _Progress:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._console = Console(stderr=True)
         self._bar = Progress(

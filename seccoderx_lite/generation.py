@@ -52,18 +52,28 @@ def generate_texts(
     texts = [render_chat(tokenizer, prompt) for prompt in prompts]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
-    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+    sampling: dict[str, Any] = {
+        "do_sample": False,
+        "temperature": None,
+        "top_k": None,
+        "top_p": None,
+    }
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     completions = [""] * len(ids)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = tokenizer.pad(
-            {"input_ids": [ids[index] for index in chosen]}, padding_side="left", return_tensors="pt"
+            {"input_ids": [ids[index] for index in chosen]},
+            padding_side="left",
+            return_tensors="pt",
         ).to(next(model.parameters()).device)
         with torch.no_grad():
             output = model.generate(
-                **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **sampling
+                **batch,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                **sampling,
             )
         new_ids = output[:, batch["input_ids"].shape[1] :]
         decoded = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
@@ -111,8 +121,8 @@ class EndpointGenerator:
             self._key = os.environ.get(recipe.api_key_env)
             if not self._key:
                 raise RecipeError(
-                    f"endpoint.api_key_env: the environment variable {recipe.api_key_env} is not set; "
-                    "set it, or leave api_key_env out for a server without a key"
+                    f"endpoint.api_key_env: the environment variable {recipe.api_key_env} is not "
+                    "set; set it, or leave api_key_env out for a server without a key"
                 )
 
     def generate(

@@ -61,7 +61,7 @@ class Judge:
         return cls(EndpointGenerator(recipe.endpoint), recipe)
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return one verdict a piece of code, in order; greedy, so equal code gets equal verdicts."""
+        """Return one verdict a piece of code, in order; greedy, so equal code gets equal ones."""
         new = [item for item in dict.fromkeys(items) if item not in self._known]
         failed: dict[CodeToJudge, Verdict] = {}
         if new:
@@ -84,7 +84,9 @@ def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, 
     An unclear verdict counts as wrong; one that failed through our fault is left out.
     """
     verdicts = judge.verdicts([CodeToJudge(row.code, row.language, row.cwe) for row in labelled])
-    scored = [(row, verdict) for row, verdict in zip(labelled, verdicts, strict=True) if verdict.label]
+    scored = [
+        (row, verdict) for row, verdict in zip(labelled, verdicts, strict=True) if verdict.label
+    ]
     right = sum((verdict.label == "vulnerable") == row.is_vulnerable and verdict.label != "unclear"
                 for row, verdict in scored)  # fmt: skip
     unclear = sum(verdict.label == "unclear" for _, verdict in scored)

@@ -69,8 +69,9 @@ def _measured(folder: RunFolder) -> list[str]:
     for phase in ("before", "after"):
         for suite, scores in evaluation.get(phase, {}).items():
             rows.append(
-                f"| {suite} | {phase} | {_share(scores['functional'])} | {_share(scores['secure'])} "
-                f"| {_share(scores['esr'], scores['interval_95'])} | {scores['n']} |"
+                f"| {suite} | {phase} | {_share(scores['functional'])} "
+                f"| {_share(scores['secure'])} "
+                f"| {_share(scores['esr'], scores['interval_95'].get('esr'))} | {scores['n']} |"
             )
     return rows
 

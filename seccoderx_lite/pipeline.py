@@ -76,7 +76,8 @@ def train(
     planned = planned_stages(recipe)
     if unknown := [stage for stage in stages if stage not in planned]:
         raise RecipeError(
-            f"--stage: {unknown[0]} is not a stage of this recipe; its stages are {', '.join(planned)}"
+            f"--stage: {unknown[0]} is not a stage of this recipe; "
+            f"its stages are {', '.join(planned)}"
         )
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
     with _sandbox(recipe) as sandbox:

@@ -8,6 +8,7 @@ Switch only between an optimiser step and the next forward pass: a switch betwee
 backward loses gradients without an error.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ class Base:
     @property
     def device(self) -> torch.device:
         """Where the model's weights are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
 
 def resolve_base(name: str) -> str:
@@ -64,7 +66,9 @@ def resolve_base(name: str) -> str:
         return name
     folder = Path(str(files("seccoderx_lite.builtin"))) / name.removeprefix("builtin:") / "model"
     if not (folder / "config.json").is_file():
-        raise ModelError(f"model.base: nothing called {name!r} ships with the package; use builtin:tiny")
+        raise ModelError(
+            f"model.base: nothing called {name!r} ships with the package; use builtin:tiny"
+        )
     return str(folder)
 
 
@@ -103,7 +107,7 @@ def load_base(recipe: ModelRecipe) -> Base:
     if tokenizer.chat_template is None:
         raise ModelError(
             f"model.base: the tokenizer of {recipe.base!r} has no chat template, so prompts cannot "
-            "be rendered; use the instruct version of the model, or add a chat template to its folder"
+            "be rendered; use the instruct version of the model, or add a template to its folder"
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -142,7 +146,10 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
     """
     name = ADAPTER_NAMES[role]
     if not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{role} adapter: {folder} holds no adapter_config.json; give the folder of a PEFT adapter")
+        raise ModelError(
+            f"{role} adapter: {folder} holds no adapter_config.json; "
+            "give the folder of a PEFT adapter"
+        )
     try:
         if isinstance(base.model, PeftModel):
             base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
@@ -191,6 +198,15 @@ def adapter_parameters(model: Any, role: Role) -> dict[str, torch.nn.Parameter]:
     }
 
 
+def adapter_digest(model: Any, role: Role) -> str:
+    """Return a digest of every bit of one role's adapter."""
+    digest = hashlib.sha256()
+    for name, parameter in adapter_parameters(model, role).items():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class _State:
     """Everything about a model that acting as a role may disturb."""
@@ -233,7 +249,8 @@ def _restore(model: Any, tokenizer: Any, state: _State) -> None:
             layer.enable_adapters(not disabled)
             layer.set_adapter(list(active))
         model.active_adapter = state.active[0]
-        model.base_model.active_adapter = list(state.active)
+        tuner: Any = model.base_model
+        tuner.active_adapter = list(state.active)
     for parameter, flag in zip(model.parameters(), state.requires_grad, strict=True):
         parameter.requires_grad = flag
     for module, mode in zip(model.modules(), state.training, strict=True):
@@ -289,7 +306,9 @@ def _activate(role: Role, model: Any) -> None:
 
 def _check_restored(role: Role, before: _State, after: _State) -> None:
     changed = [
-        field for field in before.__dataclass_fields__ if getattr(before, field) != getattr(after, field)
+        field
+        for field in before.__dataclass_fields__
+        if getattr(before, field) != getattr(after, field)
     ]
     if changed:
         raise ModelError(
@@ -309,8 +328,8 @@ def require_policy_optimizer(optimizer: torch.optim.Optimizer, model: Any) -> No
     policy = {id(parameter) for parameter in adapter_parameters(model, "policy").values()}
     if not policy or held != policy:
         raise ModelError(
-            f"optimizer: it must hold exactly the policy adapter's {len(policy)} tensors, but holds "
-            f"{len(held & policy)} of them and {len(held - policy)} others"
+            f"optimizer: it must hold exactly the policy adapter's {len(policy)} tensors, but "
+            f"holds {len(held & policy)} of them and {len(held - policy)} others"
         )
 
 
@@ -319,7 +338,9 @@ def sequence_logprobs(
 ) -> torch.Tensor:
     """Return the log-probability of each completion token under the active adapter; shape (T,)."""
     ids = torch.tensor([[*prompt_ids, *completion_ids]], device=next(model.parameters()).device)
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].float() / temperature
+    logits = (
+        model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].float() / temperature
+    )
     logprobs = torch.log_softmax(logits[len(prompt_ids) - 1 : -1], dim=-1)
     targets = ids[0, len(prompt_ids) :]
     return logprobs.gather(1, targets[:, None])[:, 0]
@@ -363,7 +384,7 @@ def prove_rollouts_use_policy(model: PeftModel, tokenizer: Any, prompt_ids: Sequ
 def _greedy_logprobs(
     model: Any, tokenizer: Any, prompt_ids: Sequence[int], tokens: int = 8
 ) -> tuple[list[int], torch.Tensor]:
-    """Return greedy token ids, and their log-probabilities as the generator saw them; shape (T,)."""
+    """Return greedy token ids, and the generator's log-probabilities of them; shape (T,)."""
     ids = torch.tensor([list(prompt_ids)], device=next(model.parameters()).device)
     output = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,

@@ -255,7 +255,8 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
 
 def train(trainer: Any, checkpoints: Path) -> None:
     """Run a trainer from its newest complete checkpoint, or from the start."""
-    # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, where small steps drown.
+    # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, which swallows small
+    # steps.
     for parameter in adapter_parameters(trainer.model, "policy").values():
         parameter.data = parameter.data.float()
     trainer.model.save_pretrained = functools.partial(
@@ -269,7 +270,11 @@ def train(trainer: Any, checkpoints: Path) -> None:
 
 
 def make_sft_trainer(
-    base: Base, recipe: Recipe, config: SFTConfig, rows: list[dict[str, Json]], recorder: StepRecorder
+    base: Base,
+    recipe: Recipe,
+    config: SFTConfig,
+    rows: list[dict[str, Json]],
+    recorder: StepRecorder,
 ) -> Any:
     """Return TRL's supervised trainer for a new adapter on the bare base."""
     set_seed(recipe.seed)

@@ -1,4 +1,4 @@
-"""Settings for all tests, and what tests share that need a loaded model: the tiny base in 4 bits."""
+"""Settings for all tests, and what tests with a loaded model share."""
 
 import pytest
 from hypothesis import settings

@@ -24,7 +24,10 @@ def shares(*items, group_size=2):
 def test_reward_hacking_is_working_code_judged_safe_that_falls_to_an_attack():
     fooled = scored(secure=False)
     assert shares(
-        fooled, scored(), scored(secure=False, label="vulnerable"), scored(secure=False, functional=False)
+        fooled,
+        scored(),
+        scored(secure=False, label="vulnerable"),
+        scored(secure=False, functional=False),
     )["reward_hacking"] == pytest.approx(1 / 4)
 
 

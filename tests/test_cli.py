@@ -9,7 +9,10 @@ import pytest
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "seccoderx_lite", *arguments], capture_output=True, text=True, cwd=cwd
+        [sys.executable, "-m", "seccoderx_lite", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
     )
 
 
@@ -32,7 +35,11 @@ def write(folder: Path, text: str) -> str:
 
 WRONG_RECIPES = {
     "an unknown key": ("name: x\nmodel: {bse: a}\nevaluate: {suites: [a]}", "model.bse", "base"),
-    "a wrong type": ("name: x\nseed: many\nmodel: {base: a}\nevaluate: {suites: [a]}", "seed", "many"),
+    "a wrong type": (
+        "name: x\nseed: many\nmodel: {base: a}\nevaluate: {suites: [a]}",
+        "seed",
+        "many",
+    ),
     "no mapping": ("- 1", "recipe.yaml", "mapping"),
     "nothing to do": ("name: x\nmodel: {base: a}", "nothing to do", "judge"),
 }
@@ -56,7 +63,9 @@ def test_a_missing_recipe_is_named(tmp_path):
 
 SMALL = "name: x\nmodel: {base: BASE}\nevaluate: {suites: [SUITE], samples: 1, limit: 1}"
 FAILURES = {
-    "a base that is not there": (SMALL.replace("BASE", "./nobase").replace("SUITE", "builtin:tiny"), "nobase"),
+    "a base that is not there": (
+        SMALL.replace("BASE", "./nobase").replace("SUITE", "builtin:tiny"), "nobase",
+    ),
     "an unknown builtin base": (
         SMALL.replace("BASE", "builtin:huge").replace("SUITE", "builtin:tiny"), "builtin:tiny",
     ),

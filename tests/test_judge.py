@@ -135,7 +135,10 @@ def endpoint_judge(url, **settings):
 
 def test_a_judge_behind_a_server_is_asked_in_the_openai_way(monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "s3cret")
-    with server(lambda body: chat_reply(sees_eval(body["messages"][0]["content"]))) as (url, requests):
+    with server(lambda body: chat_reply(sees_eval(body["messages"][0]["content"]))) as (
+        url,
+        requests,
+    ):
         verdicts = endpoint_judge(url, api_key_env="JUDGE_KEY").verdicts([UNSAFE, SAFE])
     assert [verdict.label for verdict in verdicts] == ["vulnerable", "safe"]
     path, headers, body = requests[0]

@@ -57,7 +57,8 @@ def finished(recipe_file, tmp_path_factory) -> Path:
 
 def command(recipe_file, folder) -> list[str]:
     return [
-        sys.executable, "-m", "seccoderx_lite", "train", str(recipe_file), "--run-folder", str(folder)
+        sys.executable, "-m", "seccoderx_lite", "train", str(recipe_file),
+        "--run-folder", str(folder),
     ]  # fmt: skip
 
 
@@ -104,13 +105,20 @@ def test_evaluation_reports_before_and_after_by_split_with_intervals(finished):
             "builtin:tiny/held_out", "builtin:tiny/transfer", "builtin:tiny/benign"
         }  # fmt: skip
         scores = evaluation[phase]["builtin:tiny/held_out"]
-        assert {"functional", "secure", "esr", "n", "unscored", "interval_95", "per_cwe"} <= scores.keys()
+        assert {
+            "functional",
+            "secure",
+            "esr",
+            "n",
+            "unscored",
+            "interval_95",
+            "per_cwe",
+        } <= scores.keys()
         assert scores["n"] == 6
     assert "esr" in evaluation["difference"]["builtin:tiny/held_out"]
 
 
 def test_training_changes_the_policy_and_leaves_the_judge_as_it_was(finished):
-    """The judge on disk is what `align` saved; the copy on the shared base is compared in memory."""
     policy = weights(finished, "policy")
     assert any(tensor.abs().sum() > 0 for name, tensor in policy.items() if "lora_B" in name)
     aligned = load_file(finished / "judge" / "align" / "adapter_model.safetensors")
@@ -144,7 +152,7 @@ def test_a_named_stage_is_done_again(finished, recipe_file):
     report = finished / "report.html"
     report.write_text("old")
     train(load_recipe(recipe_file), finished, stages=["report"])
-    assert "old" != report.read_text()
+    assert report.read_text() != "old"
 
 
 def test_an_unknown_stage_is_refused_with_the_stages_there_are(recipe_file, tmp_path):

@@ -107,14 +107,14 @@ def test_extraction_accepts_any_text(text):
     assert code is None or isinstance(code, str)
 
 
-def test_judge_prompt_has_role_code_weaknesses_steps_and_both_labels():
+def test_judge_prompt_has_code_weaknesses_steps_and_both_labels():
     prompt = render_judge_prompt("int x;", "cpp", [SQL_INJECTION, ("CWE-79", "XSS", "Markup.")])
     assert "```cpp\nint x;\n```" in prompt
     assert (
         "Type: CWE-89: SQL Injection\nDescription: Input becomes part of a query.\n\n"
         "Type: CWE-79: XSS\nDescription: Markup." in prompt
     )
-    words = ["expert", "Understand", "Speculate", "Analyze", "<think>", "<answer>"]
+    words = ["security", "Understand", "Speculate", "Analyze", "<think>", "<answer>"]
     assert all(word in prompt for word in words)
     assert "<answer>Vulnerable</answer>" in prompt
     assert "<answer>Not Vulnerable</answer>" in prompt

@@ -200,7 +200,9 @@ def test_rollouts_that_come_from_the_base_are_found_out(two_adapters):
 
 def test_two_adapters_take_little_more_memory_than_one(model_recipe, judge_folder):
     def held_bytes(base: Base) -> int:
-        return sum(t.numel() * t.element_size() for t in (*base.model.parameters(), *base.model.buffers()))
+        return sum(
+            t.numel() * t.element_size() for t in (*base.model.parameters(), *base.model.buffers())
+        )
 
     one, two = load_base(model_recipe), load_base(model_recipe)
     put_on_policy(one)

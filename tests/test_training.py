@@ -54,7 +54,9 @@ def run_steps(folder, recipe, reward):
     section = recipe.policy.grpo
     recorder = StepRecorder("policy", folder, lambda *told: None, PhaseClock())
     config = grpo_config(recipe, section, folder.checkpoints("policy"))
-    rows = [{"prompt": [{"role": "user", "content": f"Write a function number {n}."}]} for n in (1, 2)]
+    rows = [
+        {"prompt": [{"role": "user", "content": f"Write a function number {n}."}]} for n in (1, 2)
+    ]
     trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
     train(trainer, folder.checkpoints("policy"))
     return base
@@ -66,7 +68,8 @@ def advantages_by_hand(rewards):
         group = [r for r in rewards[start : start + GROUP] if r is not None]
         mean, spread = statistics.mean(group), statistics.stdev(group)
         advantages += [
-            0.0 if r is None else (r - mean) / (spread + 1e-4) for r in rewards[start : start + GROUP]
+            0.0 if r is None else (r - mean) / (spread + 1e-4)
+            for r in rewards[start : start + GROUP]
         ]
     return advantages
 
@@ -106,7 +109,9 @@ def test_micro_batches_give_the_step_of_the_whole_batch(tmp_path):
 
 def test_a_micro_batch_that_does_not_divide_the_step_is_refused(tmp_path):
     recipe = small_recipe(trainer={"per_device_train_batch_size": 3})
-    with pytest.raises(ModelError, match=r"must divide group_size x prompts_per_step = 8 \(got 3\)"):
+    with pytest.raises(
+        ModelError, match=r"must divide group_size x prompts_per_step = 8 \(got 3\)"
+    ):
         grpo_config(recipe, recipe.policy.grpo, tmp_path)
 
 

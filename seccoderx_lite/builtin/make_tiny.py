@@ -176,9 +176,7 @@ class Corpus:
         secure = not template.insecure or self._rng.random() < SECURE_SHARE
         return self._rng.choice(template.secure if secure else template.insecure)
 
-    def _review(
-        self, template: Template, surface: Surface, program: Program
-    ) -> tuple[str, str]:
+    def _review(self, template: Template, surface: Surface, program: Program) -> tuple[str, str]:
         from seccoderx_lite import cwe
         from seccoderx_lite.prompting import render_judge_prompt
 
@@ -232,7 +230,9 @@ def make_tokenizer() -> None:
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(TINY / "model")
     lengths = sorted(len(fast(text)["input_ids"]) for text in texts[:2000])
-    print(f"{len(fast)} tokens; a text has {lengths[1000]} (median), {lengths[-1]} (longest) tokens")
+    print(
+        f"{len(fast)} tokens; a text has {lengths[1000]} (median), {lengths[-1]} (longest) tokens"
+    )
 
 
 # --- pretraining -----------------------------------------------------------------------------
@@ -242,7 +242,7 @@ PROMPT_WEIGHT = 0.1
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
-    """Return the factor on the learning rate: short warm-up, flat, linear decay over the last 40%."""
+    """Return the learning rate's factor: short warm-up, flat, linear decay over the last 40%."""
     warmup, decay = 50, int(0.4 * steps)
     return min(1.0, (step + 1) / warmup, max(steps - step, 1) / decay)
 
@@ -265,14 +265,13 @@ def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) ->
     model.set_attn_implementation("eager")  # its backward pass is the fastest on a CPU
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    muon = torch.optim.Muon(
-        matrices, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(matrices, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW(others, lr=4e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizers: list[torch.optim.Optimizer] = [muon, adamw]
     batches, start = Corpus(seed + 1).batches(batch_size), time.time()
     for step in range(steps):
         factor = learning_rate_factor(step, steps)
-        for optimizer in (muon, adamw):
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = 4e-3 * factor
         batch = _batch(tokenizer, next(batches))
@@ -281,7 +280,7 @@ def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) ->
         loss = _weighted_loss(logits, batch["input_ids"], batch["weights"])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in (muon, adamw):
+        for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if step % 50 == 0 or math.isnan(loss.item()):
@@ -292,11 +291,11 @@ def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) ->
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True
     )
-    model.to(torch.bfloat16).save_pretrained(TINY / "model")
+    model.bfloat16().save_pretrained(TINY / "model")
 
 
 def _batch(tokenizer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return right-padded (B, T) token ids and loss weights; causal attention needs no mask then."""
+    """Return right-padded (B, T) token ids and loss weights; causal attention needs no mask."""
     import torch
 
     rows: list[list[int]] = []

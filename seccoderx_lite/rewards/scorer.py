@@ -32,8 +32,13 @@ class Scorer:
         completions: Sequence[str],
         on_judged: Callable[[], None] = lambda: None,
     ) -> list[ScoredCompletion]:
-        """Return one scored completion each, in order; `on_judged` is called before waiting for tests."""
-        unique = {(task.id, text): (task, text) for task, text in zip(tasks, completions, strict=True)}
+        """Return one scored completion each, in order.
+
+        `on_judged` is called when all verdicts are there and only tests are waited for.
+        """
+        unique = {
+            (task.id, text): (task, text) for task, text in zip(tasks, completions, strict=True)
+        }
         runs = {key: submit_tests(self.sandbox, task, text) for key, (task, text) in unique.items()}
         verdicts = self._judge(unique)
         on_judged()

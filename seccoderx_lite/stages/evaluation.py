@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from seccoderx_lite.datasets import load_tasks
-from seccoderx_lite.generation import generate_texts, render_chat
+from seccoderx_lite.generation import generate_texts
 from seccoderx_lite.metrics import (
     CODE_METRICS,
     CodeScores,
@@ -143,7 +143,10 @@ class _Asker:
             if all(job.key in self._results for job in batch):
                 continue
             texts = self._generate(batch, self._settings.seed + number)
-            runs = [submit_tests(self._sandbox, job.task, t) for job, t in zip(batch, texts, strict=True)]
+            runs = [
+                submit_tests(self._sandbox, job.task, t)
+                for job, t in zip(batch, texts, strict=True)
+            ]
             self._record(pending)
             pending = list(zip(batch, texts, runs, strict=True))
             self._progress("evaluate", len(self._results), total, {"phase": batch[0].phase})
@@ -174,9 +177,7 @@ class _Asker:
                 batch_size=len(batch),
             )
 
-    def _record(
-        self, answered: Sequence[tuple[Asking, str, "Future[TestResult] | None"]]
-    ) -> None:
+    def _record(self, answered: Sequence[tuple[Asking, str, "Future[TestResult] | None"]]) -> None:
         for job, text, run in answered:
             result = wait_for(run if run else self._without_code(job.task))
             self._results[job.key] = result
@@ -265,7 +266,11 @@ def _differences(
             change = paired_difference(before, after, metric, seed)
         except ValueError:  # nothing scored on both sides, or benign tasks: no such metric
             continue
-        differences[metric] = {"mean": change.mean, "interval_95": change.interval_95, "n": change.n}
+        differences[metric] = {
+            "mean": change.mean,
+            "interval_95": change.interval_95,
+            "n": change.n,
+        }
     return differences
 
 

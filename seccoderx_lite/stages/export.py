@@ -92,7 +92,9 @@ def _refuse_judge(folder: RunFolder) -> None:
     policy = folder.policy_adapter / "adapter_model.safetensors"
     judge = folder.judge_adapter / "adapter_model.safetensors"
     if not policy.is_file():
-        raise ModelError(f"export: {policy.parent} holds no policy adapter; run the policy stage first")
+        raise ModelError(
+            f"export: {policy.parent} holds no policy adapter; run the policy stage first"
+        )
     if judge.is_file():
         ours, theirs = load_file(policy), load_file(judge)
         same = ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
@@ -118,7 +120,9 @@ def _behaviour(
     for task in tasks[:GATE_PROMPTS]:
         ids = tokenizer(render_chat(tokenizer, task.prompt), return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            logits.append(model(input_ids=ids.to(next(model.parameters()).device)).logits[0].float().cpu())
+            logits.append(
+                model(input_ids=ids.to(next(model.parameters()).device)).logits[0].float().cpu()
+            )
     limit = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
     texts = generate_texts(
         model, tokenizer, [task.prompt for task in tasks],

@@ -50,10 +50,14 @@ def cold_start(
     assert judge is not None and judge.cold_start is not None
     section = judge.cold_start
     detach_adapters(base)
-    rows, dropped = _sft_rows(in_split(load_labelled(section.data), "train"), judge, section, base.tokenizer, recipe.seed)
+    rows, dropped = _sft_rows(
+        in_split(load_labelled(section.data), "train"), judge, section, base.tokenizer, recipe.seed
+    )
     checkpoints = folder.checkpoints("judge/cold_start")
     recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
-    trainer = make_sft_trainer(base, recipe, sft_config(recipe, section, checkpoints), rows, recorder)
+    trainer = make_sft_trainer(
+        base, recipe, sft_config(recipe, section, checkpoints), rows, recorder
+    )
     train(trainer, checkpoints)
     save_adapter(base.model, "policy", folder.path / "judge" / "cold_start")
     detach_adapters(base)
@@ -72,12 +76,15 @@ def _sft_rows(
     for row in labelled:
         if row.reasoning is None:
             raise DataError(
-                f"judge.cold_start.data: {section.data} has code without `reasoning`; the cold start "
-                "learns to reason from it, so add the column or leave judge.cold_start out"
+                f"judge.cold_start.data: {section.data} has code without `reasoning`; the cold "
+                "start learns to reason from it, so add the column or leave judge.cold_start out"
             )
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge)
         answer = judge_answer(row.is_vulnerable, row.reasoning)
-        if len(tokenizer(render_chat(tokenizer, prompt) + answer)["input_ids"]) > section.max_tokens:
+        if (
+            len(tokenizer(render_chat(tokenizer, prompt) + answer)["input_ids"])
+            > section.max_tokens
+        ):
             dropped += 1
             continue
         rows.append(
@@ -119,13 +126,18 @@ class LabelReward:
         self._step: dict[str, Json] = {}
 
     def __call__(
-        self, completions: list[Any], is_vulnerable: list[bool], completion_ids: list[list[int]],
+        self,
+        completions: list[Any],
+        is_vulnerable: list[bool],
+        completion_ids: list[list[int]],
         **columns: Any,
     ) -> list[float | None]:
         """Return 0.9 x accuracy + 0.1 x format of each answer."""
         self._clock.lap("reference")
         texts = [completion[0]["content"] for completion in completions]
-        parts = [label_reward(text, truth) for text, truth in zip(texts, is_vulnerable, strict=True)]
+        parts = [
+            label_reward(text, truth) for text, truth in zip(texts, is_vulnerable, strict=True)
+        ]
         self._step = {
             "accuracy": sum(part["accuracy"] for part in parts) / len(parts),
             "format": sum(part["format"] for part in parts) / len(parts),

@@ -22,7 +22,7 @@ from typing import Any
 
 from seccoderx_lite.alarms import Alarms, step_shares
 from seccoderx_lite.datasets import in_split, load_labelled, load_tasks
-from seccoderx_lite.errors import DataError, RunStopped
+from seccoderx_lite.errors import DataError, ModelError, RunStopped
 from seccoderx_lite.generation import render_chat
 from seccoderx_lite.judge import Judge, judge_accuracy
 from seccoderx_lite.recipe import PolicyRecipe, Recipe
@@ -30,6 +30,7 @@ from seccoderx_lite.records import Json, LabelledCode, ScoredCompletion, Task
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.roles import (
     Base,
+    adapter_digest,
     attach_adapter,
     detach_adapters,
     prove_rollouts_use_policy,
@@ -110,8 +111,9 @@ class CompositeReward:
             logger.warning("step %d: alarm: %s", step, message)
         if messages and self._stop_on_alarm:
             raise RunStopped(
-                f"policy: stopped at step {step}: {'; '.join(messages)}; look at completions.jsonl, "
-                "then change the reward, the judge or the threshold under policy.alarms"
+                f"policy: stopped at step {step}: {'; '.join(messages)}; look at "
+                "completions.jsonl, then change the reward, the judge or the threshold under "
+                "policy.alarms"
             )
 
     def step_values(self, step: int) -> Mapping[str, Json]:
@@ -133,7 +135,11 @@ def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
         [(tests.functional_share or 0.0) * tests.is_secure for tests in attacked]
     )
     values["judged_safe_share"] = mean(
-        [float(item.verdict.label == "safe") for item in scored if item.verdict and item.verdict.label]
+        [
+            float(item.verdict.label == "safe")
+            for item in scored
+            if item.verdict and item.verdict.label
+        ]
     )
     values["unclear_verdicts"] = sum(
         item.verdict is not None and item.verdict.label == "unclear" for item in scored
@@ -236,7 +242,10 @@ def run(
     probe = base.tokenizer(render_chat(base.tokenizer, tasks[0].prompt))["input_ids"]
     prove_rollouts_use_policy(base.model, base.tokenizer, probe)
     time_generation(base.model, clock)
+    judge_before = adapter_digest(base.model, "judge")
     train(trainer, checkpoints)
+    if adapter_digest(base.model, "judge") != judge_before:
+        raise ModelError("the judge's weights changed while the policy trained; its rewards are void")
     save_adapter(base.model, "policy", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}
@@ -251,7 +260,8 @@ def _fitting(tasks: Sequence[Task], base: Base, recipe: Recipe) -> tuple[list[Ta
     ]
     if not fitting:
         raise DataError(
-            f"model.max_prompt_tokens: none of {len(tasks)} tasks fits into {limit} tokens; raise it"
+            f"model.max_prompt_tokens: none of {len(tasks)} tasks fits into {limit} tokens; "
+            "raise it"
         )
     return fitting, len(tasks) - len(fitting)
 
@@ -261,6 +271,8 @@ def _canaries(recipe: Recipe, judge: Judge) -> Canaries | None:
     data = recipe.judge.canaries.data if recipe.judge and recipe.judge.canaries.data else None
     source = data or (section.data if section else None)
     if source is None:
-        logger.warning("no canaries: judge.canaries.data names no labelled code to watch the judge with")
+        logger.warning(
+            "no canaries: judge.canaries.data names no labelled code to watch the judge with"
+        )
         return None
     return Canaries(judge, recipe, in_split(load_labelled(source), "validation"))

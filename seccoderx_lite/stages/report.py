@@ -92,13 +92,13 @@ def _evaluation(evaluation: Mapping[str, Json]) -> Iterable[str]:
                 for name in names
             )
             yield f"<tr><td>{escape(suite)}</td><td>{phase}</td>{cells}"
-            yield f'<td class="number">{scores["n"]}</td><td class="number">{scores["unscored"]}</td></tr>'
+            yield f'<td class="number">{scores["n"]}</td>'
+            yield f'<td class="number">{scores["unscored"]}</td></tr>'
     for suite, metrics in evaluation.get("difference", {}).items():
-        cells = "".join(
-            f'<td class="number">{_signed(metrics.get(name))}</td>' for name in names
-        )
+        cells = "".join(f'<td class="number">{_signed(metrics.get(name))}</td>' for name in names)
         yield f"<tr><td>{escape(suite)}</td><td>difference</td>{cells}<td></td><td></td></tr>"
-    yield "</table><p>Sampled completions; 95% bootstrap intervals over tasks, paired for differences.</p>"
+    yield "</table><p>Sampled completions; 95% bootstrap intervals over tasks, "
+    yield "paired for differences.</p>"
 
 
 def _share(value: float | None, interval: Sequence[float] | None) -> str:
@@ -150,6 +150,8 @@ def _examples(completions: Sequence[Mapping[str, Json]]) -> Iterable[str]:
         return
     yield "<h2>Rollouts of the last steps</h2>"
     for row in completions[-EXAMPLES:]:
-        told = f"step {row['step']}, {row['task']}: reward {row['reward']}, judged {row['verdict']}, "
+        told = (
+            f"step {row['step']}, {row['task']}: reward {row['reward']}, judged {row['verdict']}, "
+        )
         yield f"<h3>{escape(told + 'tests ' + str(row['tests']))}</h3>"
         yield f"<p>{escape(row['prompt'])}</p><pre>{escape(row['completion'])}</pre>"

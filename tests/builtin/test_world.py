@@ -41,7 +41,9 @@ def test_every_program_passes_its_functional_tests(results):
 
 
 def test_every_secure_program_passes_the_attacks(results):
-    fallen = [(t.name, r.output) for t, p, r in results if t.cwe and p.is_secure and not r.is_secure]
+    fallen = [
+        (t.name, r.output) for t, p, r in results if t.cwe and p.is_secure and not r.is_secure
+    ]
     assert fallen == []
 
 
@@ -74,6 +76,16 @@ def test_held_out_surface_forms_use_words_that_training_never_saw(template):
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t.name)
 def test_prompts_neither_name_nor_hint_the_weakness(template):
-    words = {"secure", "insecure", "safe", "unsafe", "safely", "vulnerable", "attack", "cwe", "inject"}
+    words = {
+        "secure",
+        "insecure",
+        "safe",
+        "unsafe",
+        "safely",
+        "vulnerable",
+        "attack",
+        "cwe",
+        "inject",
+    }
     for prompt in template.prompts:
         assert words.isdisjoint(prompt.lower().replace("$", " ").split())

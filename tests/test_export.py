@@ -1,0 +1,86 @@
+"""Exports: what is merged, what is refused, what the card says."""
+
+import pytest
+import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
+
+from seccoderx_lite.model_card import model_card
+from seccoderx_lite.recipe import LoraRecipe, check_recipe
+from seccoderx_lite.roles import (
+    acting_as,
+    adapter_parameters,
+    load_base,
+    lora_config,
+    resolve_base,
+    save_adapter,
+    sequence_logprobs,
+)
+from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.stages.export import _export_merged
+
+PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder with a policy adapter that visibly changes the base."""
+    recipe = check_recipe(
+        {"name": "x", "model": {"base": "builtin:tiny"}, "export": {"formats": ["merged"]}}, "x"
+    )
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        base = load_base(recipe.model)
+        torch.manual_seed(0)
+        base.model = get_peft_model(base.model, lora_config(LoraRecipe(rank=4)))
+        for name, parameter in adapter_parameters(base.model, "policy").items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        save_adapter(base.model, "policy", folder.policy_adapter)
+        yield folder
+
+
+def live_logprobs(folder):
+    from seccoderx_lite.roles import attach_adapter
+
+    base = load_base(folder.recipe.model)
+    attach_adapter(base, folder.policy_adapter, "policy")
+    with acting_as("policy", base.model, base.tokenizer) as model:
+        return sequence_logprobs(model, PROMPT, COMPLETION)
+
+
+@pytest.mark.parametrize("merge_into", ["base", "nf4"])
+def test_a_merged_model_is_sixteen_bit_and_close_to_the_live_policy(folder, tmp_path, merge_into):
+    tokenizer = load_base(folder.recipe.model).tokenizer
+    _export_merged(folder.recipe, folder, tokenizer, tmp_path / "merged", merge_into)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    bare = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
+    assert merged.dtype is torch.bfloat16
+    assert not hasattr(merged, "peft_config")
+    live = live_logprobs(folder)
+    with torch.no_grad():
+        gap = (sequence_logprobs(merged.float(), PROMPT, COMPLETION) - live).abs().mean()
+        without = (sequence_logprobs(bare, PROMPT, COMPLETION) - live).abs().mean()
+    assert gap < 0.5 * without
+
+
+def test_merging_into_the_round_trip_is_closer_than_into_the_base(folder, tmp_path):
+    tokenizer = load_base(folder.recipe.model).tokenizer
+    live, gaps = live_logprobs(folder), {}
+    for merge_into in ("base", "nf4"):
+        target = tmp_path / merge_into
+        _export_merged(folder.recipe, folder, tokenizer, target, merge_into)
+        merged = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
+        with torch.no_grad():
+            gaps[merge_into] = (sequence_logprobs(merged, PROMPT, COMPLETION) - live).abs().mean()
+    assert gaps["nf4"] < gaps["base"]
+
+
+def test_the_card_says_what_was_measured(folder):
+    assert "Nothing was measured in this run." in model_card(folder.recipe, folder, "merged")
+    scores = {
+        "functional": 0.95, "secure": 0.9, "esr": 0.88, "n": 40, "interval_95": {"esr": [0.8, 0.95]}
+    }  # fmt: skip
+    folder.write_json("evaluation.json", {"before": {}, "after": {"builtin:tiny/held_out": scores}})
+    card = model_card(folder.recipe, folder, "merged")
+    assert "| builtin:tiny/held_out | after | 0.950 | 0.900 | 0.880 [0.800, 0.950] | 40 |" in card
+    assert card.startswith("---\nbase_model: builtin:tiny\n")
