@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from codebleu import calc_codebleu
 from similarity_pairs import similarity_pairs
 
 from seccoderx_lite.records import LANGUAGES, Language
@@ -43,6 +42,8 @@ def main() -> None:
 
 
 def _compare(pairs: list[tuple[str, str]], language: Language, group_size: int) -> str:
+    from codebleu import calc_codebleu
+
     def codebleu(code: str, reference: str) -> None:
         calc_codebleu([reference], [code], lang=language, weights=WEIGHTS)
 
