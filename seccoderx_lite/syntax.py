@@ -26,7 +26,15 @@ _Cut = tuple[int, int, bytes]
 
 @cache
 def _grammar(language: Language) -> tree_sitter.Language:
-    return tree_sitter.Language(importlib.import_module(f"tree_sitter_{language}").language())
+    pointer = importlib.import_module(f"tree_sitter_{language}").language()
+    try:
+        return tree_sitter.Language(pointer)
+    except (TypeError, ValueError) as error:
+        raise ImportError(
+            f"tree-sitter-{language} is too new for the tree-sitter that is installed (codebleu "
+            "needs an old one). Install both as: pip install 'seccoderx-lite[codebleu]', or undo "
+            "it with: pip install --upgrade tree-sitter"
+        ) from error
 
 
 def parse(code: str, language: Language) -> tree_sitter.Node:

@@ -11,12 +11,16 @@ SAMPLES = Path(__file__).parent / "samples"
 
 
 def similarity_pairs(
-    languages: tuple[Language, ...] = LANGUAGES,
+    languages: tuple[Language, ...] = LANGUAGES, *, is_joined: bool = False
 ) -> list[tuple[Language, str, str]]:
-    """(language, code, reference): each sample, whole, rewritten, damaged, and beside another."""
+    """(language, code, reference): each sample, whole, rewritten, damaged, and beside another.
+
+    Joined: the samples of a language are one, of about 100 lines.
+    """
     pairs = []
     for language in languages:
         samples = (SAMPLES / f"{language}.txt").read_text().split("-----\n")
+        samples = ["\n".join(samples)] if is_joined else samples
         rng = random.Random(language)
         for position, reference in enumerate(samples):
             other = samples[position - 1]

@@ -7,7 +7,7 @@ comments with one regular expression (codebleu 0.7.0, `parser/utils.py`).
 
 `tokenize` would take most of the time of a comparison. Its effect on ordinary Python is therefore
 found with one coarse scan (`_cut_ordinary_python`), which gives up on anything out of the ordinary:
-tabs, characters beyond ASCII, unbalanced brackets, odd indentation.
+tabs, characters beyond ASCII, quotes that do not close.
 """
 
 import io
@@ -52,6 +52,11 @@ def _without_comment(match: re.Match[str]) -> str:
 
 
 def _cut_ordinary_python(code: str) -> str | None:
+    """The stripped code; None for code out of the ordinary.
+
+    Raises:
+        TokenError: The code does not tokenize.
+    """
     kept, position = [], 0
     depth, indents = 0, [0]
     line_start, indent, line_has_token = 0, 0, False
@@ -68,31 +73,31 @@ def _cut_ordinary_python(code: str) -> str | None:
         elif kind == "tokens" or kind == "string":
             if depth == 0 and not line_has_token and indent != indents[-1]:
                 is_cut_here = indent > indents[-1]
-                if not _dedent_or_indent(indents, indent):
-                    return None
+                _follow_indent(indents, indent)
             line_has_token = True
             is_cut_here = is_cut_here or start == line_start
             if kind == "tokens":
-                tokens = piece[0]
-                if is_cut_here and _STRING_PREFIX.match(tokens):
+                depth += _bracket_balance(piece[0])
+                if depth < 0 or (is_cut_here and _STRING_PREFIX.match(piece[0])):
                     return None
-                depth += _bracket_balance(tokens)
             elif is_cut_here:
                 kept.append(code[position:start])
                 position = piece.end()
             is_cut_here = False
-        elif kind != "blank" or depth < 0:
+        elif kind != "blank":
             return None
-    return None if depth else "".join([*kept, code[position:]])
+    if depth:
+        raise tokenize.TokenError("a bracket is not closed")
+    return "".join([*kept, code[position:]])
 
 
-def _dedent_or_indent(indents: list[int], indent: int) -> bool:
-    """Brings the open indents up to date; False when the new one fits none of them."""
+def _follow_indent(indents: list[int], indent: int) -> None:
     if indent > indents[-1]:
         indents.append(indent)
     while indent < indents[-1]:
         indents.pop()
-    return indent == indents[-1]
+    if indent != indents[-1]:
+        raise tokenize.TokenError("an unindent fits no indent before it")
 
 
 def _bracket_balance(tokens: str) -> int:

@@ -12,6 +12,7 @@ slices of the text of the whole tree.
 """
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,9 +171,7 @@ def _number_ngrams(tokens: list[int], base: int) -> list[list[int]]:
     """
     ngrams = [tokens]
     for n in range(1, MAX_N):
-        ngrams.append(
-            [head * base + last for head, last in zip(ngrams[-1], tokens[n:], strict=False)]
-        )
+        ngrams.append(list(map(operator.add, map(base.__mul__, ngrams[-1]), tokens[n:])))
     return ngrams
 
 
@@ -190,8 +189,8 @@ def _match_ngrams(tokens: Sequence[str], analysed: _Analysed) -> tuple[list[int]
     matched = [len(common) for common in common_by_n]
     matched_weight = sum(map(analysed.weights.__getitem__, common_by_n[0]))
     for n, repeated in enumerate(analysed.repeated_ngrams):
-        found = Counter(filter(repeated.__contains__, ngrams_by_n[n])) if repeated else {}
-        for ngram, count in found.items():
+        found = [ngram for ngram in ngrams_by_n[n] if ngram in repeated]
+        for ngram, count in Counter(found).items() if found else ():
             n_more = min(count, repeated[ngram]) - 1
             matched[n] += n_more
             matched_weight += 0.0 if n else n_more * analysed.weights[ngram]
@@ -226,15 +225,23 @@ def _subtrees(root: tree_sitter.Node) -> list[str]:
     Writing each node out anew takes time quadratic in the depth, so they are cut from the text of
     the root. Only nodes without a named child, such as `pass`, look like leaves there.
     """
-    text = str(root)
-    subtrees = _nested_brackets(text)
-    stack, n_inner = [root], 0
-    while stack:
-        node = stack.pop()
-        n_inner += 1
-        if not node.named_child_count:
-            subtrees.append(str(node))
-        stack += [child for child in node.children if child.child_count]
+    subtrees = _nested_brackets(str(root))
+    n_inner = 1
+    cursor = root.walk()
+    if not cursor.goto_first_child():
+        return [str(root)]
+    path = [True]  # of each open node, whether all its children are leaves
+    while path:
+        if cursor.goto_first_child():
+            n_inner += 1
+            path[-1] = False
+            path.append(True)
+            continue
+        while path and not cursor.goto_next_sibling():
+            cursor.goto_parent()
+            node = cursor.node if path.pop() else None
+            if node is not None and not node.named_child_count:
+                subtrees.append(str(node))
     if n_inner == len(subtrees):
         return subtrees
     return _subtrees_one_by_one(root)  # broken code, with tokens that only the text or tree shows

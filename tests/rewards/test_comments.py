@@ -1,6 +1,7 @@
 """The fast removal of comments against the slow one that follows codebleu to the letter."""
 
 import tokenize
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -31,23 +32,13 @@ def test_ordinary_python_is_cut_as_codebleu_cuts_it(code, stripped):
 
 
 @pytest.mark.parametrize(
-    "code",
-    [
-        "x = (1",
-        "x = 1)",
-        "if x:\n\ty",
-        "if x:\n    y\n  z",
-        "x = 'a",
-        "x = $",
-        "r'doc'",
-        "\u00e9 = 1",
-    ],
+    "code", ["x = 1)", "if x:\n\ty", "x = 'a", "x = $", "r'doc'", "\u00e9 = 1"]
 )
 def test_fast_scan_gives_up_on_odd_python(code):
     assert comments._cut_ordinary_python(code) is None
 
 
-@pytest.mark.parametrize("code", ["x = (1  # c", "if x:\n    y  # c\n  z", "'''a  # c"])
+@pytest.mark.parametrize("code", ["x = (1  # c\n\ny", "if x:\n    y  # c\n\n  z", "'''a  # c"])
 def test_python_that_does_not_tokenize_stays_as_it_is(code):
     assert remove_comments(code, "python") == code
 
@@ -73,16 +64,19 @@ SAMPLES = st.sampled_from([code for _, code, _ in similarity_pairs(("python",))]
 
 @given(PIECES.map(str.strip) | SAMPLES.map(str.strip))
 def test_fast_scan_leaves_the_same_tree_as_the_tokenizer(code):
-    fast = comments._cut_ordinary_python(code)
-    if fast is None:
-        return
+    fast = _tree(comments._cut_ordinary_python, code)
+    assert fast in ("given up", _tree(comments._cut_any_python, code))
+
+
+def _tree(cut: Callable[[str], str | None], code: str) -> str:
     try:
-        slow = comments._cut_any_python(code)
+        stripped = cut(code)
     except (tokenize.TokenError, SyntaxError):
-        pytest.fail(f"the fast scan accepts what does not tokenize: {code!r}")
-    without_blank_lines = ["\n".join(x for x in y.split("\n") if x.strip()) for y in (fast, slow)]
-    fast_tree, slow_tree = (str(parse(text, "python")) for text in without_blank_lines)
-    assert fast_tree == slow_tree
+        return "does not tokenize"
+    if stripped is None:
+        return "given up"
+    lines = [line for line in stripped.split("\n") if line.strip()]
+    return str(parse("\n".join(lines), "python"))
 
 
 def test_unclosed_quotes_take_no_long_time():

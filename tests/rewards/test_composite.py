@@ -204,6 +204,12 @@ def test_security_tests_alone_can_replace_the_judge():
     assert secure["vulnerability"] is None
 
 
+def test_passed_security_tests_pay_nothing_to_code_that_does_not_work():
+    tests = result(3, secure=(2, 2))
+    parts = guarded(fenced(REFERENCE), TESTED, SAFE, tests=tests, use_security_tests=True)
+    assert (parts["security"], parts["reward"]) == (1.0, 2.5)
+
+
 def test_security_tests_stay_out_of_the_reward_unless_asked_for():
     rewards = {
         guarded(fenced(REFERENCE), TESTED, SAFE, tests=result(4, secure=secure))["reward"]
