@@ -53,7 +53,7 @@ class Sandbox:
         Raises:
             SandboxError: this machine gives less isolation than asked for.
         """
-        isolation_module.check_tier_name(isolation)
+        isolation_module.check_names(isolation, without)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
         settings = settings_for(without, shared.site_folders())

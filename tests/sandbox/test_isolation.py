@@ -1,5 +1,6 @@
 import logging
 import os
+from typing import Any
 
 import pytest
 
@@ -11,25 +12,25 @@ IS_ROOT = os.geteuid() == 0
 KEPT = dict.fromkeys(PROMISES, "kept")
 
 
-def described(*without: str) -> dict[str, dict[str, str]]:
+def described(*without: str) -> dict[str, Any]:
     with Sandbox("limits-only", workers=1, without=without) as sandbox:
         return sandbox.describe()
 
 
 @pytest.fixture(scope="module")
-def full() -> dict[str, dict[str, str]]:
+def full() -> dict[str, Any]:
     found = described()
     if found["tier"] != "strong":
         pytest.skip(f"this machine gives {found['tier']}: {found['layers']}")
     return found
 
 
-def test_strong_tier_keeps_every_promise(full: dict[str, dict[str, str]]) -> None:
+def test_strong_tier_keeps_every_promise(full: dict[str, Any]) -> None:
     assert full["promises"] == KEPT
 
 
 def test_without_namespaces_the_tier_is_confined_and_still_keeps_every_promise(
-    full: dict[str, dict[str, str]],
+    full: dict[str, Any],
 ) -> None:
     found = described("namespaces")
     assert found["layers"]["namespaces"] == "switched off"
@@ -38,7 +39,7 @@ def test_without_namespaces_the_tier_is_confined_and_still_keeps_every_promise(
 
 
 def test_without_filter_in_namespaces_the_tier_is_no_longer_strong(
-    full: dict[str, dict[str, str]],
+    full: dict[str, Any],
 ) -> None:
     assert described("seccomp")["tier"] == "confined"
 
@@ -53,7 +54,7 @@ def test_without_filter_in_namespaces_the_tier_is_no_longer_strong(
     ],
 )
 def test_report_says_what_a_missing_layer_lets_through(
-    full: dict[str, dict[str, str]], without: tuple[str, ...], promise: str, words: str
+    full: dict[str, Any], without: tuple[str, ...], promise: str, words: str
 ) -> None:
     found = described(*without)
     assert found["tier"] == "limits-only"
@@ -61,7 +62,7 @@ def test_report_says_what_a_missing_layer_lets_through(
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can fail to drop its user")
-def test_root_that_keeps_its_user_is_limits_only(full: dict[str, dict[str, str]]) -> None:
+def test_root_that_keeps_its_user_is_limits_only(full: dict[str, Any]) -> None:
     found = described("uid")
     assert found["tier"] == "limits-only"
     assert "processes (limit 16)" in found["promises"]["processes"]
@@ -91,3 +92,24 @@ def test_results_carry_the_tier() -> None:
 def test_unknown_tier_is_refused() -> None:
     with pytest.raises(RecipeError, match="confined"):
         Sandbox("medium")
+
+
+def test_unknown_layer_is_refused() -> None:
+    with pytest.raises(RecipeError, match="no layer 'walls'"):
+        Sandbox(without=["walls"])
+
+
+def test_description_names_toolchains_limits_and_workers() -> None:
+    found = described()
+    assert set(found["toolchains"]) == {"python", "javascript", "c", "cpp", "java", "go"}
+    assert found["limits"]["timeout_s"] == 5.0
+    assert found["workers"] == 1
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root's own interpreter may be hidden from others")
+def test_programs_run_on_the_interpreter_that_the_jail_can_read() -> None:
+    tests = {"kind": "stdio", "functionality": [{"stdout": "ok"}]}
+    for _ in range(2):
+        with Sandbox("limits-only", workers=1, without=("namespaces",)) as sandbox:
+            result = sandbox.run_tests("print('ok')", "python", tests)
+            assert result.status == "passed", result.output

@@ -83,7 +83,7 @@ def _supervise(line: socket.socket, cell: Cell, starter: int) -> None:
         try:
             run = calls_job.run if request["kind"] == "calls" else exec_job.run
             answer = run(cell, request, descriptors, line)
-        except OSError as error:
+        except Exception as error:  # any failure of ours becomes the answer to this one job
             answer = {"fault": f"{type(error).__name__}: {error}"}
         send_frame(line, json.dumps(answer).encode())
         os._exit(0)
