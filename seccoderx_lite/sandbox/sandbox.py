@@ -128,6 +128,16 @@ class Sandbox:
     ) -> TestResult:
         """Run a task's tests against code; the status is the code's, never ours.
 
+        Kinds of tests:
+            calls: `entry_point` with plain cases, or `source` with test functions that import from
+                `candidate`; Python only. Tests may use `pytest.raises`, `approx`, `parametrize`,
+                marks and `tmp_path`, and the standard library. Arguments and results are copied;
+                in-place changes to list, dict, set and bytearray arguments are copied back;
+                iterators arrive as lists. Unmarked tests are functional.
+            stdio: a whole program, any language; see `stdio`. Each case may take the time limit,
+                all together four times as much.
+            pytest: an ordinary pytest file in the code's own interpreter; weaker, see `shared`.
+
         Raises:
             DataError: the tests are unusable, or there are none.
             SandboxError: the sandbox itself failed, or a tool is missing.
