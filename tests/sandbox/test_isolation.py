@@ -1,5 +1,9 @@
+import json
 import logging
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,3 +117,48 @@ def test_programs_run_on_the_interpreter_that_the_jail_can_read() -> None:
         with Sandbox("limits-only", workers=1, without=("namespaces",)) as sandbox:
             result = sandbox.run_tests("print('ok')", "python", tests)
             assert result.status == "passed", result.output
+
+
+CONTAINER = """
+import json
+from seccoderx_lite.sandbox.jail import seccomp, syscalls
+
+# What the default profile of a container refuses, to root too.
+refused = ("mount", "umount2", "unshare", "setns", "pivot_root", "open_tree", "move_mount",
+           "fsopen", "fsmount", "mount_setattr", "bpf", "perf_event_open", "keyctl", "add_key",
+           "request_key")
+seccomp._ALWAYS = {name: seccomp._ALWAYS[name] for name in refused}
+seccomp._PRCTL = (-1, -1)
+container = seccomp.Filter(local_sockets=True, path_changes=True)
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+container.install()
+
+from seccoderx_lite.sandbox import Sandbox
+
+tests = {"kind": "calls", "entry_point": "f", "functionality": [{"expect": 1}]}
+with Sandbox("confined", workers=1) as sandbox:
+    result = sandbox.run_tests("def f(): return 1", "python", tests)
+    try:
+        Sandbox("strong")
+        refusal = ""
+    except RuntimeError as error:
+        refusal = str(error)
+    print(json.dumps([sandbox.describe(), result.status, result.isolation, refusal]))
+"""
+
+
+def test_container_that_refuses_namespaces_is_confined_and_says_why() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONTAINER], capture_output=True, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    found, status, isolation, refusal = json.loads(done.stdout)
+    if "on" not in (found["layers"]["landlock"], found["layers"]["seccomp"]):
+        pytest.skip("this kernel has no Landlock")
+    assert "Operation not permitted" in found["layers"]["namespaces"]
+    assert found["tier"] == isolation == "confined"
+    assert found["promises"] == KEPT
+    assert status == "passed"
+    assert "namespaces: [Errno 1] Operation not permitted" in refusal
+    assert "--security-opt seccomp=unconfined" in refusal

@@ -77,10 +77,10 @@ def _serve(line: socket.socket, cell: Cell) -> None:
 def _supervise(line: socket.socket, cell: Cell, starter: int) -> None:
     """Be the supervisor of one job: read it, run it, answer, end."""
     try:
-        sc.die_with_parent(starter)
-        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
-        request, descriptors = supervisor.receive(line)
         try:
+            sc.die_with_parent(starter)
+            sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+            request, descriptors = supervisor.receive(line)
             run = calls_job.run if request["kind"] == "calls" else exec_job.run
             answer = run(cell, request, descriptors, line)
         except Exception as error:  # any failure of ours becomes the answer to this one job
