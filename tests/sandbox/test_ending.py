@@ -110,6 +110,17 @@ def test_starter_that_dies_is_replaced(sandbox: Sandbox) -> None:
         assert fresh.run({}, ["true"]).status == "passed"
 
 
+def test_starter_that_was_killed_leaves_no_folder() -> None:
+    with Sandbox("limits-only", workers=1, without=("namespaces",)) as sandbox:
+        folder = sandbox._workers[0].report["folder"]
+        process = sandbox._workers[0]._process
+        assert process is not None
+        assert Path(folder).is_dir()
+        process.kill()
+        process.wait()
+    assert not Path(folder).exists()
+
+
 def test_nothing_is_left_open_in_the_trainer() -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))

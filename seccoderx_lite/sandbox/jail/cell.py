@@ -46,15 +46,16 @@ class Cell:
     read_only: tuple[str, ...]
     """Folders beside the system's own that jailed processes may read."""
     scratch_parent: str
-    """Folder below which job folders are made where no private root can be had."""
+    """Where `folder` is made."""
     without: tuple[str, ...] = ()
     """Layers not to use even where they can be had."""
     layers: dict[str, str] = field(default_factory=dict)
+    folder: str = ""
+    """Holds the folders of jobs where no private root can be had."""
     uid: int | None = None
     proc_fd: int = -1
     home: str = "/box"
     filter: Filter | None = None
-    landlock_version: int = 0
     _ruleset: int = -1
     _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
@@ -85,15 +86,15 @@ class Cell:
         if self.has("namespaces"):
             sc.empty_bounding_set()
         else:
-            self.scratch_parent = tempfile.mkdtemp(
+            self.folder = tempfile.mkdtemp(
                 prefix="seccoderx-lite-sandbox-", dir=self.scratch_parent
             )
-            os.chmod(self.scratch_parent, 0o711)
+            os.chmod(self.folder, 0o711)
 
     def leave(self) -> None:
         """Remove what `enter` made."""
-        if not self.has("namespaces"):
-            ending.remove_tree(self.scratch_parent)
+        if self.folder:
+            ending.remove_tree(self.folder)
 
     def has(self, layer: str) -> bool:
         """Whether a layer is on."""
@@ -142,7 +143,6 @@ class Cell:
         raise OSError("no free user id for the sandbox")
 
     def _find_landlock(self) -> None:
-        self.landlock_version = landlock.version()
         os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
 
     def _compile_filter(self) -> None:
@@ -219,7 +219,7 @@ class Cell:
             sc.mount("scratch", "/box", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
             self.home = "/box"
         else:
-            self.home = os.path.join(self.scratch_parent, f"job-{os.getpid()}")
+            self.home = os.path.join(self.folder, f"job-{os.getpid()}")
             os.mkdir(self.home, 0o700)
         for name in FOLDERS:
             os.mkdir(f"{self.home}/{name}", 0o700)

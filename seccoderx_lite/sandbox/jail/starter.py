@@ -51,7 +51,7 @@ def main(line_fd: int, settings: str) -> None:
             cell.leave()
             os._exit(0)
         cell.give_up_uid(f"{sys.executable} lies where only root may read")
-    report = {"layers": cell.layers, "landlock_version": cell.landlock_version}
+    report = {"layers": cell.layers, "folder": cell.folder}
     send_frame(line, json.dumps(report).encode())
     _serve(line, cell)
 
