@@ -81,16 +81,17 @@ def count_tasks(uid: int) -> int:
 def end_others(spared: set[int], wanted: int, proc_fd: int, rounds: int = 2000) -> int:
     """Kill and reap all descendants of this process but the spared; returns `wanted`'s status."""
     status = int(signal.SIGKILL)
-    for _ in range(rounds):
+    for attempt in range(rounds):
         family = _others(spared, proc_fd)
         if not family:
             return status
+        if attempt:
+            time.sleep(0.0005)
         _kill_each(family)
         for member in family:
             with contextlib.suppress(ChildProcessError):
                 pid, ended = os.waitpid(member, 0 if member == wanted else os.WNOHANG)
                 status = ended if pid == wanted else status
-        time.sleep(0.0005)
     raise OSError("processes of a job could not be ended")
 
 
