@@ -1,6 +1,35 @@
 """Run code that a model wrote, and tell honestly whether it works.
 
 `Sandbox` is the contract; `Limits` bounds one run; `SandboxError` is our failure, never the code's.
+
+Where the verdict is made no line of the code ever runs, answers never enter its process or files,
+and an exit status proves nothing. What else holds depends on the machine; a self-test at the start
+attacks the trainer through the real path and believes only what it saw:
+
+    tier                    strong             confined                  limits-only
+    found as                namespaces and     Landlock (Linux 6.12) and neither
+                            system-call        system-call filter, or
+                            filter             namespaces alone
+    typical machine         workstation,       Docker, Colab, Ubuntu     old kernel
+                            root or user       24.04 as a plain user
+    trainer's files         hidden             refused                   open to the jailed user
+    environment, memory     hidden             refused                   environment scrubbed only
+    network                 none at all        refused                   open
+    signals, ptrace         no process seen    refused                   open, unless root drops
+                                                                         to a throw-away user
+    time, output            bounded            bounded                   bounded
+    memory                  per process, and   the same                  the same
+                            sampled in total
+    processes               bounded            bounded                   bounded, but not as root
+    disk                    64 MB in all       64 MB a file              64 MB a file
+    left afterwards         nothing            nothing                   nothing
+    chmod by path           works              works as root, else       works
+                                               refused
+    multiprocessing locks   work               refused (no /dev/shm)     work
+
+Not promised anywhere: safety from kernel bugs and side channels, exact memory totals between two
+samples (20 ms), and that weak tests measure skill. Tests of kind `pytest` share an interpreter with
+the code and can be forged by a determined program. For hostile tenants use a virtual machine.
 """
 
 from seccoderx_lite.errors import SandboxError

@@ -12,8 +12,9 @@ import os
 import platform
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,21 @@ class Isolation:
 _known: dict[tuple[object, ...], Isolation] = {}
 
 
-def check_tier_name(name: str) -> None:
-    """Raise RecipeError for a tier that does not exist."""
-    if name not in TIERS:
-        raise RecipeError(f"isolation: must be one of {', '.join(TIERS)} (got {name!r})")
+def check_names(tier: str, without: Collection[str]) -> None:
+    """Raise RecipeError for a tier or a layer that does not exist, SandboxError without Linux."""
+    if tier not in TIERS:
+        raise RecipeError(f"isolation: must be one of {', '.join(TIERS)} (got {tier!r})")
+    if unknown := sorted(set(without) - set(_WAY_OUT)):
+        raise RecipeError(f"without: no layer {unknown[0]!r}; known: {', '.join(_WAY_OUT)}")
+    if sys.platform != "linux":
+        raise SandboxError(f"the sandbox needs Linux (this is {sys.platform}); use a Linux machine")
 
 
 def find(worker: Worker) -> Isolation:
     """The isolation this worker gives; found once per process and configuration."""
     key = (worker.settings, os.geteuid())
+    worker.start()
     if key not in _known:
-        worker.start()
         promises = _attack(worker)
         layers = {name: why or "on" for name, why in worker.report["layers"].items()}
         _known[key] = Isolation(_tier(layers, promises), layers, promises)

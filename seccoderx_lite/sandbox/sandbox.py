@@ -53,7 +53,7 @@ class Sandbox:
         Raises:
             SandboxError: this machine gives less isolation than asked for.
         """
-        isolation_module.check_tier_name(isolation)
+        isolation_module.check_names(isolation, without)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
         settings = settings_for(without, shared.site_folders())
@@ -127,6 +127,16 @@ class Sandbox:
         limits: Limits | None = None,
     ) -> TestResult:
         """Run a task's tests against code; the status is the code's, never ours.
+
+        Kinds of tests:
+            calls: `entry_point` with plain cases, or `source` with test functions that import from
+                `candidate`; Python only. Tests may use `pytest.raises`, `approx`, `parametrize`,
+                marks and `tmp_path`, and the standard library. Arguments and results are copied;
+                in-place changes to list, dict, set and bytearray arguments are copied back;
+                iterators arrive as lists. Unmarked tests are functional.
+            stdio: a whole program, any language; see `stdio`. Each case may take the time limit,
+                all together four times as much.
+            pytest: an ordinary pytest file in the code's own interpreter; weaker, see `shared`.
 
         Raises:
             DataError: the tests are unusable, or there are none.

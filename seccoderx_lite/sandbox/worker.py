@@ -20,6 +20,7 @@ from typing import Any
 
 from seccoderx_lite.errors import SandboxError
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
+from seccoderx_lite.sandbox.jail.ending import remove_tree
 from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
@@ -155,6 +156,9 @@ class Worker:
                 self._process.wait()
             if self._process.stderr:
                 self._process.stderr.close()
+        folder = self.report.get("folder")
+        if folder and os.path.isdir(folder):
+            remove_tree(folder)
         self._line = self._process = None
 
 

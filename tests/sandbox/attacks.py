@@ -386,7 +386,7 @@ FAULTS = [
         def solve(n):
             for i in range(100):
                 with open(f"f{i}", "wb") as file: file.write(bytes(16 << 20))
-        """, "failed", tier="strong"),
+        """, "failed", "timeout", tier="strong"),
     fault("one huge file", """
         def solve(n):
             with open("f", "wb") as file:
@@ -423,7 +423,7 @@ FAULTS = [
             x.append(x)
             return x
         """, "failed"),
-    fault("value too large to cross", "def solve(n): return 'x' * (20 << 20)", "failed"),
+    fault("value too large to cross", "def solve(n): return 'x' * (20 << 20)", "failed", "timeout"),
     fault("value that cannot cross", "def solve(n): return object()", "failed"),
     fault("exception that cannot be printed", """
         class Bad(Exception):

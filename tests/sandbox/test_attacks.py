@@ -39,12 +39,12 @@ def test_there_are_at_least_eighty_cases_with_unique_names() -> None:
 def test_searching_attacks_would_find_an_answer_that_lay_about() -> None:
     """The hunt through stack and heap is only evidence if it can succeed."""
     case = next(case for case in attacks.HACKS if "stack and in the heap" in case.name)
-    scope: dict[str, object] = {}
-    exec(case.code, scope)
-    lying_about = attacks.SECRET_TESTS
-    assert scope["solve"](3) == 904117  # type: ignore[operator]
-    assert scope["solve"](5) == "s3cr3t-702231"  # type: ignore[operator]
-    assert lying_about
+    program = f"import sys\nlying_about = sys.stdin.read()\n{case.code}\nprint(solve(3), solve(5))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        input=attacks.SECRET_TESTS, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["904117", "s3cr3t-702231"]
 
 
 def run_as_plain_user(*without: str) -> dict[str, object]:

@@ -336,6 +336,23 @@ def test_plain_cases_compare_strictly_by_type(
     assert (result.status == "passed") is passes, result.output
 
 
+SKIPPED = """
+import pytest
+from candidate import x
+@pytest.mark.skipif(x == 1, reason="forged")
+def test_a(): assert False
+"""
+
+
+def test_candidate_that_breaks_the_loading_of_its_tests_is_to_blame(sandbox: Sandbox) -> None:
+    result = run(sandbox, "def make(): raise ValueError('no')", """
+    from candidate import make
+    MADE = make()
+    def test_made(): assert MADE
+    """)  # fmt: skip
+    assert (result.status, counts(result)) == ("failed", (0, 1, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("tests", "words"),
     [
@@ -345,6 +362,11 @@ def test_plain_cases_compare_strictly_by_type(
         ({"kind": "calls", "source": "async def test_a(): pass"}, "asynchronous"),
         ({"kind": "calls", "source": "def test_a(): pass\ndef test_a(): pass"}, "two tests"),
         ({"kind": "calls", "source": "import nowhere\ndef test_a(): pass"}, "cannot be loaded"),
+        (
+            {"kind": "calls", "source": "from candidate import x\nnowhere\ndef test_a(): pass"},
+            "line 2",
+        ),
+        ({"kind": "calls", "source": SKIPPED}, "every test must run"),
         ({"kind": "calls", "entry_point": "f"}, "no case"),
         ({"kind": "calls", "entry_point": "f", "functionality": [{"args": []}]}, "exactly one"),
         ({"kind": "calls", "functionality": [{"expect": 1}]}, "entry_point"),

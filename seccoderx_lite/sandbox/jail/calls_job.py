@@ -13,7 +13,8 @@ import time
 from typing import Any
 
 from . import candidate, tester
-from .cell import Bounds, Cell, Child
+from .cell import Cell
+from .process import Bounds, Child
 from .supervisor import Output, Stopped, Watch, describe_end
 
 TESTER_MEMORY_MB = 1024

@@ -5,6 +5,7 @@ sends is read as plain data and is only ever taken for the value its function re
 """
 
 import contextlib
+import gc
 import os
 import random
 import socket
@@ -26,6 +27,7 @@ def main(channel_fd: int, code: str) -> None:
     sys.modules["candidate"] = module
     sys.argv = ["candidate.py"]
     random.seed()
+    gc.enable()
     try:
         exec(_compile(code), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads

@@ -7,24 +7,29 @@ whole sequence in a throw-away child first; `layers` keeps name -> "" when on, e
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import struct
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import ending, landlock, private_root
 from . import syscalls as sc
+from .process import (
+    DISK_MB,
+    Bounds,
+    Child,
+    arrange_descriptors,
+    close_all_but,
+    poll_end,
+    set_limits,
+)
 from .seccomp import ARCHITECTURES, Filter
 
 FIRST_UID, UIDS = 64001, 400
-DISK_MB = 64
-OPEN_FILES = 256
 BASE_PROCESSES = 6
 """Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -34,27 +39,6 @@ FOLDERS = ("work", "home", "tmp", "shm")
 LAYERS = ("namespaces", "landlock", "seccomp", "uid")
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """Limits of one jailed process family."""
-
-    seconds: float
-    memory_mb: int
-    processes: int
-    data_only: bool = False
-    """Count the data segment, not the address space (Node, Java and Go reserve gigabytes)."""
-
-
-@dataclass
-class Child:
-    """A jailed process family: the pid to kill and the pipe that reports its end."""
-
-    pid: int
-    status_fd: int
-    ended: int | None = None
-    """Wait status of the process that ran the body, once known."""
-
-
 @dataclass
 class Cell:
     """Where foreign code runs; see the module."""
@@ -62,18 +46,20 @@ class Cell:
     read_only: tuple[str, ...]
     """Folders beside the system's own that jailed processes may read."""
     scratch_parent: str
-    """Folder below which job folders are made where no private root can be had."""
+    """Where `folder` is made."""
     without: tuple[str, ...] = ()
     """Layers not to use even where they can be had."""
     layers: dict[str, str] = field(default_factory=dict)
+    folder: str = ""
+    """Holds the folders of jobs where no private root can be had."""
     uid: int | None = None
     proc_fd: int = -1
     home: str = "/box"
     filter: Filter | None = None
-    landlock_version: int = 0
     _ruleset: int = -1
     _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
+    _alive: list[Child] = field(default_factory=list)
 
     # -- once per starter ---------------------------------------------------------------------
 
@@ -100,15 +86,15 @@ class Cell:
         if self.has("namespaces"):
             sc.empty_bounding_set()
         else:
-            self.scratch_parent = tempfile.mkdtemp(
+            self.folder = tempfile.mkdtemp(
                 prefix="seccoderx-lite-sandbox-", dir=self.scratch_parent
             )
-            os.chmod(self.scratch_parent, 0o711)
+            os.chmod(self.folder, 0o711)
 
     def leave(self) -> None:
         """Remove what `enter` made."""
-        if not self.has("namespaces"):
-            ending.remove_tree(self.scratch_parent)
+        if self.folder:
+            ending.remove_tree(self.folder)
 
     def has(self, layer: str) -> bool:
         """Whether a layer is on."""
@@ -131,6 +117,7 @@ class Cell:
                 self.furnish()
                 child = self.spawn(lambda: os._exit(0), Bounds(5, 256, 8), {0: 0, 1: 1, 2: 2})
                 poll_end(child)
+                self.end(child)
                 answer = "" if child.ended == 0 else "a jailed process could not be started"
             except OSError as error:
                 answer = str(error)
@@ -156,7 +143,6 @@ class Cell:
         raise OSError("no free user id for the sandbox")
 
     def _find_landlock(self) -> None:
-        self.landlock_version = landlock.version()
         os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
 
     def _compile_filter(self) -> None:
@@ -233,7 +219,7 @@ class Cell:
             sc.mount("scratch", "/box", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
             self.home = "/box"
         else:
-            self.home = os.path.join(self.scratch_parent, f"job-{os.getpid()}")
+            self.home = os.path.join(self.folder, f"job-{os.getpid()}")
             os.mkdir(self.home, 0o700)
         for name in FOLDERS:
             os.mkdir(f"{self.home}/{name}", 0o700)
@@ -294,25 +280,26 @@ class Cell:
     ) -> Child:
         """Run `body` in a new jailed process; `keep` maps its descriptors to present ones.
 
-        A process that is not watched is the first of its namespace itself: cheaper by a fork, but
-        it then ignores signals it sends to itself.
+        A process that is not watched is cheaper by a fork. In a namespace of its own it then is
+        the first there and ignores signals it sends to itself; without namespaces its orphans come
+        to the supervisor.
         """
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
-        if self.has("namespaces"):
-            pid = sc.clone(sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC)
-        else:
-            pid = os.fork()
+        apart = sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC
+        pid = sc.clone(apart if self.has("namespaces") else 0)
         if pid:
             os.close(write_end)
-            return Child(pid, read_end)
+            child = Child(pid, read_end)
+            self._alive.append(child)
+            return child
         try:
             if self.has("namespaces"):
                 sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
                 private_root.own_proc()
             else:
                 sc.die_with_parent(supervisor)
-            if watched or not self.has("namespaces"):
+            if watched:
                 self._watch_over(body, bounds, keep, write_end)
             self._confine(bounds, {**keep, max(keep) + 1: write_end})
             body()
@@ -332,7 +319,7 @@ class Cell:
                 body()
             finally:
                 os._exit(71)
-        _close_all_but(status_fd)
+        close_all_but(status_fd)
         if not self.has("namespaces"):
             sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
         while True:
@@ -354,22 +341,25 @@ class Cell:
         if not self.has("namespaces"):
             self._become_uid()
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-        _set_limits(bounds, self._other_tasks)
+        set_limits(bounds, self._other_tasks)
         sc.drop_capabilities()
         if self.has("landlock"):
             landlock.restrict(self._ruleset)
-        _arrange_descriptors(keep)
+        arrange_descriptors(keep)
         if self.filter:
             self.filter.install()
 
     def end(self, child: Child) -> None:
         """Kill the whole family and wait until it is gone."""
+        self._alive.remove(child)
         if self.has("namespaces"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
+            _, status = os.waitpid(child.pid, 0)
         else:
-            ending.end_family(child.pid, self.proc_fd)
-        _, status = os.waitpid(child.pid, 0)
+            status = ending.end_others(
+                {other.pid for other in self._alive}, child.pid, self.proc_fd
+            )
         if child.ended is None:
             poll_end(child, status)
         os.close(child.status_fd)
@@ -378,47 +368,3 @@ class Cell:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
         quick = ending.family_memory_kb(self.proc_fd, child.pid)
         return quick if quick <= limit_kb else ending.family_share_kb(self.proc_fd, child.pid)
-
-
-def _close_all_but(kept: int) -> None:
-    os.closerange(0, kept)
-    os.closerange(kept + 1, 1 << 20)
-
-
-def _arrange_descriptors(keep: dict[int, int]) -> None:
-    """Make `keep` (new number -> present descriptor) the only open descriptors."""
-    top = max(keep) + 1
-    high = {new: os.dup2(old, OPEN_FILES - 20 + new) for new, old in keep.items()}
-    for new, old in high.items():
-        os.dup2(old, new)
-    os.closerange(top, 1 << 20)
-
-
-def _set_limits(bounds: Bounds, others: int) -> None:
-    """Set the limits; `others` tasks of the same user count against the limit of processes."""
-    table = {
-        resource.RLIMIT_DATA if bounds.data_only else resource.RLIMIT_AS: bounds.memory_mb << 20,
-        resource.RLIMIT_CPU: int(bounds.seconds) + 2,
-        resource.RLIMIT_FSIZE: DISK_MB << 20,
-        resource.RLIMIT_NOFILE: OPEN_FILES,
-        resource.RLIMIT_NPROC: bounds.processes + others,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-    }
-    for kind, value in table.items():
-        _, hard = resource.getrlimit(kind)
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        resource.setrlimit(kind, (value, value))
-
-
-def poll_end(child: Child, status: int = signal.SIGKILL) -> None:
-    """Take the watcher's report; without one, `status` is how the family ended."""
-    data = os.read(child.status_fd, 4)
-    child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(status)
-
-
-def now() -> float:
-    """Monotonic seconds."""
-    return time.monotonic()

@@ -78,16 +78,30 @@ def count_tasks(uid: int) -> int:
     return total
 
 
-def end_family(pid: int, proc_fd: int, rounds: int = 500) -> None:
-    """Kill all descendants of `pid`, which reaps them, then `pid` itself."""
-    for _ in range(rounds):
-        family = family_of(pid, proc_fd)[1:]
+def end_others(spared: set[int], wanted: int, proc_fd: int, rounds: int = 2000) -> int:
+    """Kill and reap all descendants of this process but the spared; returns `wanted`'s status."""
+    status = int(signal.SIGKILL)
+    for attempt in range(rounds):
+        family = _others(spared, proc_fd)
         if not family:
-            break
+            return status
+        if attempt:
+            time.sleep(0.0005)
         _kill_each(family)
-        time.sleep(0.001)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        for member in family:
+            with contextlib.suppress(ChildProcessError):
+                pid, ended = os.waitpid(member, 0 if member == wanted else os.WNOHANG)
+                status = ended if pid == wanted else status
+    raise OSError("processes of a job could not be ended")
+
+
+def _others(spared: set[int], proc_fd: int) -> list[int]:
+    """Descendants of this process that are not spared ones or below them."""
+    found: list[int] = []
+    for child in children_of(os.getpid(), proc_fd):
+        if child not in spared:
+            found += family_of(child, proc_fd)
+    return found
 
 
 def sweep(uid: int | None, proc_fd: int, rounds: int = 500) -> None:

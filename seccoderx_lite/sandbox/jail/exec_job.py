@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .cell import Bounds, Cell, Child, poll_end
+from .cell import Cell
+from .process import Bounds, Child, poll_end
 from .supervisor import Output, Stopped, Watch
 
 COLLECT_BYTES = 48 << 20

@@ -18,8 +18,6 @@ READ_ONLY = EXECUTE | READ_FILE | READ_DIR
 DEVICE = READ_FILE | WRITE_FILE | _IOCTL_DEVICE
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 EVERYTHING = 0xFFFF
-SIGNALS_VERSION = 6
-"""From this version on a process cannot signal processes outside its walls."""
 
 
 class _Ruleset(ctypes.Structure):

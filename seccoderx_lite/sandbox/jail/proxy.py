@@ -78,18 +78,21 @@ class Link:
         """What went wrong in the present test, even if the test swallowed it."""
         self.broken: CandidateGone | None = None
         """Why no candidate can be had at all: it does not load."""
-        self.calls = 0
+        self.was_called = False
+        """Whether a function of the candidate was called, not only looked up."""
+        self._requests = 0
         self._classes: dict[str, type[BaseException]] = {}
 
     def request(self, action: str, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """One call; returns the reply after its number."""
         if self.broken:
             self._give_up(self.broken.cause, str(self.broken))
-        self.calls += 1
-        frame = encode((self.calls, action, name, args, kwargs))
+        self.was_called = self.was_called or action == "call"
+        self._requests += 1
+        frame = encode((self._requests, action, name, args, kwargs))
         channel = self.channel or self._start()
         reply = self._exchange(channel, frame)
-        if not _is_reply(reply, self.calls):
+        if not _is_reply(reply, self._requests):
             self._give_up("tampered", "the candidate sent a reply that was not asked for")
         kind, *content = reply[1:]
         if kind == "missing":

@@ -44,8 +44,8 @@ def main(module_name: str) -> None:
         file.write(plan["source"])
     pytest = importlib.import_module("pytest")
     options = [
-        "-q", "--noconftest", "-c", os.devnull, "--rootdir", ".", "--confcutdir", ".", "-p", "no:cacheprovider",
-        "--import-mode=importlib", "test_file.py",
+        "-q", "--noconftest", "-c", os.devnull, "--rootdir", ".", "--confcutdir", ".",
+        "-p", "no:cacheprovider", "--import-mode=importlib", "test_file.py",
     ]  # fmt: skip
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     pytest.main(options, plugins=[reporter])

@@ -51,7 +51,7 @@ def main(line_fd: int, settings: str) -> None:
             cell.leave()
             os._exit(0)
         cell.give_up_uid(f"{sys.executable} lies where only root may read")
-    report = {"layers": cell.layers, "landlock_version": cell.landlock_version}
+    report = {"layers": cell.layers, "folder": cell.folder}
     send_frame(line, json.dumps(report).encode())
     _serve(line, cell)
 
@@ -77,13 +77,13 @@ def _serve(line: socket.socket, cell: Cell) -> None:
 def _supervise(line: socket.socket, cell: Cell, starter: int) -> None:
     """Be the supervisor of one job: read it, run it, answer, end."""
     try:
-        sc.die_with_parent(starter)
-        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
-        request, descriptors = supervisor.receive(line)
         try:
+            sc.die_with_parent(starter)
+            sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+            request, descriptors = supervisor.receive(line)
             run = calls_job.run if request["kind"] == "calls" else exec_job.run
             answer = run(cell, request, descriptors, line)
-        except OSError as error:
+        except Exception as error:  # any failure of ours becomes the answer to this one job
             answer = {"fault": f"{type(error).__name__}: {error}"}
         send_frame(line, json.dumps(answer).encode())
         os._exit(0)

@@ -8,8 +8,9 @@ import socket
 from typing import Any
 
 from . import ending
-from .cell import Cell, Child, now
+from .cell import Cell
 from .codec import read_exactly
+from .process import Child, now
 
 SAMPLE_EVERY_S = 0.02
 _PIPE_READ = 1 << 16

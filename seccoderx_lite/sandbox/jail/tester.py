@@ -81,8 +81,10 @@ def _load_source(plan: dict[str, Any], link: Link, work: str) -> list[tuple[str,
     sys.modules["tests"] = module
     try:
         exec(compile(plan["source"], "tests.py", "exec", dont_inherit=True), module.__dict__)
+    except BadTest:
+        raise
     except BaseException as error:  # the test text may raise anything
-        if link.trouble or link.calls:
+        if link.trouble or link.was_called:
             link.broken = link.broken or link.trouble or CandidateGone("failed", _note(error))
             return [(name, lambda: _raise(link.broken)) for name in plan["tests"]]
         raise BadTest(f"the test text cannot be loaded: {_note(error)}") from None

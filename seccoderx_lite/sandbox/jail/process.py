@@ -1,0 +1,77 @@
+"""What bounds and reports one jailed process family: limits, descriptors, its end."""
+
+import os
+import resource
+import signal
+import struct
+import time
+from dataclasses import dataclass
+
+DISK_MB = 64
+OPEN_FILES = 256
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of one jailed process family."""
+
+    seconds: float
+    memory_mb: int
+    processes: int
+    data_only: bool = False
+    """Count the data segment, not the address space (Node, Java and Go reserve gigabytes)."""
+
+
+@dataclass
+class Child:
+    """A jailed process family: the pid to kill and the pipe that reports its end."""
+
+    pid: int
+    status_fd: int
+    ended: int | None = None
+    """Wait status of the process that ran the body, once known."""
+
+
+def close_all_but(kept: int) -> None:
+    """Close every descriptor but one."""
+    os.closerange(0, kept)
+    os.closerange(kept + 1, 1 << 20)
+
+
+def arrange_descriptors(keep: dict[int, int]) -> None:
+    """Make `keep` (new number -> present descriptor) the only open descriptors."""
+    top = max(keep) + 1
+    high = {new: os.dup2(old, OPEN_FILES - 20 + new) for new, old in keep.items()}
+    for new, old in high.items():
+        os.dup2(old, new)
+    os.closerange(top, 1 << 20)
+
+
+def set_limits(bounds: Bounds, others: int) -> None:
+    """Set the limits; `others` tasks of the same user count against the limit of processes."""
+    table = {
+        resource.RLIMIT_DATA if bounds.data_only else resource.RLIMIT_AS: bounds.memory_mb << 20,
+        resource.RLIMIT_CPU: int(bounds.seconds) + 2,
+        resource.RLIMIT_FSIZE: DISK_MB << 20,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_NPROC: bounds.processes + others,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    for kind, value in table.items():
+        _, hard = resource.getrlimit(kind)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def poll_end(child: Child, status: int = signal.SIGKILL) -> None:
+    """Take the watcher's report; without one, `status` is how the family ended."""
+    data = os.read(child.status_fd, 4)
+    child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(status)
+
+
+def now() -> float:
+    """Monotonic seconds."""
+    return time.monotonic()
