@@ -32,6 +32,8 @@ def _options(
     global _debug
     _debug = debug
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # On a CPU it says at every start that an optional faster kernel is not installed.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     logging.getLogger("seccoderx_lite").setLevel(logging.WARNING if quiet else logging.INFO)
 
 

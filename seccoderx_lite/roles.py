@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
@@ -29,8 +29,6 @@ from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 logger = logging.getLogger(__name__)
 
 transformers_logging.disable_progress_bar()
-# On a CPU it says that an optional faster kernel is not installed, at every start.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 Role = Literal["policy", "reference", "judge"]
 
@@ -151,12 +149,11 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
             "give the folder of a PEFT adapter"
         )
     try:
-        if isinstance(base.model, PeftModel):
-            base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
-        else:
-            base.model = PeftModel.from_pretrained(
-                base.model, str(folder), adapter_name=name, is_trainable=trainable
-            )
+        if not isinstance(base.model, PeftModel):
+            config = PeftConfig.from_pretrained(str(folder))
+            config.inference_mode = not trainable
+            base.model = get_peft_model(base.model, config, adapter_name=name)
+        base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
     except (RuntimeError, ValueError) as error:
         detach_adapters(base)
         reason = str(error).strip().splitlines()[-1].strip()

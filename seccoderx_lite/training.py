@@ -206,10 +206,15 @@ def _common_arguments(
 
 
 def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
-    """Return the settings of supervised training with the loss on the answer only."""
+    """Return the settings of supervised training with the loss on the answer only.
+
+    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start.
+    """
     return SFTConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": section.steps // 10,
             "per_device_train_batch_size": section.batch_size,
             "max_length": section.max_tokens,
             "completion_only_loss": True,

@@ -43,7 +43,7 @@ REVIEW_SHARE = 0.15
 """Share of pretraining pairs that ask for a review of a program instead of a program."""
 
 TASKS_PER_TEMPLATE = {"train": 12, "validation": 1, "held_out": 3, "transfer": 5, "benign": 3}
-LABELLED_FORMS = {"train": 8, "validation": 1, "held_out": 2, "transfer": 3}
+LABELLED_FORMS = {"train": 16, "validation": 1, "held_out": 2, "transfer": 3}
 
 VOCABULARY = 2048
 CONTEXT = 1024
