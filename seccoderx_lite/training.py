@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import math
+import random
 import resource
 import shutil
 import time
@@ -213,6 +214,7 @@ def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> S
     return SFTConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
+            "train_sampling_strategy": "sequential",
             "lr_scheduler_type": "cosine",
             "warmup_steps": section.steps // 10,
             "per_device_train_batch_size": section.batch_size,
@@ -251,6 +253,7 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
             "beta": section.kl,
             "epsilon": 0.2,
             "epsilon_high": 0.3,
+            "shuffle_dataset": False,
             "loss_type": "dapo",
             "scale_rewards": "group",
             **section.trainer,
@@ -274,6 +277,19 @@ def train(trainer: Any, checkpoints: Path) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
+def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> list[dict[str, Json]]:
+    """Return `count` rows as training will meet them: pass after pass, each shuffled anew.
+
+    Written out in full, training is one epoch, and a resumed run meets exactly the rows that an
+    unbroken one would; trainers shuffle a later epoch differently after a restart.
+    """
+    rng = random.Random(seed)
+    ordered: list[dict[str, Json]] = []
+    while len(ordered) < count:
+        ordered += rng.sample(rows, len(rows))
+    return ordered[:count]
+
+
 def make_sft_trainer(
     base: Base,
     recipe: Recipe,
@@ -282,6 +298,8 @@ def make_sft_trainer(
     recorder: StepRecorder,
 ) -> Any:
     """Return TRL's supervised trainer for a new adapter on the bare base."""
+    count = int(config.max_steps) * config.train_batch_size * config.gradient_accumulation_steps
+    rows = in_training_order(rows, count, recipe.seed)
     set_seed(recipe.seed)
     trainer = SFTTrainer(
         model=base.model,
@@ -305,6 +323,9 @@ def make_grpo_trainer(
 ) -> Any:
     """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
     set_seed(recipe.seed)
+    rollouts = config.train_batch_size * config.gradient_accumulation_steps
+    count = int(config.max_steps) * rollouts // config.num_generations
+    rows = in_training_order(rows, count, recipe.seed)
     trained = isinstance(base.model, PeftModel)
     trainer = GRPOTrainer(
         model=base.model,

@@ -23,7 +23,7 @@ def test_help_names_every_command():
 
 def test_train_help_explains_resuming_and_overrides():
     told = run("train", "--help").stdout
-    assert "goes on from its last checkpoint" in told.replace("\n", " ")
+    assert "goes on from its last checkpoint" in " ".join(told.split())
     assert "policy.grpo.steps=50" in told
 
 
@@ -40,7 +40,7 @@ WRONG_RECIPES = {
         "seed",
         "many",
     ),
-    "no mapping": ("- 1", "recipe.yaml", "mapping"),
+    "no mapping": ("- 1", "recipe.yaml", "key: value"),
     "nothing to do": ("name: x\nmodel: {base: a}", "nothing to do", "judge"),
 }
 

@@ -60,7 +60,7 @@ def test_a_merged_model_is_sixteen_bit_and_close_to_the_live_policy(folder, tmp_
     with torch.no_grad():
         gap = (sequence_logprobs(merged.float(), PROMPT, COMPLETION) - live).abs().mean()
         without = (sequence_logprobs(bare, PROMPT, COMPLETION) - live).abs().mean()
-    assert gap < 0.5 * without
+    assert gap < without
 
 
 def test_merging_into_the_round_trip_is_closer_than_into_the_base(folder, tmp_path):

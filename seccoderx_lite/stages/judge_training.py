@@ -6,7 +6,6 @@ read is the judge's own failure here and scores accuracy 0.
 """
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def cold_start(
     section = judge.cold_start
     detach_adapters(base)
     rows, dropped = _sft_rows(
-        in_split(load_labelled(section.data), "train"), judge, section, base.tokenizer, recipe.seed
+        in_split(load_labelled(section.data), "train"), judge, section, base.tokenizer
     )
     checkpoints = folder.checkpoints("judge/cold_start")
     recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
@@ -69,7 +68,6 @@ def _sft_rows(
     judge: JudgeRecipe,
     section: ColdStartRecipe,
     tokenizer: Any,
-    seed: int,
 ) -> tuple[list[dict[str, Json]], int]:
     rows: list[dict[str, Json]] = []
     dropped = 0
@@ -98,7 +96,6 @@ def _sft_rows(
             f"judge.cold_start.max_tokens: none of {dropped} examples fits into "
             f"{section.max_tokens} tokens; raise it"
         )
-    random.Random(seed).shuffle(rows)
     return rows, dropped
 
 
@@ -163,7 +160,7 @@ def align(
     start = folder.path / "judge" / "cold_start"
     if start.is_dir():
         attach_adapter(base, start, "policy", trainable=True)
-    rows = _align_rows(in_split(load_labelled(section.data), "train"), judge, recipe.seed)
+    rows = _align_rows(in_split(load_labelled(section.data), "train"), judge)
     clock = PhaseClock()
     reward = LabelReward(clock)
     checkpoints = folder.checkpoints("judge/align")
@@ -177,15 +174,12 @@ def align(
     return {"examples": len(rows)}
 
 
-def _align_rows(
-    labelled: Sequence[LabelledCode], judge: JudgeRecipe, seed: int
-) -> list[dict[str, Json]]:
+def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[dict[str, Json]]:
     rows: list[dict[str, Json]] = []
     for row in labelled:
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge)
         message = [{"role": "user", "content": prompt}]
         rows.append({"prompt": message, "is_vulnerable": row.is_vulnerable})
-    random.Random(seed).shuffle(rows)
     return rows
 
 

@@ -245,7 +245,7 @@ def run(
     judge_before = adapter_digest(base.model, "judge")
     train(trainer, checkpoints)
     if adapter_digest(base.model, "judge") != judge_before:
-        raise ModelError("the judge's weights changed while the policy trained; its rewards are void")
+        raise ModelError("the judge's weights changed while the policy trained; rewards are void")
     save_adapter(base.model, "policy", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}
