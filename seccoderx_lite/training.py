@@ -324,7 +324,7 @@ def make_grpo_trainer(
     """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
     set_seed(recipe.seed)
     rollouts = config.train_batch_size * config.gradient_accumulation_steps
-    count = int(config.max_steps) * rollouts // config.num_generations
+    count = int(config.max_steps) * rollouts // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     trained = isinstance(base.model, PeftModel)
     trainer = GRPOTrainer(
