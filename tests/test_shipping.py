@@ -1,0 +1,47 @@
+"""What ships: recipes that load, and a wheel that works far from the checkout."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from seccoderx_lite.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_every_recipe_loads(recipe):
+    assert load_recipe(recipe).name == recipe.stem
+
+
+def test_a_wheel_carries_the_tiny_world_and_works_outside_the_checkout(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(ROOT)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    script = (
+        "import seccoderx_lite as sl, seccoderx_lite.prompting, seccoderx_lite.cwe as cwe\n"
+        "from pathlib import Path\n"
+        f"assert Path(sl.__file__).is_relative_to({str(tmp_path)!r})\n"
+        "print(len(sl.load_tasks('builtin:tiny')), len(sl.load_labelled('builtin:tiny')))\n"
+        "from seccoderx_lite.builtin.world import load_templates\n"
+        "from seccoderx_lite.roles import resolve_base\n"
+        "print(len(load_templates()))\n"
+        "print([file.name for file in Path(resolve_base('builtin:tiny')).iterdir()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "model.safetensors" in done.stdout
+
+
+def test_the_tiny_base_takes_at_most_eight_megabytes():
+    folder = ROOT / "seccoderx_lite" / "builtin" / "tiny" / "model"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000
