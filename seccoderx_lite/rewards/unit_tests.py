@@ -51,13 +51,13 @@ def run_tests(
         key = task.id, text
         if key not in results:
             run = runs[key]
-            results[key] = wait_for(run) if run else _without_code(sandbox, task)
+            results[key] = wait_for(run) if run else fail_all(sandbox, task)
             on_result()
     return [results[task.id, text] for task, text in zip(tasks, completions, strict=True)]
 
 
-def _without_code(sandbox: Sandbox, task: Task) -> TestResult | None:
-    """All tests of the task failed; counted by the sandbox, so that the totals are the same."""
+def fail_all(sandbox: Sandbox, task: Task) -> TestResult | None:
+    """Return the result of a completion without code: all tests failed, counted by the sandbox."""
     if task.tests is None:
         return None
     return wait_for(sandbox.submit_tests("", task.language, task.tests))

@@ -25,7 +25,7 @@ from seccoderx_lite.metrics import (
 )
 from seccoderx_lite.recipe import EvaluateRecipe, Recipe
 from seccoderx_lite.records import Json, Task, TestResult
-from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
+from seccoderx_lite.rewards.unit_tests import fail_all, submit_tests, wait_for
 from seccoderx_lite.roles import Base, Role, acting_as, attach_adapter, detach_adapters
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
@@ -179,7 +179,7 @@ class _Asker:
 
     def _record(self, answered: Sequence[tuple[Asking, str, "Future[TestResult] | None"]]) -> None:
         for job, text, run in answered:
-            result = wait_for(run if run else self._without_code(job.task))
+            result = wait_for(run) if run else fail_all(self._sandbox, job.task)
             self._results[job.key] = result
             row: dict[str, Json] = {
                 "phase": job.phase, "suite": job.suite, "task": job.task.id,
@@ -187,11 +187,6 @@ class _Asker:
                 "tests": _as_json(result),
             }  # fmt: skip
             self._folder.append_jsonl("answers.jsonl", row)
-
-    def _without_code(self, task: Task) -> "Future[TestResult] | None":
-        if task.tests is None:
-            return None
-        return self._sandbox.submit_tests("", task.language, task.tests)
 
 
 def _summarise(
