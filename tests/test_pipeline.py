@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seccoderx_lite.errors import ModelError, RecipeError, RunStopped
-from seccoderx_lite.pipeline import export_again, planned_stages, train
+from seccoderx_lite.judge import CodeToJudge, Judge
+from seccoderx_lite.pipeline import _second_base, export_again, planned_stages, train
 from seccoderx_lite.recipe import load_recipe
-from seccoderx_lite.roles import resolve_base
+from seccoderx_lite.roles import attach_adapter, load_base, resolve_base
 from seccoderx_lite.run_folder import RunFolder
 
 SMALL = """
@@ -158,6 +159,21 @@ def test_a_named_stage_is_done_again(finished, recipe_file):
 def test_an_unknown_stage_is_refused_with_the_stages_there_are(recipe_file, tmp_path):
     with pytest.raises(RecipeError, match="its stages are cold_start, align, policy"):
         train(load_recipe(recipe_file), tmp_path / "run", stages=["polish"])
+
+
+def test_a_judge_on_another_base_is_a_second_model_with_the_same_verdicts(finished, recipe_file):
+    recipe = load_recipe(
+        recipe_file,
+        [f"judge.adapter={finished / 'judge' / 'adapter'}", "judge.base=builtin:tiny",
+         "judge.cold_start=null", "judge.align=null"],
+    )  # fmt: skip
+    base = load_base(recipe.model)
+    other = _second_base(recipe.model, recipe.judge, finished / "judge" / "adapter")
+    assert other.model is not base.model
+    attach_adapter(base, finished / "judge" / "adapter", "judge")
+    codes = [CodeToJudge("eval(text)", "python", ("CWE-95",)), CodeToJudge("x", "python", ())]
+    shared = Judge.on(base, recipe.judge).verdicts(codes)
+    assert Judge.on(other, recipe.judge).verdicts(codes) == shared
 
 
 KILLED_WHEN = {

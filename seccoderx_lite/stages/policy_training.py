@@ -75,6 +75,7 @@ class CompositeReward:
         self._folder = folder
         self._clock = clock
         self._canaries = canaries
+        self._ringing: set[str] = set()
         self._step: dict[str, Json] = {}
 
     def __call__(
@@ -107,8 +108,11 @@ class CompositeReward:
     def _raise_alarms(self, step: int, shares: Mapping[str, float | None]) -> None:
         messages = self._alarms.check(shares)
         self._step["alarms"] = messages
+        names = {message.split()[0] for message in messages}
         for message in messages:
-            logger.warning("step %d: alarm: %s", step, message)
+            if message.split()[0] not in self._ringing:
+                logger.warning("step %d: alarm: %s", step, message)
+        self._ringing = names
         if messages and self._stop_on_alarm:
             raise RunStopped(
                 f"policy: stopped at step {step}: {'; '.join(messages)}; look at "
