@@ -4,7 +4,7 @@ Run it from a checkout; nothing is downloaded:
 
     python -m seccoderx_lite.builtin.make_tiny data       # tasks.jsonl, labelled.jsonl
     python -m seccoderx_lite.builtin.make_tiny tokenizer
-    python -m seccoderx_lite.builtin.make_tiny pretrain   # about 75 minutes on 2 cores
+    python -m seccoderx_lite.builtin.make_tiny pretrain   # about 45 minutes on 2 cores
 
 `pretrain` trains a Qwen2-shaped model from scratch on rendered templates: programs asked for in a
 prompt (a share of them secure, the rest insecure, as on the internet), and one-line reviews of
@@ -331,7 +331,7 @@ def main() -> None:
     """Parse the command line and run one of the makers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["data", "tokenizer", "pretrain"])
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
