@@ -1,6 +1,5 @@
 """A run: the stages of a recipe in order, each finished one skipped, an interrupted one resumed."""
 
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,6 @@ from seccoderx_lite.run_folder import RunFolder, default_run_folder
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
 from seccoderx_lite.training import Progress, no_progress
-
-logger = logging.getLogger(__name__)
 
 STAGES = ("cold_start", "align", "policy", "evaluate", "export", "report")
 
@@ -124,15 +121,13 @@ def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
     assert section is not None
     copy = run.folder.judge_adapter.with_name(".adapter")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(run.folder.path / "judge" / stage, copy, ignore=_only_adapter)
+    shutil.copytree(
+        run.folder.path / "judge" / stage, copy, ignore=shutil.ignore_patterns("checkpoints")
+    )
     shutil.rmtree(run.folder.judge_adapter, ignore_errors=True)
     os.replace(copy, run.folder.judge_adapter)
     held_out = judge_training.measure(run.recipe, run.base, run.folder.judge_adapter, section.data)
     return {"held_out": held_out}
-
-
-def _only_adapter(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name == "checkpoints"]
 
 
 def _policy(run: _Run) -> dict[str, Json]:

@@ -9,7 +9,6 @@ backward loses gradients without an error.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from transformers.utils import logging as transformers_logging
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
-
-logger = logging.getLogger(__name__)
 
 transformers_logging.disable_progress_bar()
 
@@ -77,6 +74,16 @@ def compute_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
+def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return how a base is held in 4 bits: NF4 with double quantisation, computing in `dtype`."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
 def load_base(recipe: ModelRecipe) -> Base:
     """Load a base model once, in NF4 or unquantised, on the GPU if there is one.
 
@@ -91,12 +98,7 @@ def load_base(recipe: ModelRecipe) -> Base:
     else:
         options["device_map"] = {"": torch.cuda.current_device()}
     if recipe.quantization == "nf4":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute_dtype(),
-        )
+        options["quantization_config"] = nf4_config(compute_dtype())
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(source, **options)

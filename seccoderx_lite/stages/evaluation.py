@@ -5,7 +5,6 @@ recipe's temperature (the headline) and one greedy completion beside them. Every
 its test result is a line of `answers.jsonl`; a resumed evaluation asks only for what is missing.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -30,8 +29,6 @@ from seccoderx_lite.roles import Base, Role, acting_as, attach_adapter, detach_a
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training import Progress, no_progress
-
-logger = logging.getLogger(__name__)
 
 Phase = Literal["before", "after"]
 ROLES: dict[Phase, Role] = {"before": "reference", "after": "policy"}

@@ -10,7 +10,6 @@ is not handed over.
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.datasets import in_split, load_tasks
 from seccoderx_lite.errors import ModelError, RunStopped
@@ -34,13 +33,12 @@ from seccoderx_lite.roles import (
     attach_adapter,
     compute_dtype,
     detach_adapters,
+    nf4_config,
     resolve_base,
 )
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training import Progress, no_progress
-
-logger = logging.getLogger(__name__)
 
 GATE_PROMPTS = 8
 """Prompts whose logits are compared."""
@@ -193,7 +191,7 @@ def _export_merged(
     source = resolve_base(recipe.model.base)
     if merge_into == "nf4" and recipe.model.quantization == "nf4":
         quantized = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, quantization_config=_nf4()
+            source, dtype=torch.float32, quantization_config=nf4_config(torch.float32)
         )
         model = quantized.dequantize(dtype=torch.float32)
     else:
@@ -203,13 +201,6 @@ def _export_merged(
     merged.to(half).save_pretrained(target)
     tokenizer.save_pretrained(target)
     (target / "README.md").write_text(model_card(recipe, folder, "merged"), "utf-8")
-
-
-def _nf4() -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
-    )  # fmt: skip
 
 
 def _load_plain(folder: Path) -> Any:

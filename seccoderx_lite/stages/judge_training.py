@@ -5,7 +5,6 @@ The reward of `align` is that of SecCoderX (`seccoder_rm.py`, compute_score_with
 read is the judge's own failure here and scores accuracy 0.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ from seccoderx_lite.training import (
     time_generation,
     train,
 )
-
-logger = logging.getLogger(__name__)
 
 HELD_OUT_SPLITS = ("held_out", "transfer")
 
