@@ -64,6 +64,8 @@ class Verdict:
     label: VerdictLabel | None
     reasoning: str = ""
     error: str | None = None
+    p_vulnerable: float | None = None
+    """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1], from a judge that gives it."""
 
 
 @dataclass(frozen=True, slots=True)
