@@ -30,18 +30,26 @@ def step_shares(
     ]
     labels = [s.verdict.label for s in scored if s.verdict and s.verdict.label]
     most = max((labels.count(label) for label in set(labels)), default=0)
-    groups = [
-        [s.reward for s in scored[start : start + group_size] if s.reward is not None]
-        for start in range(0, len(scored), group_size)
-    ]
-    flat = [group for group in groups if len(set(group)) <= 1]
+    groups = [scored[start : start + group_size] for start in range(0, len(scored), group_size)]
+    stuck = [g for g in groups if _is_flat(g) and not all(map(_has_all_it_can_earn, g))]
     return {
         "reward_hacking": _share(len(fooled), len(attacked)),
         "stub_share": _share(len(stubs), len(scored)),
         "length_ratio": sum(ratios) / len(ratios) if ratios else None,
-        "zero_variance_share": _share(len(flat), len(groups)),
+        "zero_variance_share": _share(len(stuck), len(groups)),
         "verdict_saturation": _share(most, len(labels)),
     }
+
+
+def _is_flat(group: Sequence[ScoredCompletion]) -> bool:
+    return len({item.reward for item in group if item.reward is not None}) <= 1
+
+
+def _has_all_it_can_earn(item: ScoredCompletion) -> bool:
+    """Works and is safe: by the judge's word where it is asked, else by the security tests."""
+    safe = item.parts.get("vulnerability")
+    safe = item.parts.get("security") if safe is None else safe
+    return bool(item.parts.get("gate", 1.0)) and bool(safe is None or safe > 0.5)
 
 
 def _length_change(item: ScoredCompletion, reference: str) -> float | None:

@@ -1,5 +1,6 @@
 """Text in, text out: batched generation on the loaded base, or from an OpenAI-compatible server."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,19 @@ class Generator(Protocol):
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
         """Return one completion a prompt, in order; temperature 0 is greedy."""
+        ...
+
+    def choose(
+        self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+    ) -> list[float | None]:
+        """Return for each prompt the probability of the first answer against the second.
+
+        `shared` is what each prompt begins with and others begin with too.
+        """
+        ...
+
+    def identity(self) -> str:
+        """Return what tells this generator from one that could answer otherwise."""
         ...
 
 
@@ -110,6 +124,30 @@ class RoleGenerator:
                 )
             )
 
+    def choose(
+        self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+    ) -> list[float | None]:
+        """Return the probabilities from one forward pass; see `choice`."""
+        from seccoderx_lite.choice import choice_probabilities
+        from seccoderx_lite.roles import acting_as
+
+        tokenizer = self._base.tokenizer
+        texts = [render_chat(tokenizer, prompt) for prompt in prompts]
+        heads = [text.partition(head)[0] + head if head in text else ""
+                 for text, head in zip(texts, shared, strict=True)]  # fmt: skip
+        with acting_as(self._role, self._base.model, tokenizer) as model:
+            return list(choice_probabilities(
+                model, tokenizer, texts, heads, choices, batch_size=self._batch_size
+            ))  # fmt: skip
+
+    def identity(self) -> str:
+        """Return the base's name and precision, and a digest of the role's adapter."""
+        from seccoderx_lite.roles import adapter_digest
+
+        base = self._base
+        digest = adapter_digest(base.model, self._role) if self._role != "reference" else "bare"
+        return f"{base.name} {next(base.model.parameters()).dtype} {digest}"
+
 
 class EndpointGenerator:
     """A generator behind an OpenAI-compatible server (`POST {url}/chat/completions`)."""
@@ -132,28 +170,98 @@ class EndpointGenerator:
 
         def ask(prompt: str) -> str | None:
             try:
-                return self._ask(prompt, max_new_tokens, temperature)
+                choice = self._ask(prompt, max_tokens=max_new_tokens, temperature=temperature)
+                return _text_of(choice)
             except JudgeError:
                 return None
 
         with ThreadPoolExecutor(self._recipe.concurrency) as pool:
             return list(pool.map(ask, prompts))
 
-    def _ask(self, prompt: str, max_new_tokens: int, temperature: float) -> str:
+    def choose(
+        self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+    ) -> list[float | None]:
+        """Return the probabilities from the server's log-probabilities; None where it failed.
+
+        Raises:
+            JudgeError: the server answers, but without log-probabilities.
+        """
+
+        def ask(prompt: str) -> float | None:
+            try:
+                choice = self._ask(
+                    prompt, max_tokens=_CHOICE_TOKENS, temperature=0.0, logprobs=True,
+                    top_logprobs=20,
+                )  # fmt: skip
+            except JudgeError:
+                return None
+            return _choice_probability(choice, choices)
+
+        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
+            return list(pool.map(ask, prompts))
+
+    def identity(self) -> str:
+        """Return the server's address and the model's name there."""
+        return f"{self._recipe.url} {self._recipe.model}"
+
+    def _ask(self, prompt: str, **settings: Any) -> Any:
+        """Return the first choice of the server's reply."""
         body = {
             "model": self._recipe.model,
             "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": max_new_tokens,
-            "temperature": temperature,
+            **settings,
         }
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         url = self._recipe.url.rstrip("/") + "/chat/completions"
         try:
             reply = httpx.post(url, json=body, headers=headers, timeout=self._recipe.timeout_s)
             reply.raise_for_status()
-            content = reply.json()["choices"][0]["message"]["content"]
+            return reply.json()["choices"][0]
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise JudgeError(f"{url}: {type(error).__name__}: {error}") from error
-        if not isinstance(content, str):
-            raise JudgeError(f"{url}: the reply has no text content")
-        return content
+
+
+_CHOICE_TOKENS = 16
+"""Enough to reach the word of the verdict, whatever the tokens."""
+
+
+def _text_of(choice: Any) -> str:
+    try:
+        content = choice["message"]["content"]
+    except (KeyError, TypeError) as error:
+        raise JudgeError("the reply has no message") from error
+    if not isinstance(content, str):
+        raise JudgeError("the reply has no text content")
+    return content
+
+
+def _choice_probability(choice: Any, choices: tuple[str, str]) -> float | None:
+    """Return the probability of the first answer against the second where the reply parts them.
+
+    None when the reply is neither of the two.
+    """
+    try:
+        tokens = [
+            [(str(top["token"]), float(top["logprob"])) for top in [*told["top_logprobs"], told]]
+            for told in choice["logprobs"]["content"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise JudgeError(
+            "judge.endpoint: the server gives no log-probabilities, which judge.verdict direct and "
+            "cascade need; serve the judge with them on, or set judge.verdict: reason"
+        ) from error
+    said = ""
+    for candidates in tokens:
+        weights = [0.0, 0.0]
+        for token, logprob in dict(candidates).items():
+            begins = [_agree((said + token).lstrip(), text) for text in choices]
+            if begins[0] != begins[1]:
+                weights[begins[1]] += math.exp(logprob)
+        if sum(weights):
+            return weights[0] / sum(weights)
+        said += candidates[-1][0]
+    return None
+
+
+def _agree(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)

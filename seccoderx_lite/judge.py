@@ -1,22 +1,45 @@
 """The judge: code and weaknesses in, verdicts out.
 
-It reads the code and the description of the weakness, never the task. Equal code is judged once in
-the life of a judge. What the judge could not answer through our own fault (a failed server, a
-failed generation) is a verdict without a label: the code stays unscored, never "vulnerable".
+It reads the code and the description of the weakness, never the task, and answers in one of three
+modes with the same adapter:
+
+    reason    thinks, then answers: the way of SecCoderX
+    direct    gives the probability of "Vulnerable" in one forward pass, without generating
+    cascade   direct for all; reason only where the probability lies in the unsure band
+
+Equal code is judged once in the life of a judge, and with `judge.cache` once in the life of that
+file. What the judge could not answer through our own fault (a failed server, a failed generation)
+is a verdict without a label: the code stays unscored, never "vulnerable".
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seccoderx_lite import cwe
+from seccoderx_lite.errors import DataError
 from seccoderx_lite.generation import EndpointGenerator, Generator, RoleGenerator
-from seccoderx_lite.prompting import parse_verdict, render_judge_prompt
+from seccoderx_lite.prompting import (
+    VerdictForm,
+    judge_answer,
+    parse_verdict,
+    render_judge_prompt,
+    shared_prompt,
+)
 from seccoderx_lite.recipe import JudgeRecipe
 from seccoderx_lite.records import LabelledCode, Language, Verdict
+from seccoderx_lite.verdict_cache import VerdictCache
 
 if TYPE_CHECKING:  # these import torch
     from seccoderx_lite.roles import Base, Role
+
+UNSURE_BAND = (0.1, 0.9)
+"""Where `cascade` asks for reasoning, unless the recipe or the judge's calibration says else."""
+
+SETTINGS_FILE = "judge.json"
+"""Lies beside a trained judge adapter and says how to ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +51,54 @@ class CodeToJudge:
     cwe: tuple[str, ...]
 
 
-def judge_prompt(item: CodeToJudge, recipe: JudgeRecipe) -> str:
+def judge_prompt(item: CodeToJudge, recipe: JudgeRecipe, form: VerdictForm = "reason") -> str:
     """Return the prompt for one piece of code, as the judge is trained on and asked with."""
-    entries = [cwe.get(identifier) for identifier in item.cwe]
     return render_judge_prompt(
         item.code,
         item.language,
-        [(entry.id, entry.short_name, entry.description) for entry in entries],
+        _weaknesses(item),
+        form=form,
         strip_comments=recipe.strip_comments,
         max_code_chars=recipe.max_code_chars,
     )
 
 
-class Judge:
-    """Gives verdicts with the `reason` mode: think, then answer."""
+def _weaknesses(item: CodeToJudge) -> list[tuple[str, str, str]]:
+    entries = [cwe.get(identifier) for identifier in item.cwe]
+    return [(entry.id, entry.short_name, entry.description) for entry in entries]
 
-    def __init__(self, generator: Generator, recipe: JudgeRecipe) -> None:
+
+def verdict_forms(recipe: JudgeRecipe) -> tuple[VerdictForm, ...]:
+    """Return the ways of answering a judge of this recipe needs."""
+    return ("reason", "direct") if recipe.verdict == "cascade" else (recipe.verdict,)
+
+
+class Judge:
+    """Gives verdicts in the mode of its recipe."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        recipe: JudgeRecipe,
+        unsure: tuple[float, float] = UNSURE_BAND,
+    ) -> None:
+        """Ask `generator`; `unsure` is the band of `cascade` where the recipe gives none."""
         self.generator = generator
+        self.unsure = (recipe.unsure[0], recipe.unsure[1]) if recipe.unsure else unsure
         self._recipe = recipe
         self._known: dict[CodeToJudge, Verdict] = {}
+        self._cache: VerdictCache | None = None
 
     @classmethod
-    def on(cls, base: "Base", recipe: JudgeRecipe, role: "Role" = "judge") -> "Judge":
+    def on(
+        cls,
+        base: "Base",
+        recipe: JudgeRecipe,
+        role: "Role" = "judge",
+        unsure: tuple[float, float] = UNSURE_BAND,
+    ) -> "Judge":
         """Return the judge that acts on a loaded base; as `reference` the bare base judges."""
-        return cls(RoleGenerator(base, role, recipe.batch_size), recipe)
+        return cls(RoleGenerator(base, role, recipe.batch_size), recipe, unsure)
 
     @classmethod
     def at_endpoint(cls, recipe: JudgeRecipe) -> "Judge":
@@ -60,22 +107,142 @@ class Judge:
             raise ValueError("recipe.endpoint is not set")
         return cls(EndpointGenerator(recipe.endpoint), recipe)
 
+    def afresh(self) -> "Judge":
+        """Return the same judge without any memory of earlier verdicts."""
+        return Judge(self.generator, self._recipe.model_copy(update={"cache": None}), self.unsure)
+
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
         """Return one verdict a piece of code, in order; greedy, so equal code gets equal ones."""
+        self._recall(items)
         new = [item for item in dict.fromkeys(items) if item not in self._known]
-        failed: dict[CodeToJudge, Verdict] = {}
-        if new:
-            answers = self.generator.generate(
-                [judge_prompt(item, self._recipe) for item in new],
-                max_new_tokens=self._recipe.max_new_tokens,
-                temperature=0.0,
-            )
-            for item, answer in zip(new, answers, strict=True):
-                if answer is None:
-                    failed[item] = Verdict(None, error="the judge gave no answer")
-                else:
-                    self._known[item] = Verdict(parse_verdict(answer), answer)
-        return [self._known.get(item) or failed[item] for item in items]
+        found = dict(zip(new, self._verdicts(new), strict=True))
+        self._remember({item: verdict for item, verdict in found.items() if verdict.label})
+        return [self._known.get(item) or found[item] for item in items]
+
+    def _recall(self, items: Sequence[CodeToJudge]) -> None:
+        if self._recipe.cache is None:
+            return
+        if self._cache is None:
+            self._cache = VerdictCache(Path(self._recipe.cache), self._identity())
+        for item in set(items) - self._known.keys():
+            if verdict := self._cache.get(judge_prompt(item, self._recipe)):
+                self._known[item] = verdict
+
+    def _remember(self, verdicts: dict[CodeToJudge, Verdict]) -> None:
+        self._known |= verdicts
+        if self._cache:
+            self._cache.put({judge_prompt(item, self._recipe): v for item, v in verdicts.items()})
+
+    def _identity(self) -> str:
+        """Name everything but the prompt that a verdict depends on."""
+        band = self.unsure if self._recipe.verdict == "cascade" else None
+        mode = (self._recipe.verdict, band, self._recipe.max_new_tokens)
+        return f"{self.generator.identity()} {mode}"
+
+    def _verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        if self._recipe.verdict == "reason":
+            return self.reasoned(items)
+        verdicts = self.direct(items)
+        if self._recipe.verdict == "direct":
+            return verdicts
+        low, high = self.unsure
+        unsure = [
+            index
+            for index, verdict in enumerate(verdicts)
+            if verdict.p_vulnerable is not None and low < verdict.p_vulnerable < high
+        ]
+        for index, second in zip(unsure, self.reasoned([items[i] for i in unsure]), strict=True):
+            verdicts[index] = _after_reasoning(verdicts[index], second)
+        return verdicts
+
+    def reasoned(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return verdicts that were reasoned about, whatever the recipe's mode."""
+        if not items:
+            return []
+        answers = self.generator.generate(
+            [judge_prompt(item, self._recipe, "reason") for item in items],
+            max_new_tokens=self._recipe.max_new_tokens,
+            temperature=0.0,
+        )
+        return [
+            Verdict(None, error="the judge gave no answer")
+            if answer is None
+            else Verdict(parse_verdict(answer), answer)
+            for answer in answers
+        ]
+
+    def direct(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return verdicts with their probability and no reasoning, whatever the recipe's mode."""
+        if not items:
+            return []
+        probabilities = self.generator.choose(
+            [judge_prompt(item, self._recipe, "direct") for item in items],
+            [shared_prompt(item.language, _weaknesses(item)) for item in items],
+            (judge_answer(True), judge_answer(False)),
+        )
+        return [
+            Verdict(None, error="the judge gave no answer")
+            if p is None
+            else Verdict("vulnerable" if p >= 0.5 else "safe", p_vulnerable=p)
+            for p in probabilities
+        ]
+
+
+def _after_reasoning(direct: Verdict, reasoned: Verdict) -> Verdict:
+    """The reasoned verdict with the direct one's probability; if it is unclear, the direct one."""
+    if reasoned.label in (None, "unclear"):
+        return replace(direct, reasoning=reasoned.reasoning)
+    return replace(reasoned, p_vulnerable=direct.p_vulnerable)
+
+
+REASONED_SHARE = 0.15
+"""Most of the validation code that a calibrated cascade reasons about: keeps it cheap."""
+
+
+def calibrated_band(
+    probabilities: Sequence[float], reasoned_right: Sequence[bool], direct_right: Sequence[bool]
+) -> tuple[float, float]:
+    """Return the band around 0.5 in which to reason, found on code with known truth.
+
+    Of the bands that hold at most `REASONED_SHARE` of the code, the most accurate one; of equally
+    accurate ones the widest, since code of other kinds is less sure.
+
+    Args:
+        probabilities: Direct probability of vulnerable of each piece of code.
+        reasoned_right: Whether the reasoned verdict on it is right.
+        direct_right: Whether the direct verdict on it is right.
+
+    >>> probabilities = [0.01, 0.75, 0.02, 0, 0.95, 1, 0.25]
+    >>> calibrated_band(probabilities, [True] * 7, [True, False] + [True] * 5)
+    (0.25, 0.75)
+    """
+    order = sorted(range(len(probabilities)), key=lambda index: abs(probabilities[index] - 0.5))
+    gain = best = 0
+    half_width = 0.0
+    for count, index in enumerate(order[: int(REASONED_SHARE * len(order))], start=1):
+        gain += reasoned_right[index] - direct_right[index]
+        if gain >= best:
+            best = gain
+            half_width = abs(probabilities[order[count]] - 0.5)
+    return 0.5 - half_width, 0.5 + half_width
+
+
+def unsure_band(adapter: Path | None) -> tuple[float, float]:
+    """Return the unsure band that was calibrated for a judge adapter, or the default one.
+
+    Raises:
+        DataError: the settings beside the adapter cannot be read.
+    """
+    file = adapter / SETTINGS_FILE if adapter else None
+    if file is None or not file.is_file():
+        return UNSURE_BAND
+    try:
+        low, high = json.loads(file.read_text(encoding="utf-8"))["unsure"]
+        return float(low), float(high)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file}: no readable unsure band ({error}); set judge.unsure, or delete the file"
+        ) from error
 
 
 def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, float]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from seccoderx_lite.environment import describe_environment
 from seccoderx_lite.errors import ModelError, RecipeError
-from seccoderx_lite.judge import Judge
+from seccoderx_lite.judge import Judge, unsure_band
 from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe, Recipe, check_recipe
 from seccoderx_lite.records import Json
-from seccoderx_lite.roles import Base, attach_adapter, load_base
+from seccoderx_lite.roles import Base, Role, attach_adapter, load_base
 from seccoderx_lite.run_folder import RunFolder, default_run_folder
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
@@ -114,11 +114,12 @@ def _align(run: _Run) -> dict[str, Json]:
 
 
 def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
-    """Put the trained adapter in its place and measure it on held-out labelled code."""
+    """Calibrate and measure the trained judge, then put its adapter in its place."""
     judge = run.recipe.judge
     assert judge is not None
     section = judge.align or judge.cold_start
     assert section is not None
+    summary = judge_training.finish(run.recipe, run.folder, run.base, stage, section.data)
     copy = run.folder.judge_adapter.with_name(".adapter")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(
@@ -126,8 +127,7 @@ def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
     )
     shutil.rmtree(run.folder.judge_adapter, ignore_errors=True)
     os.replace(copy, run.folder.judge_adapter)
-    held_out = judge_training.measure(run.recipe, run.base, run.folder.judge_adapter, section.data)
-    return {"held_out": held_out}
+    return summary
 
 
 def _policy(run: _Run) -> dict[str, Json]:
@@ -148,13 +148,14 @@ def _judge_for(run: _Run) -> tuple[Judge | None, Path | None]:
     has_adapter = recipe.adapter is not None or adapter.is_dir()
     if recipe.base:
         own = _second_base(run.recipe.model, recipe, adapter if has_adapter else None)
-        return Judge.on(own, recipe, "judge" if has_adapter else "reference"), None
+        role: Role = "judge" if has_adapter else "reference"
+        return Judge.on(own, recipe, role, unsure_band(adapter)), None
     if not has_adapter:
         raise ModelError(
             "judge: there is no trained judge adapter in the run folder; "
             "run the stages cold_start or align first, or set judge.adapter"
         )
-    return Judge.on(run.base, recipe), adapter
+    return Judge.on(run.base, recipe, unsure=unsure_band(adapter)), adapter
 
 
 def _second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -> Base:

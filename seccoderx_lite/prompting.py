@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Literal
 
 from seccoderx_lite.records import Language, VerdictLabel
 from seccoderx_lite.syntax import strip_comments
@@ -20,7 +21,14 @@ from seccoderx_lite.syntax import strip_comments
 MAX_CODE_CHARS = 24_000
 """About 8,000 tokens: what is longer is cut for the judge."""
 
+VerdictForm = Literal["reason", "direct"]
+"""How a verdict is asked for: reasoning before it, or the verdict alone."""
+
 _JUDGE_TEMPLATE = (files("seccoderx_lite") / "prompts" / "judge.txt").read_text(encoding="utf-8")
+_VERDICT_FORMS: dict[VerdictForm, str] = {
+    "reason": "Reason in <think>...</think>, then give the verdict.",
+    "direct": "Give the verdict alone.",
+}
 
 _THINK_BLOCK = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL | re.IGNORECASE)
 _END_OF_THINKING = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE | re.IGNORECASE)
@@ -109,40 +117,55 @@ def render_judge_prompt(
     language: Language,
     cwe: Sequence[tuple[str, str, str]],
     *,
+    form: VerdictForm = "reason",
     strip_comments: bool = True,
     max_code_chars: int = MAX_CODE_CHARS,
 ) -> str:
     r"""The judge's prompt for one piece of code; the coding task is not shown, as in the original.
 
+    All that does not depend on the code stands before it, so that prompts about the same weaknesses
+    begin alike: see `shared_prompt`.
+
     Args:
         code: What the policy or anyone else wrote; treated as hostile.
         language: Its language, also the label of its fence.
         cwe: (id, name, description) of each weakness to look for; empty for any weakness.
+        form: Ask for reasoning and a verdict, or for the verdict alone.
         strip_comments: Leave comments out, so that they cannot argue with the judge.
         max_code_chars: Longer code is cut there, with a line that says so. A verdict about code
             that was cut is not about all of it: see `is_cut_for_judge`.
 
     >>> cwe = [("CWE-89", "SQL Injection", "Input becomes part of a query.")]
     >>> prompt = render_judge_prompt("db.run(q)  # safe!", "python", cwe)
-    >>> print(*prompt.splitlines()[2:9], sep="\n")
-    ```python
-    db.run(q)
-    ```
-    <BLANKLINE>
+    >>> print(*prompt.splitlines()[2:5], *prompt.splitlines()[11:14], sep="\n")
     Possible weaknesses:
     Type: CWE-89: SQL Injection
     Description: Input becomes part of a query.
+    ```python
+    db.run(q)
+    ```
     """
     shown = _code_for_judge(code, language, strip_comments)
     if len(shown) > max_code_chars:
         cut = len(shown) - max_code_chars
         shown = f"{shown[:max_code_chars]}\n[{cut} more characters are not shown]"
-    weaknesses = "\n\n".join(
-        f"Type: {id_}: {name}\nDescription: {description}" for id_, name, description in cwe
-    )
     return _JUDGE_TEMPLATE.format(
-        language=language, code=neutralise(shown), weaknesses=weaknesses or "Any weakness."
+        language=language,
+        code=neutralise(shown),
+        weaknesses=_weaknesses(cwe),
+        form=_VERDICT_FORMS[form],
     ).rstrip()
+
+
+def shared_prompt(language: Language, cwe: Sequence[tuple[str, str, str]]) -> str:
+    """What every `render_judge_prompt` of this language and these weaknesses begins with."""
+    head = _JUDGE_TEMPLATE[: _JUDGE_TEMPLATE.index("{code}")]
+    return head.format(language=language, weaknesses=_weaknesses(cwe))
+
+
+def _weaknesses(cwe: Sequence[tuple[str, str, str]]) -> str:
+    told = (f"Type: {id_}: {name}\nDescription: {description}" for id_, name, description in cwe)
+    return "\n\n".join(told) or "Any weakness."
 
 
 def is_cut_for_judge(
@@ -177,15 +200,21 @@ def _without_control_tokens(text: str) -> str:
     return _CONTROL_TOKEN.sub(lambda opening: f"{opening[0]} ", text)
 
 
-def judge_answer(is_vulnerable: bool, reasoning: str) -> str:
+def judge_answer(is_vulnerable: bool, reasoning: str | None = None) -> str:
     r"""The completion that a judge is trained to give; `parse_verdict` reads it back.
+
+    Without reasoning it is the answer to the form `direct`.
 
     >>> judge_answer(False, "The query is bound.")
     '<think>\nThe query is bound.\n</think>\n<answer>Not Vulnerable</answer>'
+    >>> judge_answer(True)
+    '<answer>Vulnerable</answer>'
     """
-    thoughts = _without_control_tokens(reasoning).strip()
     verdict = "Vulnerable" if is_vulnerable else "Not Vulnerable"
-    return f"<think>\n{thoughts}\n</think>\n<answer>{verdict}</answer>"
+    answer = f"<answer>{verdict}</answer>"
+    if reasoning is None:
+        return answer
+    return f"<think>\n{_without_control_tokens(reasoning).strip()}\n</think>\n{answer}"
 
 
 def parse_verdict(completion: str) -> VerdictLabel:
@@ -205,10 +234,12 @@ def parse_verdict(completion: str) -> VerdictLabel:
     return "safe" if match["no"] else "vulnerable"
 
 
-def has_judge_format(completion: str) -> bool:
+def has_judge_format(completion: str, form: VerdictForm = "reason") -> bool:
     """True when the completion is one think block, then one answer block, and nothing else.
 
     The format term of the judge's own training reward, exactly as in the original
-    (`EasyR1/examples/reward_function/seccoder_rm.py`): a trailing line break breaks it.
+    (`EasyR1/examples/reward_function/seccoder_rm.py`): a trailing line break breaks it. In the form
+    `direct` the answer block stands alone.
     """
-    return _JUDGE_ANSWER.fullmatch(completion) is not None
+    pattern = _JUDGE_ANSWER if form == "reason" else _ANSWER_BLOCK
+    return pattern.fullmatch(completion) is not None

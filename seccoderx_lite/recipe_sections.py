@@ -108,6 +108,12 @@ class ModelRecipe(Section):
     """Longest prompt; tasks with a longer one are left out and counted."""
 
 
+def _ascending(value: list[float]) -> list[float]:
+    if value[0] >= value[1]:
+        raise ValueError("must be [low, high] with low below high")
+    return value
+
+
 def _http_address(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
@@ -205,8 +211,15 @@ class JudgeRecipe(Section):
     """Another base for the judge than `model.base`, loaded beside it in 4 bits."""
     endpoint: EndpointRecipe | None = None
     """A judge behind a server; then nothing of the judge is loaded or trained."""
-    verdict: Literal["reason"] = "reason"
-    """How it answers: reason first, then give the verdict."""
+    verdict: Literal["reason", "direct", "cascade"] = "reason"
+    """How it answers: think, then answer; a probability in one pass; or that, and thinking only
+    where the probability is unsure. The last two need a judge that was trained for them."""
+    unsure: (
+        Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ascending)] | None
+    ) = None
+    """Band of probabilities that `cascade` reasons about; null takes the calibrated one."""
+    cache: Text | None = None
+    """File that keeps verdicts between runs; null remembers them within a run only."""
     max_new_tokens: Count = 1024
     """Longest answer of the judge."""
     batch_size: Count = 16
@@ -245,6 +258,9 @@ class RewardRecipe(Section):
     """The guarded composite, or the original one of SecCoderX to the letter."""
     judge: bool = True
     """Reward the judge's verdict."""
+    graded_verdict: bool = False
+    """Pay the judge's probability of safe instead of its yes or no, where it gives one; breaks ties
+    in small groups."""
     functional_tests: bool = True
     """Run the functional tests of a task that has some; only `guarded` uses them."""
     security_tests: bool = False
@@ -258,6 +274,8 @@ class RewardRecipe(Section):
         if data.get("formula") == "seccoderx":
             if data.get("judge") is False:
                 yield "judge", "must be true with formula seccoderx, which rewards the verdict"
+            if data.get("graded_verdict") is True:
+                yield "graded_verdict", "must be false with formula seccoderx, which pays yes or no"
             if data.get("security_tests") is True:
                 yield "security_tests", "must be false with formula seccoderx, which has no tests"
 
@@ -290,12 +308,6 @@ class GrpoRecipe(Section):
         yield from _decided_twice(data, _GRPO_NAMES)
 
 
-def _ascending(value: list[float]) -> list[float]:
-    if value[0] >= value[1]:
-        raise ValueError("must be [low, high] with low below high")
-    return value
-
-
 class AlarmsRecipe(Section):
     """Thresholds over the last `window` steps that raise an alarm; null switches one off."""
 
@@ -309,7 +321,7 @@ class AlarmsRecipe(Section):
     ) = Field(default_factory=lambda: [0.4, 2.5])
     """Lowest and highest mean of completion lines over reference lines."""
     zero_variance_share: Share | None = 0.8
-    """Share of rollout groups in which all rewards are equal, so that nothing is learnt."""
+    """Share of rollout groups that teach nothing (all rewards are equal) though not all is won."""
     verdict_saturation: Share | None = 0.98
     """Share of completions that get the same verdict."""
     window: Count = 10

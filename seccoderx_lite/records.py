@@ -65,7 +65,7 @@ class Verdict:
     reasoning: str = ""
     error: str | None = None
     p_vulnerable: float | None = None
-    """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1], from a judge that gives it."""
+    """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1]; None where only reasoned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,17 @@ from seccoderx_lite.records import ScoredCompletion, Task, TestResult, Verdict
 TASK = Task("t", "Write f.", "python", ("CWE-89",), reference="def f(x):\n    y = x\n    return y")
 
 
-def scored(*, label="safe", functional=True, secure=True, reward=1.0, lines=3, form=1.0):
+def scored(
+    *, label="safe", functional=True, secure=True, reward=1.0, lines=3, form=1.0, gate=1.0, safe=0.0
+):
     tests = TestResult("passed", int(functional), 1, int(secure), 1)
     code = "\n".join(["def f(x):"] + ["    y = x"] * (lines - 2) + ["    return x"])
     return ScoredCompletion(
-        f"```python\n{code}\n```", reward, {"format": form}, Verdict(label), tests
+        f"```python\n{code}\n```",
+        reward,
+        {"format": form, "gate": gate, "vulnerability": safe},
+        Verdict(label),
+        tests,
     )
 
 
@@ -42,6 +48,12 @@ def test_length_ratio_is_lines_over_lines_of_the_reference():
 def test_a_group_of_equal_rewards_has_no_variance():
     items = [scored(reward=1.0), scored(reward=1.0), scored(reward=0.0), scored(reward=1.0)]
     assert shares(*items)["zero_variance_share"] == 0.5
+
+
+def test_a_group_that_has_all_it_can_earn_is_no_sign_of_trouble():
+    won = scored(reward=6.5, safe=1.0)
+    assert shares(won, won)["zero_variance_share"] == 0.0
+    assert shares(won, scored(reward=6.5, safe=1.0, gate=0.0))["zero_variance_share"] == 1.0
 
 
 def test_saturation_is_the_share_of_the_commonest_verdict():

@@ -1,15 +1,28 @@
 """The judge: one verdict a piece of code, and our failures never held against the code."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from seccoderx_lite.errors import RecipeError
-from seccoderx_lite.judge import CodeToJudge, Judge, judge_accuracy
+from seccoderx_lite.errors import DataError, JudgeError, RecipeError
+from seccoderx_lite.judge import (
+    REASONED_SHARE,
+    UNSURE_BAND,
+    CodeToJudge,
+    Judge,
+    calibrated_band,
+    judge_accuracy,
+    judge_prompt,
+    unsure_band,
+)
+from seccoderx_lite.prompting import shared_prompt
 from seccoderx_lite.recipe import EndpointRecipe, JudgeRecipe
 from seccoderx_lite.records import LabelledCode
 
@@ -19,15 +32,25 @@ SAFE = CodeToJudge("int(text)", "python", ("CWE-95",))
 
 
 class ScriptedGenerator:
-    """Answers by a function of the prompt, and counts what it was asked."""
+    """Answers by functions of the prompt, and counts what it was asked."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, probability=None, name="scripted"):
         self.answer = answer
+        self.probability = probability
+        self.name = name
         self.asked = []
+        self.chosen = []
 
     def generate(self, prompts, *, max_new_tokens, temperature):
         self.asked += prompts
         return [self.answer(prompt) for prompt in prompts]
+
+    def choose(self, prompts, shared, choices):
+        self.chosen += prompts
+        return [self.probability(prompt) for prompt in prompts]
+
+    def identity(self):
+        return self.name
 
 
 def sees_eval(prompt):
@@ -94,6 +117,135 @@ def test_accuracy_counts_unclear_as_wrong_and_leaves_failures_out():
         "accuracy": pytest.approx(2 / 3), "unclear_share": pytest.approx(1 / 3),
         "n": 3.0, "unscored": 1.0,
     }  # fmt: skip
+
+
+UNCERTAIN = CodeToJudge("call(text)", "python", ("CWE-95",))
+
+
+def suspects(prompt):
+    return 0.99 if "eval(" in prompt else 0.02 if "int(" in prompt else 0.6
+
+
+def in_mode(verdict, answer=sees_eval, probability=suspects, **settings):
+    recipe = JudgeRecipe(base="unused", verdict=verdict, **settings)
+    return Judge(ScriptedGenerator(answer, probability), recipe)
+
+
+def test_direct_gives_the_probability_and_generates_nothing():
+    judge = in_mode("direct")
+    verdicts = judge.verdicts([UNSAFE, SAFE, UNCERTAIN])
+    assert [(v.label, v.p_vulnerable) for v in verdicts] == [
+        ("vulnerable", 0.99), ("safe", 0.02), ("vulnerable", 0.6),
+    ]  # fmt: skip
+    assert judge.generator.asked == []
+
+
+def test_direct_asks_for_the_verdict_alone():
+    judge = in_mode("direct")
+    judge.verdicts([SAFE])
+    assert judge.generator.chosen == [judge_prompt(SAFE, JudgeRecipe(base="unused"), "direct")]
+
+
+def test_cascade_reasons_only_where_the_probability_is_in_the_unsure_band():
+    judge = in_mode("cascade")
+    verdicts = judge.verdicts([UNSAFE, SAFE, UNCERTAIN])
+    assert len(judge.generator.asked) == 1
+    assert "call(text)" in judge.generator.asked[0]
+    assert [v.label for v in verdicts] == ["vulnerable", "safe", "safe"]
+    assert verdicts[2].p_vulnerable == 0.6
+    assert verdicts[2].reasoning
+
+
+def test_the_recipes_band_goes_before_the_calibrated_one():
+    recipe = JudgeRecipe(base="unused", verdict="cascade", unsure=[0.001, 0.7])
+    judge = Judge(ScriptedGenerator(sees_eval, suspects), recipe, unsure=(0.59, 0.61))
+    judge.verdicts([UNSAFE, SAFE, UNCERTAIN])
+    assert len(judge.generator.asked) == 2
+
+
+@pytest.mark.parametrize("answer", ["I wonder.", None], ids=["unclear", "failed"])
+def test_cascade_keeps_the_direct_verdict_when_reasoning_gives_none(answer):
+    assert in_mode("cascade", lambda prompt: answer).verdicts([UNCERTAIN])[0].label == "vulnerable"
+
+
+def test_a_probability_that_could_not_be_had_leaves_the_code_unscored():
+    for mode in ("direct", "cascade"):
+        verdict = in_mode(mode, probability=lambda prompt: None).verdicts([SAFE])[0]
+        assert (verdict.label, verdict.p_vulnerable) == (None, None)
+
+
+def test_every_direct_prompt_begins_with_what_its_weaknesses_share():
+    entry = ("CWE-95", "Eval Injection", "x")
+    for item in (SAFE, UNSAFE, UNCERTAIN):
+        prompt = judge_prompt(item, RECIPE, "direct")
+        begin = shared_prompt("python", [entry]).split("CWE-95")[0]
+        assert prompt.startswith(begin)
+
+
+def test_a_cache_file_answers_the_next_judge_with_the_same_identity(tmp_path):
+    recipe = JudgeRecipe(base="unused", cache=str(tmp_path / "verdicts"))
+    first = Judge(ScriptedGenerator(sees_eval), recipe).verdicts([UNSAFE, SAFE])
+    again = Judge(ScriptedGenerator(sees_eval), recipe)
+    assert again.verdicts([SAFE, UNSAFE]) == first[::-1]
+    assert again.generator.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("another adapter", {}), ("scripted", {"verdict": "direct"}),
+     ("scripted", {"max_new_tokens": 7})],
+    ids=["adapter", "mode", "length"],
+)  # fmt: skip
+def test_a_cache_file_has_nothing_for_a_judge_that_could_answer_otherwise(tmp_path, name, settings):
+    cache = str(tmp_path / "verdicts")
+    Judge(ScriptedGenerator(sees_eval), JudgeRecipe(base="unused", cache=cache)).verdicts([SAFE])
+    recipe = JudgeRecipe(base="unused", cache=cache, **settings)
+    other = Judge(ScriptedGenerator(sees_eval, suspects, name), recipe)
+    other.verdicts([SAFE])
+    assert len(other.generator.asked + other.generator.chosen) == 1
+
+
+def test_a_failure_is_not_kept_in_the_cache(tmp_path):
+    recipe = JudgeRecipe(base="unused", cache=str(tmp_path / "verdicts"))
+    Judge(ScriptedGenerator(lambda prompt: None), recipe).verdicts([SAFE])
+    assert Judge(ScriptedGenerator(sees_eval), recipe).verdicts([SAFE])[0].label == "safe"
+
+
+def test_a_file_that_is_no_cache_is_refused_and_left_as_it_was(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but long enough to be looked at " * 20)
+    before = file.read_bytes()
+    judge = Judge(ScriptedGenerator(sees_eval), JudgeRecipe(base="unused", cache=str(file)))
+    with pytest.raises(DataError, match=r"judge\.cache"):
+        judge.verdicts([SAFE])
+    assert file.read_bytes() == before
+
+
+def test_a_judge_asked_afresh_remembers_nothing(tmp_path):
+    recipe = JudgeRecipe(base="unused", cache=str(tmp_path / "verdicts"))
+    judge = Judge(ScriptedGenerator(sees_eval), recipe)
+    judge.verdicts([SAFE])
+    judge.afresh().verdicts([SAFE])
+    assert len(judge.generator.asked) == 2
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.booleans()), min_size=1, max_size=80))
+def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows):
+    probabilities, reasoned, direct = (list(column) for column in zip(*rows, strict=True))
+    low, high = calibrated_band(probabilities, reasoned, direct)
+    inside = [low < p < high for p in probabilities]
+    assert sum(inside) <= REASONED_SHARE * len(rows)
+    cascade = [r if i else d for i, r, d in zip(inside, reasoned, direct, strict=True)]
+    assert sum(cascade) >= sum(direct)
+
+
+def test_the_band_beside_an_adapter_is_read_and_a_broken_one_is_refused(tmp_path):
+    assert unsure_band(None) == unsure_band(tmp_path) == UNSURE_BAND
+    (tmp_path / "judge.json").write_text('{"unsure": [0.3, 0.7]}')
+    assert unsure_band(tmp_path) == (0.3, 0.7)
+    (tmp_path / "judge.json").write_text('{"unsure": "wide"}')
+    with pytest.raises(DataError, match=r"judge\.unsure"):
+        unsure_band(tmp_path)
 
 
 @contextmanager
@@ -173,3 +325,48 @@ def test_a_missing_key_is_named_before_anything_is_asked(monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(RecipeError, match="NO_SUCH_KEY is not set"):
         endpoint_judge("http://127.0.0.1:9/v1", api_key_env="NO_SUCH_KEY")
+
+
+def logprob_reply(*tokens):
+    """A reply whose tokens come with their alternatives: [{token: probability}, ...]."""
+    content = [
+        {
+            "token": next(iter(position)),
+            "logprob": math.log(next(iter(position.values()))),
+            "top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in position.items()],
+        }
+        for position in tokens
+    ]
+    text = "".join(told["token"] for told in content)
+    choice = {"message": {"content": text}, "logprobs": {"content": content}}
+    return 200, json.dumps({"choices": [choice]}).encode()
+
+
+def direct_judge_at(url):
+    endpoint = EndpointRecipe(url=url, model="judge-8b", timeout_s=5.0)
+    return Judge.at_endpoint(JudgeRecipe(endpoint=endpoint, verdict="direct"))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "p_vulnerable"),
+    [
+        ([{"<answer>": 0.9}, {"Vulnerable": 0.6, "Not": 0.2, "Maybe": 0.2}], 0.75),
+        ([{"\n": 0.9}, {"<": 0.9}, {"answer": 0.9}, {">Not": 0.3, ">V": 0.1}], 0.25),
+        ([{"<answer>": 0.9}, {"Not": 0.5, "V": 0.25, "Vul": 0.25}], 0.5),
+        ([{"I": 0.9}, {"wonder": 0.5}], None),
+    ],
+    ids=["one token", "split tag", "several beginnings", "something else"],
+)
+def test_a_server_tells_the_probability_by_its_log_probabilities(tokens, p_vulnerable):
+    with server(lambda body: logprob_reply(*tokens)) as (url, requests):
+        verdict = direct_judge_at(url).verdicts([SAFE])[0]
+    assert verdict.p_vulnerable == (p_vulnerable and pytest.approx(p_vulnerable))
+    assert requests[0][2]["logprobs"] is True
+
+
+def test_a_server_without_log_probabilities_is_an_error_that_names_the_way_out():
+    with (
+        server(lambda body: chat_reply("<answer>Vulnerable</answer>")) as (url, _),
+        pytest.raises(JudgeError, match=r"judge\.verdict: reason"),
+    ):
+        direct_judge_at(url).verdicts([SAFE])

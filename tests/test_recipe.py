@@ -151,7 +151,7 @@ def test_a_secret_under_an_unknown_key_is_not_printed(write):
         ("evaluate.suites=tiny", "evaluate.suites: must be a list (got 'tiny')"),
         ("name=a/b", "name: must be usable as a folder name"),
         ("name=..", "name: must be usable as a folder name"),
-        ("judge.verdict=direct", "judge.verdict: must be one of 'reason' (got 'direct')"),
+        ("judge.verdict=guess", "judge.verdict: must be one of 'reason', 'direct' or 'cascade'"),
         ("model.lora.target_modules=some", "model.lora.target_modules: must be one of"),
         ("policy.alarms.length_ratio=[1]", "policy.alarms.length_ratio: must have at least 2"),
     ],

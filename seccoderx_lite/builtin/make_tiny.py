@@ -1,4 +1,4 @@
-"""Make everything in `builtin/tiny/`: data sets, tokenizer and the tiny base model.
+r"""Make everything in `builtin/tiny/`: data sets, tokenizer and the tiny base model.
 
 Run it from a checkout; nothing is downloaded:
 
@@ -7,9 +7,14 @@ Run it from a checkout; nothing is downloaded:
     python -m seccoderx_lite.builtin.make_tiny pretrain   # about 45 minutes on 2 cores
 
 `pretrain` trains a Qwen2-shaped model from scratch on rendered templates: programs asked for in a
-prompt (a share of them secure, the rest insecure, as on the internet), and one-line reviews of
-programs. Pretraining sees every template; it never sees a prompt of an evaluation split, and
-never a verdict.
+prompt (a share of them secure, the rest insecure, as on the internet), one-line reviews of
+programs, and ratings (weak or sound), as if it had read about the weaknesses. Pretraining sees
+every template; it never sees a prompt of an evaluation split.
+
+The base that ships had 2,600 steps without ratings, and then
+
+    python -m seccoderx_lite.builtin.make_tiny pretrain \
+        --continue-from seccoderx_lite/builtin/tiny/model --steps 800 --learning-rate 1.5e-3
 """
 
 import argparse
@@ -19,7 +24,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seccoderx_lite.builtin.world import (
     Form,
@@ -31,6 +36,9 @@ from seccoderx_lite.builtin.world import (
     sample_surface,
 )
 
+if TYPE_CHECKING:
+    from seccoderx_lite.prompting import VerdictForm
+
 TINY = Path(__file__).parent / "tiny"
 
 SECURE_SHARE = 0.42
@@ -39,8 +47,8 @@ SECURE_SHARE = 0.42
 FOREIGN_NAME_SHARE = 0.3
 """Share of pretraining prompts whose function name comes from another template: teaches copying."""
 
-REVIEW_SHARE = 0.15
-"""Share of pretraining pairs that ask for a review of a program instead of a program."""
+REVIEW_SHARE = 0.35
+"""Share of pretraining pairs that ask for a review or a rating of a program, not for a program."""
 
 TASKS_PER_TEMPLATE = {"train": 12, "validation": 1, "held_out": 3, "transfer": 5, "benign": 3}
 LABELLED_FORMS = {"train": 16, "validation": 1, "held_out": 2, "transfer": 3}
@@ -119,6 +127,11 @@ def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 # --- the pretraining corpus ------------------------------------------------------------------
 
+RATING_PROMPTS = (
+    "Rate this Python code, weak or sound.\n{code}\n{cwe}",
+    "{cwe}\nIs this Python code weak or sound?\n{code}",
+)
+
 REVIEW_PROMPTS = (
     "Review this Python code.\n{code}\n{cwe}",
     "{cwe}\nWhat does this Python code do about it?\n{code}",
@@ -177,18 +190,22 @@ class Corpus:
         return self._rng.choice(template.secure if secure else template.insecure)
 
     def _review(self, template: Template, surface: Surface, program: Program) -> tuple[str, str]:
+        """Return a request to review or rate a program: in the judge's words, or in others."""
         from seccoderx_lite import cwe
         from seccoderx_lite.prompting import render_judge_prompt
 
         entry = cwe.get(template.cwe or "")
         code = surface.fill(program.code).strip()
-        why = surface.fill(program.why)
+        is_rating = self._rng.random() < 0.5
+        rating = "sound" if program.is_secure else "weak"
+        answer = rating if is_rating else surface.fill(program.why)
         if self._rng.random() < 0.5:
             facts = [(entry.id, entry.short_name, entry.description)]
-            return render_judge_prompt(code, "python", facts), why
+            form: VerdictForm = "direct" if is_rating else "reason"
+            return render_judge_prompt(code, "python", facts, form=form), answer
         text = f"{entry.id}: {entry.short_name}. {entry.description}"
-        prompt = self._rng.choice(REVIEW_PROMPTS).format(code=fenced(code), cwe=text)
-        return prompt, why
+        asked = self._rng.choice(RATING_PROMPTS if is_rating else REVIEW_PROMPTS)
+        return asked.format(code=fenced(code), cwe=text), answer
 
 
 # --- tokenizer -------------------------------------------------------------------------------
@@ -247,8 +264,15 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / warmup, max(steps - step, 1) / decay)
 
 
-def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) -> None:
-    """Train the tiny base from scratch and save it in bfloat16."""
+def pretrain(
+    steps: int,
+    batch_size: int,
+    seed: int,
+    learning_rate: float,
+    continue_from: Path | None,
+    checkpoint: Path | None,
+) -> None:
+    """Train the tiny base, from scratch or from a model of its shape, and save it in bfloat16."""
     import torch
     from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
@@ -262,18 +286,22 @@ def pretrain(steps: int, batch_size: int, seed: int, checkpoint: Path | None) ->
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model = Qwen2ForCausalLM(config)
+    if continue_from:
+        model = Qwen2ForCausalLM.from_pretrained(continue_from, dtype=torch.float32)
     model.set_attn_implementation("eager")  # its backward pass is the fastest on a CPU
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    muon = torch.optim.Muon(matrices, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adamw = torch.optim.AdamW(others, lr=4e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    muon = torch.optim.Muon(
+        matrices, lr=learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+    )
+    adamw = torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     optimizers: list[torch.optim.Optimizer] = [muon, adamw]
     batches, start = Corpus(seed + 1).batches(batch_size), time.time()
     for step in range(steps):
         factor = learning_rate_factor(step, steps)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = 4e-3 * factor
+                group["lr"] = learning_rate * factor
         batch = _batch(tokenizer, next(batches))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(batch["input_ids"]).logits
@@ -334,6 +362,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--continue-from", type=Path, help="folder of the model to train further")
     parser.add_argument("--checkpoint", type=Path, help="folder for a copy every 200 steps")
     options = parser.parse_args()
     if options.part == "data":
@@ -341,7 +371,10 @@ def main() -> None:
     elif options.part == "tokenizer":
         make_tokenizer()
     else:
-        pretrain(options.steps, options.batch_size, options.seed, options.checkpoint)
+        pretrain(
+            options.steps, options.batch_size, options.seed, options.learning_rate,
+            options.continue_from, options.checkpoint,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ r"""The reward of a completion: two formulas, each one visible expression over n
     T  [0, 1]   share of functional tests passed; a slope up to working code. Without tests: L * S
     G  0 or 1   all functional tests passed: only code that works can earn the security part.
                 Without tests: L > 0
-    V  0 or 1   the judge says safe; 1 for a benign task, which needs no judge
+    V  0 or 1   the judge says safe; 1 for a benign task, which needs no judge. Graded: the judge's
+                probability of safe, in [0, 1]
     L  [0, 1]   length near the reference's: no padding, no leaving out
     S  [0, 1]   similarity to the reference: breaks ties between working, safe answers
     A  0 or 1   all security tests passed (only where the recipe puts them into the reward)
@@ -50,6 +51,7 @@ def reward_parts(
     *,
     tests: TestResult | None = None,
     use_judge: bool = True,
+    use_graded_verdict: bool = False,
     use_security_tests: bool = False,
 ) -> dict[str, float | None]:
     r"""The reward of one completion, and every part of it under its own name.
@@ -66,6 +68,7 @@ def reward_parts(
         formula: `guarded` or `seccoderx`.
         tests: Result of the task's tests. `seccoderx` uses none.
         use_judge: False leaves V's term out of `guarded`.
+        use_graded_verdict: True makes V in `guarded` 1 - `verdict.p_vulnerable` where it is known.
         use_security_tests: True adds A's term to `guarded`.
 
     Returns:
@@ -83,13 +86,14 @@ def reward_parts(
     """
     if formula == "seccoderx":
         return _seccoderx_parts(completion, task, verdict)
-    return _guarded_parts(completion, task, verdict, tests, use_judge, use_security_tests)
+    judged_safe = _judged_safe(verdict, use_graded_verdict) if task.cwe else 1.0
+    return _guarded_parts(completion, task, judged_safe, tests, use_judge, use_security_tests)
 
 
 def _guarded_parts(
     completion: str,
     task: Task,
-    verdict: Verdict | None,
+    judged_safe: float | None,
     tests: TestResult | None,
     use_judge: bool,
     use_security_tests: bool,
@@ -102,7 +106,6 @@ def _guarded_parts(
     length = length_share(code, task.reference) if f else 0.0
     resemblance = similarity(code, task.reference, task.language) if f and task.reference else 0.0
     functional, gate = _function_terms(tests, length, resemblance) if f else (0.0, 0.0)
-    judged_safe = _judged_safe(verdict) if task.cwe else 1.0
     secure = float(tests is not None and tests.is_secure and tests.status != "tampered")
 
     needs_tests = f > 0 and task.tests is not None and tests is None
@@ -137,9 +140,11 @@ def _function_terms(
     return length * resemblance, float(length > 0)
 
 
-def _judged_safe(verdict: Verdict | None) -> float | None:
+def _judged_safe(verdict: Verdict | None, is_graded: bool = False) -> float | None:
     if verdict is None or verdict.label is None:
         return None
+    if is_graded and verdict.p_vulnerable is not None:
+        return 1.0 - verdict.p_vulnerable
     return float(verdict.label == "safe")
 
 

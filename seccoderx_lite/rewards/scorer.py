@@ -54,6 +54,7 @@ class Scorer:
                 self.recipe.formula,
                 tests=tests if rewards_tests else None,
                 use_judge=self.recipe.judge,
+                use_graded_verdict=self.recipe.graded_verdict,
                 use_security_tests=self.recipe.security_tests,
             )
             scored[key] = ScoredCompletion(text, parts["reward"], parts, verdict, tests)

@@ -6,14 +6,23 @@ read is the judge's own failure here and scores accuracy 0.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 from seccoderx_lite.datasets import in_split, load_labelled
 from seccoderx_lite.errors import DataError
 from seccoderx_lite.generation import render_chat
-from seccoderx_lite.judge import CodeToJudge, Judge, judge_accuracy, judge_prompt
-from seccoderx_lite.prompting import has_judge_format, judge_answer, parse_verdict
+from seccoderx_lite.judge import (
+    SETTINGS_FILE,
+    CodeToJudge,
+    Judge,
+    calibrated_band,
+    judge_accuracy,
+    judge_prompt,
+    unsure_band,
+    verdict_forms,
+)
+from seccoderx_lite.prompting import VerdictForm, has_judge_format, judge_answer, parse_verdict
 from seccoderx_lite.recipe import ColdStartRecipe, JudgeRecipe, Recipe
 from seccoderx_lite.records import Json, LabelledCode
 from seccoderx_lite.roles import Base, attach_adapter, detach_adapters, save_adapter
@@ -40,7 +49,7 @@ def cold_start(
     """Train a new judge adapter on labelled code with reasoning; return what to record.
 
     Raises:
-        DataError: the data has no reasoning, or nothing short enough is left.
+        DataError: the data has no reasoning to learn from, or nothing short enough is left.
     """
     judge = recipe.judge
     assert judge is not None and judge.cold_start is not None
@@ -68,18 +77,17 @@ def _sft_rows(
 ) -> tuple[list[dict[str, Json]], int]:
     rows: list[dict[str, Json]] = []
     dropped = 0
-    for row in labelled:
-        if row.reasoning is None:
+    for row, form in product(labelled, verdict_forms(judge)):
+        if form == "reason" and row.reasoning is None:
             raise DataError(
                 f"judge.cold_start.data: {section.data} has code without `reasoning`; the cold "
-                "start learns to reason from it, so add the column or leave judge.cold_start out"
+                "start learns to reason from it, so add the column, set judge.verdict: direct, or "
+                "leave judge.cold_start out"
             )
-        prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge)
-        answer = judge_answer(row.is_vulnerable, row.reasoning)
-        if (
-            len(tokenizer(render_chat(tokenizer, prompt) + answer)["input_ids"])
-            > section.max_tokens
-        ):
+        prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
+        answer = judge_answer(row.is_vulnerable, row.reasoning if form == "reason" else None)
+        length = len(tokenizer(render_chat(tokenizer, prompt) + answer)["input_ids"])
+        if length > section.max_tokens:
             dropped += 1
             continue
         rows.append(
@@ -96,7 +104,9 @@ def _sft_rows(
     return rows, dropped
 
 
-def label_reward(answer: str, is_vulnerable: bool) -> dict[str, float]:
+def label_reward(
+    answer: str, is_vulnerable: bool, form: VerdictForm = "reason"
+) -> dict[str, float]:
     """Return accuracy, format and reward of a judge's answer.
 
     >>> label_reward("<think>joins text</think><answer>Vulnerable</answer>", True)
@@ -106,8 +116,8 @@ def label_reward(answer: str, is_vulnerable: bool) -> dict[str, float]:
     """
     expected = "vulnerable" if is_vulnerable else "safe"
     accuracy = float(parse_verdict(answer) == expected)
-    form = 0.2 if has_judge_format(answer) else 0.0
-    return {"accuracy": accuracy, "format": form, "reward": 0.9 * accuracy + 0.1 * form}
+    shape = 0.2 if has_judge_format(answer, form) else 0.0
+    return {"accuracy": accuracy, "format": shape, "reward": 0.9 * accuracy + 0.1 * shape}
 
 
 class LabelReward:
@@ -123,15 +133,14 @@ class LabelReward:
         self,
         completions: list[Any],
         is_vulnerable: list[bool],
+        form: list[VerdictForm],
         completion_ids: list[list[int]],
         **columns: Any,
     ) -> list[float | None]:
         """Return 0.9 x accuracy + 0.1 x format of each answer."""
         self._clock.lap("reference")
         texts = [completion[0]["content"] for completion in completions]
-        parts = [
-            label_reward(text, truth) for text, truth in zip(texts, is_vulnerable, strict=True)
-        ]
+        parts = [label_reward(*row) for row in zip(texts, is_vulnerable, form, strict=True)]
         self._step = {
             "accuracy": sum(part["accuracy"] for part in parts) / len(parts),
             "format": sum(part["format"] for part in parts) / len(parts),
@@ -173,23 +182,58 @@ def align(
 
 def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[dict[str, Json]]:
     rows: list[dict[str, Json]] = []
-    for row in labelled:
-        prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge)
+    for row, form in product(labelled, verdict_forms(judge)):
+        prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
         message = [{"role": "user", "content": prompt}]
-        rows.append({"prompt": message, "is_vulnerable": row.is_vulnerable})
+        rows.append({"prompt": message, "is_vulnerable": row.is_vulnerable, "form": form})
     return rows
 
 
-def measure(recipe: Recipe, base: Base, adapter: Path, data: str) -> dict[str, Json]:
-    """Return the accuracy of a trained judge by held-out split of its data."""
+def finish(recipe: Recipe, folder: RunFolder, base: Base, stage: str, data: str) -> dict[str, Json]:
+    """Calibrate and measure the judge a stage has trained; say beside its adapter how to ask it.
+
+    Returns the accuracy by held-out split of its data, and what calibration found.
+    """
     assert recipe.judge is not None
+    adapter = folder.path / "judge" / stage
     detach_adapters(base)
     attach_adapter(base, adapter, "judge")
-    judge = Judge.on(base, recipe.judge)
     rows = load_labelled(data)
-    results: dict[str, Json] = {}
-    for split in HELD_OUT_SPLITS:
-        if held_out := [row for row in rows if row.extra.get("split") == split]:
-            results[split] = judge_accuracy(judge, held_out)
+    calibration: dict[str, Json] = {}
+    if recipe.judge.verdict == "cascade":
+        calibration = _calibrate(Judge.on(base, recipe.judge), in_split(rows, "validation"))
+    settings = recipe.judge.model_dump(
+        include={"verdict", "max_new_tokens", "strip_comments", "max_code_chars"}
+    )
+    folder.write_json(f"judge/{stage}/{SETTINGS_FILE}", settings | calibration)
+    judge = Judge.on(base, recipe.judge, unsure=unsure_band(adapter))
+    accuracy = {
+        split: judge_accuracy(judge, held_out)
+        for split in HELD_OUT_SPLITS
+        if (held_out := [row for row in rows if row.extra.get("split") == split])
+    }
     detach_adapters(base)
-    return results
+    return {"held_out": accuracy, **calibration}
+
+
+def _calibrate(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, Json]:
+    """Ask both ways about validation code and find the band in which reasoning pays."""
+    items = [CodeToJudge(row.code, row.language, row.cwe) for row in labelled]
+    truth = [row.is_vulnerable for row in labelled]
+    probabilities = [verdict.p_vulnerable or 0.0 for verdict in judge.direct(items)]
+    labels = [verdict.label for verdict in judge.reasoned(items)]
+    reasoned_right = [
+        label == ("vulnerable" if vulnerable else "safe")
+        for label, vulnerable in zip(labels, truth, strict=True)
+    ]
+    direct_right = [
+        (p >= 0.5) == vulnerable for p, vulnerable in zip(probabilities, truth, strict=True)
+    ]
+    return {
+        "unsure": list(calibrated_band(probabilities, reasoned_right, direct_right)),
+        "validation": {
+            "n": len(items),
+            "direct_accuracy": sum(direct_right) / len(items),
+            "reason_accuracy": sum(reasoned_right) / len(items),
+        },
+    }

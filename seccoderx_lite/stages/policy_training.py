@@ -181,7 +181,7 @@ class Canaries:
         assert recipe.judge is not None
         self._settings = recipe.judge.canaries
         # A judge that remembers its earlier verdicts would show nothing, so it is asked afresh.
-        self._judge = Judge(judge.generator, recipe.judge)
+        self._judge = judge.afresh()
         self._rows = _balanced(labelled, self._settings.count, recipe.seed)
 
     def check(self, step: int) -> dict[str, Json]:
