@@ -1,5 +1,6 @@
 """The command line: thin commands over the functions a notebook calls."""
 
+import json
 import logging
 import sys
 import traceback
@@ -114,6 +115,35 @@ def doctor() -> None:
             err=True,
         )
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/tiny.yaml.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", help="Change one setting: policy.grpo.group_size=8.")
+    ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="Adapter of a trained judge; that of the recipe's run folder without."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="GRPO steps a run; the first only warms up.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Runs of each layout, in alternating order.")] = 2,
+    to_json: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
+) -> None:
+    """Time a GRPO step phase by phase, against two models in memory and against no judge."""
+    from seccoderx_lite.bench import bench as measure
+    from seccoderx_lite.bench import table
+    from seccoderx_lite.recipe import load_recipe
+
+    result = measure(
+        load_recipe(recipe, override or []), judge, steps=steps, rounds=rounds,
+        on_layout=lambda layout, done, total: typer.echo(f"{done}/{total} {layout}", err=True),
+    )  # fmt: skip
+    for line in table(result):
+        typer.echo(line)
+    if to_json:
+        to_json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 class _Progress:

@@ -77,7 +77,7 @@ def train(
             f"its stages are {', '.join(planned)}"
         )
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
-    with _sandbox(recipe) as sandbox:
+    with sandbox_of(recipe) as sandbox:
         environment = describe_environment(sandbox)
         with RunFolder.open(target, recipe, fresh, environment) as folder:
             run = _Run(recipe, folder, sandbox, progress)
@@ -92,7 +92,8 @@ def train(
 
 
 @contextmanager
-def _sandbox(recipe: Recipe) -> Iterator[Sandbox]:
+def sandbox_of(recipe: Recipe) -> Iterator[Sandbox]:
+    """Open the sandbox a recipe asks for."""
     settings = recipe.sandbox
     limits = Limits(
         timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
@@ -131,23 +132,27 @@ def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
 
 
 def _policy(run: _Run) -> dict[str, Json]:
-    judge, adapter = _judge_for(run)
+    judge, adapter = judge_of(run.recipe, run.folder, run.base)
     return policy_training.run(
         run.recipe, run.folder, run.base, judge, adapter, run.sandbox, run.progress
     )
 
 
-def _judge_for(run: _Run) -> tuple[Judge | None, Path | None]:
-    """Return the judge, and its adapter where it shares the policy's base."""
-    recipe, policy = run.recipe.judge, run.recipe.policy
+def judge_of(whole: Recipe, folder: RunFolder, base: Base) -> tuple[Judge | None, Path | None]:
+    """Return a run's judge, and its adapter where it shares the policy's base.
+
+    Raises:
+        ModelError: no judge has been trained yet.
+    """
+    recipe, policy = whole.judge, whole.policy
     if recipe is None or (policy and not policy.reward.judge):
         return None, None
     if recipe.endpoint:
         return Judge.at_endpoint(recipe), None
-    adapter = Path(recipe.adapter) if recipe.adapter else run.folder.judge_adapter
+    adapter = Path(recipe.adapter) if recipe.adapter else folder.judge_adapter
     has_adapter = recipe.adapter is not None or adapter.is_dir()
     if recipe.base:
-        own = _second_base(run.recipe.model, recipe, adapter if has_adapter else None)
+        own = _second_base(whole.model, recipe, adapter if has_adapter else None)
         role: Role = "judge" if has_adapter else "reference"
         return Judge.on(own, recipe, role, unsure_band(adapter)), None
     if not has_adapter:
@@ -155,7 +160,7 @@ def _judge_for(run: _Run) -> tuple[Judge | None, Path | None]:
             "judge: there is no trained judge adapter in the run folder; "
             "run the stages cold_start or align first, or set judge.adapter"
         )
-    return Judge.on(run.base, recipe, unsure=unsure_band(adapter)), adapter
+    return Judge.on(base, recipe, unsure=unsure_band(adapter)), adapter
 
 
 def _second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -> Base:
@@ -219,6 +224,6 @@ def export_again(run_folder: Path | str, formats: Sequence[str]) -> dict[str, Pa
     document = recipe.model_dump(mode="json")
     document["export"] = {**(document["export"] or {}), "formats": list(formats)}
     changed = check_recipe(document, "export")
-    with _sandbox(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+    with sandbox_of(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
         export.run(changed, folder, load_base(recipe.model), sandbox)
         return {form: folder.export / form for form in formats}

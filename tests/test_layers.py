@@ -25,6 +25,7 @@ LAYERS = (
     {"training"},
     {"stages"},
     {"pipeline"},
+    {"bench"},
     {"cli", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from seccoderx_lite.judge import CodeToJudge, Judge
 from seccoderx_lite.prompting import CodeBlock, extract_block
 from seccoderx_lite.recipe import RewardRecipe
-from seccoderx_lite.records import ScoredCompletion, Task, Verdict
+from seccoderx_lite.records import ScoredCompletion, Task, TestResult, Verdict
 from seccoderx_lite.rewards.composite import reward_parts
 from seccoderx_lite.rewards.shape import is_stub, parses
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
@@ -42,23 +42,28 @@ class Scorer:
         runs = {key: submit_tests(self.sandbox, task, text) for key, (task, text) in unique.items()}
         verdicts = self._judge(unique)
         on_judged()
-        scored = {}
-        for key, (task, text) in unique.items():
-            tests = wait_for(runs[key])
-            verdict = verdicts.get(key)
-            rewards_tests = self.recipe.functional_tests
-            parts = reward_parts(
-                text,
-                task if rewards_tests else replace(task, tests=None),
-                verdict,
-                self.recipe.formula,
-                tests=tests if rewards_tests else None,
-                use_judge=self.recipe.judge,
-                use_graded_verdict=self.recipe.graded_verdict,
-                use_security_tests=self.recipe.security_tests,
-            )
-            scored[key] = ScoredCompletion(text, parts["reward"], parts, verdict, tests)
+        scored = {
+            key: self.reward(task, text, verdicts.get(key), wait_for(runs[key]))
+            for key, (task, text) in unique.items()
+        }
         return [scored[task.id, text] for task, text in zip(tasks, completions, strict=True)]
+
+    def reward(
+        self, task: Task, completion: str, verdict: Verdict | None, tests: TestResult | None
+    ) -> ScoredCompletion:
+        """Return a completion with its reward and every part of it."""
+        rewards_tests = self.recipe.functional_tests
+        parts = reward_parts(
+            completion,
+            task if rewards_tests else replace(task, tests=None),
+            verdict,
+            self.recipe.formula,
+            tests=tests if rewards_tests else None,
+            use_judge=self.recipe.judge,
+            use_graded_verdict=self.recipe.graded_verdict,
+            use_security_tests=self.recipe.security_tests,
+        )
+        return ScoredCompletion(completion, parts["reward"], parts, verdict, tests)
 
     def _judge(
         self, unique: dict[tuple[str, str], tuple[Task, str]]

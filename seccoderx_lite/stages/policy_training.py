@@ -217,10 +217,12 @@ def run(
     judge_adapter: Path | None,
     sandbox: Sandbox,
     progress: Progress = no_progress,
+    make_scorer: type[Scorer] = Scorer,
 ) -> dict[str, Json]:
     """Train the policy adapter and save it in the run folder; return what to record.
 
     `judge_adapter` is put on the shared base beside the policy's; None for a judge elsewhere.
+    `make_scorer` lets a benchmark score in another way.
 
     Raises:
         DataError: no task is left to train on.
@@ -235,7 +237,7 @@ def run(
     ]
     clock = PhaseClock()
     canaries = _canaries(recipe, judge) if judge else None
-    scorer = Scorer(policy.reward, judge, sandbox)
+    scorer = make_scorer(policy.reward, judge, sandbox)
     reward = CompositeReward(tasks, scorer, policy, folder, clock, canaries)
     checkpoints = folder.checkpoints("policy")
     recorder = StepRecorder("policy", folder, progress, clock, reward.step_values)

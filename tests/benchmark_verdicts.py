@@ -1,0 +1,80 @@
+"""Verdicts a second and accuracy of the three modes of one judge, measured in one run.
+
+    python tests/benchmark_verdicts.py runs/tiny/judge/adapter [--base NAME] [--data NAME]
+
+Rounds alternate between the modes, so that a busy machine hurts all alike; the median round counts.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from seccoderx_lite.datasets import load_labelled
+from seccoderx_lite.judge import CodeToJudge, Judge, unsure_band
+from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe
+from seccoderx_lite.roles import attach_adapter, load_base
+
+MODES = ("reason", "direct", "cascade")
+
+
+def accuracy(verdicts, rows) -> float:
+    """Share of right labels; unclear is wrong."""
+    right = (v.label == ("vulnerable" if r.is_vulnerable else "safe")
+             for v, r in zip(verdicts, rows, strict=True))  # fmt: skip
+    return sum(right) / len(rows)
+
+
+def measure(base, adapter, rows, batch_size, rounds, max_new_tokens) -> None:
+    """Print one line a mode."""
+    items = [CodeToJudge(row.code, row.language, row.cwe) for row in rows]
+    judges = {
+        mode: Judge.on(
+            base,
+            JudgeRecipe(base="shared", verdict=mode, batch_size=batch_size,
+                        max_new_tokens=max_new_tokens),
+            unsure=unsure_band(adapter),
+        ).afresh()
+        for mode in MODES
+    }  # fmt: skip
+    seconds = {mode: [] for mode in MODES}
+    verdicts = {}
+    for number in range(rounds + 1):
+        for mode in MODES if number % 2 else MODES[::-1]:
+            start = time.perf_counter()
+            verdicts[mode] = judges[mode].afresh().verdicts(items)
+            if number:  # the first round warms up
+                seconds[mode].append(time.perf_counter() - start)
+    cost = {mode: statistics.median(seconds[mode]) for mode in MODES}
+    for mode in MODES:
+        reasoned = sum(bool(v.reasoning) for v in verdicts[mode])
+        print(
+            f"{batch_size:>5}  {mode:<8} {len(items) / cost[mode]:>10.1f} "
+            f"{cost['reason'] / cost[mode]:>9.1f}x {accuracy(verdicts[mode], rows):>9.3f} "
+            f"{reasoned / len(items):>9.1%}"
+        )
+
+
+def main() -> None:
+    """Parse the command line and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("adapter", type=Path)
+    parser.add_argument("--base", default="builtin:tiny")
+    parser.add_argument("--data", default="builtin:tiny")
+    parser.add_argument("--splits", nargs="+", default=["held_out", "transfer"])
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=128, help="pieces of code for batch size 1")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    options = parser.parse_args()
+    base = load_base(ModelRecipe(base=options.base))
+    attach_adapter(base, options.adapter, "judge")
+    rows = [r for r in load_labelled(options.data) if r.extra.get("split") in options.splits]
+    print("batch  mode      verdicts/s  vs reason  accuracy  reasoned")
+    for size in options.batch_sizes:
+        chosen = rows[:: max(1, len(rows) // options.limit)] if size == 1 else rows
+        measure(base, options.adapter, chosen, size, options.rounds, options.max_new_tokens)
+
+
+if __name__ == "__main__":
+    main()
