@@ -37,7 +37,11 @@ _WAY_OUT = {
     "landlock": "use Linux 6.12 or newer with landlock among its security modules (lsm=)",
     "seccomp": "use Linux on x86_64 or aarch64 with system-call filters",
     "uid": "run as a plain user, or use a Python that every user may read (not below /root)",
+    "cgroup": "start with `systemd-run --user --scope -p Delegate=yes COMMAND`, or in a container "
+    "make /sys/fs/cgroup writable; without it total memory is sampled every 20 ms",
 }
+_DECISIVE = ("namespaces", "landlock", "seccomp", "uid")
+"""The layers on which the tier depends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ def require(wanted: str, found: Isolation) -> None:
 def _refusal(wanted: str, found: Isolation) -> str:
     lines = [f"isolation {wanted!r} was asked for; this machine gives {found.tier!r}:"]
     for name, state in found.layers.items():
-        if state != "on" and not (name == "uid" and os.geteuid() != 0):
+        is_needed = name in _DECISIVE and (name != "uid" or os.geteuid() == 0)
+        if state != "on" and is_needed:
             lines.append(f"  {name}: {state}; to change it, {_WAY_OUT[name]}")
     for name, state in found.promises.items():
         if state != "kept":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
 from seccoderx_lite.sandbox.jail.ending import remove_tree
 from seccoderx_lite.sandbox.languages import tool_folders
@@ -50,10 +51,11 @@ class Worker:
 
     def __init__(self, settings: StarterSettings) -> None:
         self.settings = settings
-        self.report: Mapping[str, Any] = {}
-        """What the starter said about its layers."""
+        self.report: dict[str, Any] = {}
+        """What is known about its layers and folder."""
         self.python = settings.pythons[0]
         """The interpreter the starter runs on."""
+        self._group = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
 
@@ -113,10 +115,12 @@ class Worker:
 
     def _start_with(self, python: str) -> None:
         ours, theirs = socket.socketpair()
+        why_no_group = self._make_group()
         settings = {
             "read_only": self.settings.read_only,
             "scratch_parent": tempfile.gettempdir(),
             "without": self.settings.without,
+            "group": self._group,
             "is_last_choice": python == self.settings.pythons[-1],
         }
         self._process = subprocess.Popen(
@@ -135,6 +139,18 @@ class Worker:
             reason = f"{self.report['fault']}: {self._last_words()}"
             self.close()
             raise SandboxError(f"the sandbox could not be started: {reason}")
+        if why_no_group and "layers" in self.report:
+            self.report["layers"]["cgroup"] = why_no_group
+
+    def _make_group(self) -> str:
+        """Make this worker's cgroup; returns why that cannot be done, else an empty text."""
+        if "cgroup" in self.settings.without:
+            return "switched off"
+        try:
+            self._group = cgroup.make(os.urandom(4).hex())
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _last_words(self) -> str:
         if self._process is None or self._process.stderr is None:
@@ -159,7 +175,9 @@ class Worker:
         folder = self.report.get("folder")
         if folder and os.path.isdir(folder):
             remove_tree(folder)
-        self._line = self._process = None
+        if self._group:
+            cgroup.remove(self._group)
+        self._line, self._process, self._group = None, None, ""
 
 
 def clean_environment(python: str) -> dict[str, str]:

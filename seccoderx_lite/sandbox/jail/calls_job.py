@@ -36,6 +36,8 @@ class CallsJob:
         self.candidate: Child | None = None
         self.reports: list[dict[str, Any]] = []
         self.done = False
+        self.ran_out = False
+        """Whether the kernel ended a candidate because it held too much memory."""
 
     def start_tester(self, tests_fd: int) -> None:
         """Start the tester; it alone reads the tests."""
@@ -46,7 +48,7 @@ class CallsJob:
         deadline = time.monotonic() + seconds
         work = self.cell.work
         self.tester = self.cell.spawn(
-            lambda: tester.main(3, 4, deadline, work), bounds, keep, watched=False
+            lambda: tester.main(3, 4, deadline, work), bounds, keep, watched=False, foreign=False
         )
         theirs.close()
         os.close(tests_fd)
@@ -112,6 +114,7 @@ class CallsJob:
             return ""
         self.watch.credit += self.watch.starved_s(self.candidate) - self.watch.credit
         self.cell.end(self.candidate)
+        self.ran_out = self.ran_out or self.cell.ran_out_of_memory()
         how = describe_end(self.candidate.ended)
         self.candidate = None
         return how
@@ -136,5 +139,5 @@ def run(
     seconds = time.monotonic() - job.watch.started
     return {
         "end": end, "reports": job.reports, "last": last,
-        "output": job.output.text(), "seconds": seconds,
+        "output": job.output.text(), "seconds": seconds, "ran_out": job.ran_out,
     }  # fmt: skip

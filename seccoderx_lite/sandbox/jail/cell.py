@@ -18,6 +18,7 @@ from pathlib import Path
 
 from . import ending, landlock, private_root
 from . import syscalls as sc
+from .cgroup import Jobs
 from .process import (
     DISK_MB,
     Bounds,
@@ -36,7 +37,7 @@ IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """What starter and supervisor do not listen to."""
 FOLDERS = ("work", "home", "tmp", "shm")
 """What a job finds: its working folder, an empty home, room for temporary files."""
-LAYERS = ("namespaces", "landlock", "seccomp", "uid")
+LAYERS = ("namespaces", "landlock", "seccomp", "uid", "cgroup")
 
 
 @dataclass
@@ -49,6 +50,8 @@ class Cell:
     """Where `folder` is made."""
     without: tuple[str, ...] = ()
     """Layers not to use even where they can be had."""
+    group: str = ""
+    """Folder of the cgroup made for this starter; empty when none can be had."""
     layers: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     """Holds the folders of jobs where no private root can be had."""
@@ -56,6 +59,7 @@ class Cell:
     proc_fd: int = -1
     home: str = "/box"
     filter: Filter | None = None
+    _jobs: Jobs | None = None
     _ruleset: int = -1
     _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
@@ -75,12 +79,15 @@ class Cell:
             self.layers["uid"] = "" if os.getuid() == 0 else "not root: jobs run as this user"
         if self.layers["uid"] == "":
             self._take_uid()
+        why_no_group = self._try(self._join_group) if self.group else ""
         if "landlock" not in self.layers:
             self.layers["landlock"] = self._try(self._find_landlock)
         if "namespaces" not in self.layers:
             self.layers["namespaces"] = self._try_apart(self._enter_namespaces)
         if self.has("namespaces"):
             self._enter_namespaces()
+        if self.group:
+            self.layers["cgroup"] = why_no_group or self._try(self._try_group)
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
         if self.has("namespaces"):
@@ -141,6 +148,16 @@ class Cell:
             self.uid, self._lock = number, lock
             return
         raise OSError("no free user id for the sandbox")
+
+    def _join_group(self) -> None:
+        self._jobs = Jobs(self.group, self.uid)
+
+    def _try_group(self) -> None:
+        """Start a process in the group as the user that jobs will be started by."""
+        pid = sc.clone(0, self._jobs.fd if self._jobs else None)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
 
     def _find_landlock(self) -> None:
         os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
@@ -276,9 +293,16 @@ class Cell:
     # -- once per process ---------------------------------------------------------------------
 
     def spawn(
-        self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int], watched: bool = True
+        self,
+        body: Callable[[], None],
+        bounds: Bounds,
+        keep: dict[int, int],
+        watched: bool = True,
+        foreign: bool = True,
     ) -> Child:
         """Run `body` in a new jailed process; `keep` maps its descriptors to present ones.
+
+        A `foreign` one, which will run the candidate, is counted in the job's cgroup.
 
         A process that is not watched is cheaper by a fork. In a namespace of its own it then is
         the first there and ignores signals it sends to itself; without namespaces its orphans come
@@ -287,7 +311,11 @@ class Cell:
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
         apart = sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC
-        pid = sc.clone(apart if self.has("namespaces") else 0)
+        group = None
+        if foreign and self._jobs and self.has("cgroup"):
+            self._jobs.bound(bounds.memory_mb, bounds.processes + 1)
+            group = self._jobs.fd
+        pid = sc.clone(apart if self.has("namespaces") else 0, group)
         if pid:
             os.close(write_end)
             child = Child(pid, read_end)
@@ -363,6 +391,10 @@ class Cell:
         if child.ended is None:
             poll_end(child, status)
         os.close(child.status_fd)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended the last foreign family because it held too much memory."""
+        return bool(self._jobs) and self.has("cgroup") and self._jobs.ran_out()
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""

@@ -39,7 +39,10 @@ def main(line_fd: int, settings: str) -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    cell = Cell(tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]))
+    cell = Cell(
+        tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]),
+        config["group"],
+    )  # fmt: skip
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
     gc.collect()
