@@ -129,7 +129,9 @@ refused = ("mount", "umount2", "unshare", "setns", "pivot_root", "open_tree", "m
            "request_key")
 seccomp._ALWAYS = {name: seccomp._ALWAYS[name] for name in refused}
 seccomp._PRCTL = (-1, -1)
-container = seccomp.Filter(local_sockets=True, path_changes=True)
+container = seccomp.Filter(
+    local_sockets=True, path_changes=True, alone=True, landlock_version=9
+)
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 container.install()
 

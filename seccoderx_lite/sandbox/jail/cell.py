@@ -28,7 +28,7 @@ from .process import (
     poll_end,
     set_limits,
 )
-from .seccomp import ARCHITECTURES, Filter
+from .seccomp import ARCHITECTURES, Filter, SignalFilter
 
 FIRST_UID, UIDS = 64001, 400
 BASE_PROCESSES = 6
@@ -60,6 +60,7 @@ class Cell:
     home: str = "/box"
     filter: Filter | None = None
     _jobs: Jobs | None = None
+    _landlock_version: int = 0
     _ruleset: int = -1
     _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
@@ -161,12 +162,16 @@ class Cell:
 
     def _find_landlock(self) -> None:
         os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
+        self._landlock_version = landlock.version()
 
     def _compile_filter(self) -> None:
         if sc.MACHINE not in ARCHITECTURES:
             raise OSError(f"no table of system calls for {sc.MACHINE}")
         is_apart = self.has("namespaces")
-        compiled = Filter(local_sockets=is_apart, path_changes=is_apart or self.uid is not None)
+        compiled = Filter(
+            local_sockets=is_apart, path_changes=is_apart or self.uid is not None, alone=is_apart,
+            landlock_version=self._landlock_version,
+        )  # fmt: skip
         if why := self._try_apart_install(compiled):
             raise OSError(why)
         self.filter = compiled
@@ -376,6 +381,8 @@ class Cell:
         arrange_descriptors(keep)
         if self.filter:
             self.filter.install()
+            if not self.has("namespaces") and self._landlock_version < landlock.CONFINES_SIGNALS:
+                SignalFilter(os.getpid()).install()
 
     def end(self, child: Child) -> None:
         """Kill the whole family and wait until it is gone."""

@@ -82,7 +82,10 @@ def _remove_stale(base: Path) -> None:
     for folder in base.glob(f"{PREFIX}*-*"):
         with contextlib.suppress(OSError, ValueError):
             pid = int(folder.name[len(PREFIX) :].partition("-")[0])
-            if time.time() - folder.stat().st_mtime > _STALE_S and not Path(f"/proc/{pid}").exists():
+            if (
+                time.time() - folder.stat().st_mtime > _STALE_S
+                and not Path(f"/proc/{pid}").exists()
+            ):
                 remove(str(folder), seconds=0)
 
 
@@ -137,5 +140,7 @@ class Jobs:
         return self._count_kills() > self._kills
 
     def _count_kills(self) -> int:
-        events = dict(line.split() for line in os.pread(self._events, 4096, 0).decode().splitlines())
+        events = dict(
+            line.split() for line in os.pread(self._events, 4096, 0).decode().splitlines()
+        )
         return int(events["oom_kill"])
