@@ -34,7 +34,8 @@ _WAY_OUT = {
     "namespaces": "allow user namespaces: sysctl user.max_user_namespaces above 0 and "
     "kernel.apparmor_restrict_unprivileged_userns=0; in Docker add --security-opt "
     "seccomp=unconfined --security-opt systempaths=unconfined",
-    "landlock": "use Linux 6.12 or newer with landlock among its security modules (lsm=)",
+    "bubblewrap": "install bubblewrap set-uid root, or with an AppArmor profile that allows userns",
+    "landlock": "use Linux 5.13 or newer with landlock among its security modules (lsm=)",
     "seccomp": "use Linux on x86_64 or aarch64 with system-call filters",
     "uid": "run as a plain user, or use a Python that every user may read (not below /root)",
     "cgroup": "start with `systemd-run --user --scope -p Delegate=yes COMMAND`, or in a container "
@@ -87,7 +88,10 @@ def _tier(layers: Mapping[str, str], promises: Mapping[str, str]) -> str:
         return "limits-only"
     if {"namespaces", "seccomp"} <= on:
         return "strong"
-    return "confined" if "namespaces" in on or {"landlock", "seccomp"} <= on else "limits-only"
+    is_walled = (
+        "namespaces" in on or {"landlock", "seccomp"} <= on or {"bubblewrap", "seccomp"} <= on
+    )
+    return "confined" if is_walled else "limits-only"
 
 
 def require(wanted: str, found: Isolation) -> None:

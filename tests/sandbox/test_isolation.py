@@ -77,7 +77,7 @@ def test_less_isolation_than_asked_for_is_refused_with_reason_and_way_out() -> N
         Sandbox("confined", without=("namespaces", "landlock"))
     message = str(caught.value)
     assert "'confined' was asked for; this machine gives 'limits-only'" in message
-    assert "landlock: switched off; to change it, use Linux 6.12" in message
+    assert "landlock: switched off; to change it, use Linux 5.13" in message
     assert "files: not protected, a canary read a file outside" in message
     assert "Sandbox(isolation='limits-only')" in message
 

@@ -52,6 +52,8 @@ class Cell:
     """Layers not to use even where they can be had."""
     group: str = ""
     """Folder of the cgroup made for this starter; empty when none can be had."""
+    hidden_tasks: int | None = None
+    """In bubblewrap, the tasks of the same user that it hides; None outside."""
     layers: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     """Holds the folders of jobs where no private root can be had."""
@@ -168,8 +170,9 @@ class Cell:
         if sc.MACHINE not in ARCHITECTURES:
             raise OSError(f"no table of system calls for {sc.MACHINE}")
         is_apart = self.has("namespaces")
+        is_walled = is_apart or self.hidden_tasks is not None
         compiled = Filter(
-            local_sockets=is_apart, path_changes=is_apart or self.uid is not None, alone=is_apart,
+            local_sockets=is_apart, path_changes=is_walled or self.uid is not None, alone=is_apart,
             landlock_version=self._landlock_version,
         )  # fmt: skip
         if why := self._try_apart_install(compiled):
@@ -251,7 +254,9 @@ class Cell:
         if self.has("landlock"):
             self._ruleset = landlock.build(self._rules(), block_tcp=not self.has("namespaces"))
         is_shared = not self.has("namespaces") and self.uid is None
-        self._other_tasks = BASE_PROCESSES + (ending.count_tasks(os.getuid()) if is_shared else 0)
+        if is_shared:
+            hidden = self.hidden_tasks if _is_in_first_user_namespace() else 0
+            self._other_tasks = BASE_PROCESSES + ending.count_tasks(os.getuid()) + (hidden or 0)
         os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
         os.chdir(self.work)
 
@@ -401,9 +406,13 @@ class Cell:
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel ended the last foreign family because it held too much memory."""
-        return bool(self._jobs) and self.has("cgroup") and self._jobs.ran_out()
+        return self._jobs is not None and self.has("cgroup") and self._jobs.ran_out()
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
         quick = ending.family_memory_kb(self.proc_fd, child.pid)
         return quick if quick <= limit_kb else ending.family_share_kb(self.proc_fd, child.pid)
+
+
+def _is_in_first_user_namespace() -> bool:
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]

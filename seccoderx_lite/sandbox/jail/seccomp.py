@@ -59,7 +59,7 @@ _BY_PID: dict[str, tuple[int, int]] = {
     "sched_setaffinity": (203, 122), "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
 }  # fmt: skip
-"""What a process may do to others of its user, Landlock or not; 0 as the first argument is itself."""
+"""What a process can do to others of its user, Landlock or not; 0 as first argument is itself."""
 
 _PRIORITIES: dict[str, tuple[int, int]] = {"setpriority": (141, 140), "ioprio_set": (251, 30)}
 

@@ -41,7 +41,7 @@ def main(line_fd: int, settings: str) -> None:
             continue
     cell = Cell(
         tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]),
-        config["group"],
+        config["group"], config["hidden_tasks"],
     )  # fmt: skip
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
