@@ -108,12 +108,13 @@ class CallsJob:
             socket.send_fds(self.control, [reply], [ours.fileno()])
         ours.close()
 
-    def end_candidate(self) -> str:
-        """End the present candidate, if any; returns how it ended."""
+    def end_candidate(self, *others: Child) -> str:
+        """End the present candidate, if any, and others; returns how the candidate ended."""
         if self.candidate is None:
+            self.cell.end(*others)
             return ""
         self.watch.credit += self.watch.starved_s(self.candidate) - self.watch.credit
-        self.cell.end(self.candidate)
+        self.cell.end(self.candidate, *others)
         self.ran_out = self.ran_out or self.cell.ran_out_of_memory()
         how = describe_end(self.candidate.ended)
         self.candidate = None
@@ -130,8 +131,7 @@ def run(
         job.start_tester(descriptors[0])
         end = job.serve()
     finally:
-        last = job.end_candidate()
-        cell.end(job.tester)
+        last = job.end_candidate(job.tester)
         within = job.output.drain()
         cell.strip()
     if end == "done" and not within:

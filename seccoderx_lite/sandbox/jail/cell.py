@@ -63,6 +63,8 @@ class Cell:
     filter: Filter | None = None
     _jobs: Jobs | None = None
     _landlock_version: int = 0
+    _shown: tuple[tuple[str, int], ...] = ()
+    """What Landlock lets every job see: path and rights."""
     _ruleset: int = -1
     _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
@@ -93,6 +95,7 @@ class Cell:
             self.layers["cgroup"] = why_no_group or self._try(self._try_group)
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
+        self._shown = self._find_shown()
         if self.has("namespaces"):
             sc.empty_bounding_set()
         else:
@@ -252,7 +255,8 @@ class Cell:
             for name in ("", *FOLDERS):
                 os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
-            self._ruleset = landlock.build(self._rules(), block_tcp=not self.has("namespaces"))
+            rules = (*self._shown, (self.home, landlock.EVERYTHING))
+            self._ruleset = landlock.build(rules, block_tcp=not self.has("namespaces"))
         is_shared = not self.has("namespaces") and self.uid is None
         if is_shared:
             hidden = self.hidden_tasks if _is_in_first_user_namespace() else 0
@@ -260,7 +264,7 @@ class Cell:
         os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
         os.chdir(self.work)
 
-    def _rules(self) -> list[tuple[str, int]]:
+    def _find_shown(self) -> tuple[tuple[str, int], ...]:
         devices = [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
         if self.has("namespaces"):
             shown = ["/"]
@@ -268,8 +272,8 @@ class Cell:
             java = [str(item) for item in Path("/etc").glob("java*")]
             system = (*private_root.SYSTEM_FOLDERS, *private_root.SYSTEM_FILES)
             shown = [*system, *java, *self.read_only]
-        rules = [(path, landlock.READ_ONLY) for path in shown]
-        return [*rules, *devices, (self.home, landlock.EVERYTHING)]
+        present = [path for path in shown if os.path.exists(path)]
+        return (*((path, landlock.READ_ONLY) for path in present), *devices)
 
     def hand_over(self, path: Path) -> None:
         """Let the jailed user own a file that the supervisor put into the scratch folder."""
@@ -389,20 +393,23 @@ class Cell:
             if not self.has("namespaces") and self._landlock_version < landlock.CONFINES_SIGNALS:
                 SignalFilter(os.getpid()).install()
 
-    def end(self, child: Child) -> None:
-        """Kill the whole family and wait until it is gone."""
-        self._alive.remove(child)
+    def end(self, *children: Child) -> None:
+        """Kill whole families and wait until they are gone."""
+        for child in children:
+            self._alive.remove(child)
+        pids = [child.pid for child in children]
         if self.has("namespaces"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
-            _, status = os.waitpid(child.pid, 0)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            statuses = {pid: os.waitpid(pid, 0)[1] for pid in pids}
         else:
-            status = ending.end_others(
-                {other.pid for other in self._alive}, child.pid, self.proc_fd
-            )
-        if child.ended is None:
-            poll_end(child, status)
-        os.close(child.status_fd)
+            spared = {other.pid for other in self._alive}
+            statuses = ending.end_others(spared, pids, self.proc_fd)
+        for child in children:
+            if child.ended is None:
+                poll_end(child, statuses[child.pid])
+            os.close(child.status_fd)
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel ended the last foreign family because it held too much memory."""
