@@ -109,15 +109,22 @@ def require(wanted: str, found: Isolation) -> None:
         )
 
 
-def _refusal(wanted: str, found: Isolation) -> str:
-    lines = [f"isolation {wanted!r} was asked for; this machine gives {found.tier!r}:"]
+def repairs(found: Isolation) -> list[str]:
+    """What is missing for the strongest tier, each with its reason and what to do about it."""
+    lines = []
     for name, state in found.layers.items():
         is_needed = name in _DECISIVE and (name != "uid" or os.geteuid() == 0)
         if state != "on" and is_needed:
-            lines.append(f"  {name}: {state}; to change it, {_WAY_OUT[name]}")
+            lines.append(f"{name}: {state}; to change it, {_WAY_OUT[name]}")
     for name, state in found.promises.items():
         if state != "kept":
-            lines.append(f"  {name}: not protected, a canary {state}")
+            lines.append(f"{name}: not protected, a canary {state}")
+    return lines
+
+
+def _refusal(wanted: str, found: Isolation) -> str:
+    lines = [f"isolation {wanted!r} was asked for; this machine gives {found.tier!r}:"]
+    lines += [f"  {line}" for line in repairs(found)]
     lines.append(f"  or accept it: Sandbox(isolation={found.tier!r}), in a recipe `isolation:`")
     return "\n".join(lines)
 
@@ -199,5 +206,6 @@ def describe(found: Isolation) -> dict[str, Any]:
         "tier": found.tier,
         "layers": dict(found.layers),
         "promises": dict(found.promises),
+        "repairs": repairs(found) if found.tier != TIERS[-1] else [],
         "kernel": platform.release(),
     }
