@@ -6,9 +6,8 @@ the layers are looked for anew: own namespaces too, which some profiles then all
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
-from seccoderx_lite.sandbox.jail.private_root import DEVICES, SYSTEM_FILES, SYSTEM_FOLDERS
+from seccoderx_lite.sandbox.jail import private_root
 from seccoderx_lite.sandbox.jail.process import DISK_MB
 from seccoderx_lite.sandbox.languages import find_tool
 
@@ -22,15 +21,18 @@ def prefix(read_only: Iterable[str], group: str) -> list[str]:
     bwrap = find_tool(("bwrap",))
     if bwrap is None:
         return []
-    java = map(str, Path("/etc").glob("java*"))
-    shown = [part for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *java) for part in _show(path)]
+    system = [part for path in private_root.shown() for part in _show(path)]
     extra = [part for path in read_only for part in ("--ro-bind", path, path)]
-    devices = [part for name in DEVICES for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
+    devices = [
+        part
+        for name in private_root.DEVICES
+        for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
+    ]
     own_group = ["--bind", group, group] if group else []
     return [
         bwrap, "--unshare-all", "--proc", "/proc", *devices,
         "--symlink", "/proc/self/fd", "/dev/fd", "--size", str(DISK_MB << 20), "--tmpfs", "/tmp",
-        *shown, *extra, *own_group, "--chdir", "/", "--",
+        *system, *extra, *own_group, "--chdir", "/", "--",
     ]  # fmt: skip
 
 

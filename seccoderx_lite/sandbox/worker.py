@@ -27,7 +27,8 @@ from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
 START_TIMEOUT_S = 30.0
-ANSWER_GRACE_S = 15.0
+ANSWER_GRACE_S = 60.0
+"""Patience beyond a job's time; a hostile one may leave a million files to remove."""
 _ANSWER_BYTES = 128 << 20
 _BOOT = (
     "import sys, types; package = types.ModuleType('jail'); package.__path__ = [sys.argv[1]]; "

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import ending, landlock, private_root
+from . import ending, landlock, private_root, users
 from . import syscalls as sc
 from .cgroup import Jobs
 from .process import (
@@ -30,7 +30,6 @@ from .process import (
 )
 from .seccomp import ARCHITECTURES, Filter, SignalFilter
 
-FIRST_UID, UIDS = 64001, 400
 BASE_PROCESSES = 6
 """Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -83,16 +82,17 @@ class Cell:
         if "uid" not in self.layers:
             self.layers["uid"] = "" if os.getuid() == 0 else "not root: jobs run as this user"
         if self.layers["uid"] == "":
-            self._take_uid()
-        why_no_group = self._try(self._join_group) if self.group else ""
+            self.uid, self._lock = users.reserve()
+        why_no_group = self._try(self._join_group) if self.group else "no group was made"
         if "landlock" not in self.layers:
             self.layers["landlock"] = self._try(self._find_landlock)
         if "namespaces" not in self.layers:
             self.layers["namespaces"] = self._try_apart(self._enter_namespaces)
         if self.has("namespaces"):
             self._enter_namespaces()
-        if self.group:
-            self.layers["cgroup"] = why_no_group or self._try(self._try_group)
+        if self._jobs:
+            why_no_group = self._try(self._jobs.probe)
+        self.layers.setdefault("cgroup", why_no_group)
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
         self._shown = self._find_shown()
@@ -142,28 +142,8 @@ class Cell:
             answer = file.read().decode()
         return answer[:-1] if answer.endswith(".") else "the attempt ended without a word"
 
-    def _take_uid(self) -> None:
-        """Reserve a user id that no other sandbox on this machine is using."""
-        for number in range(FIRST_UID + os.getpid() % UIDS, FIRST_UID + 2 * UIDS):
-            lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            try:
-                lock.bind(f"\0seccoderx-lite-uid-{number}")
-            except OSError:
-                lock.close()
-                continue
-            self.uid, self._lock = number, lock
-            return
-        raise OSError("no free user id for the sandbox")
-
     def _join_group(self) -> None:
         self._jobs = Jobs(self.group, self.uid)
-
-    def _try_group(self) -> None:
-        """Start a process in the group as the user that jobs will be started by."""
-        pid = sc.clone(0, self._jobs.fd if self._jobs else None)
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
 
     def _find_landlock(self) -> None:
         os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
@@ -259,19 +239,14 @@ class Cell:
             self._ruleset = landlock.build(rules, block_tcp=not self.has("namespaces"))
         is_shared = not self.has("namespaces") and self.uid is None
         if is_shared:
-            hidden = self.hidden_tasks if _is_in_first_user_namespace() else 0
+            hidden = self.hidden_tasks if users.is_in_first_namespace() else 0
             self._other_tasks = BASE_PROCESSES + ending.count_tasks(os.getuid()) + (hidden or 0)
         os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
         os.chdir(self.work)
 
     def _find_shown(self) -> tuple[tuple[str, int], ...]:
         devices = [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
-        if self.has("namespaces"):
-            shown = ["/"]
-        else:
-            java = [str(item) for item in Path("/etc").glob("java*")]
-            system = (*private_root.SYSTEM_FOLDERS, *private_root.SYSTEM_FILES)
-            shown = [*system, *java, *self.read_only]
+        shown = ["/"] if self.has("namespaces") else [*private_root.shown(), *self.read_only]
         present = [path for path in shown if os.path.exists(path)]
         return (*((path, landlock.READ_ONLY) for path in present), *devices)
 
@@ -419,7 +394,3 @@ class Cell:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
         quick = ending.family_memory_kb(self.proc_fd, child.pid)
         return quick if quick <= limit_kb else ending.family_share_kb(self.proc_fd, child.pid)
-
-
-def _is_in_first_user_namespace() -> bool:
-    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]

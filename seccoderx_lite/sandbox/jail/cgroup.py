@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+from . import syscalls as sc
 from .process import DISK_MB
 
 CONTROLLERS = ("memory", "pids")
@@ -125,6 +126,13 @@ class Jobs:
 
     def _open(self, name: str) -> int:
         return os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd)
+
+    def probe(self) -> None:
+        """Start a process in the group as jobs will be started; raises OSError if refused."""
+        pid = sc.clone(0, self.fd)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
 
     def bound(self, memory_mb: int, processes: int) -> None:
         """Set the bounds of the family that is about to start.
