@@ -323,24 +323,19 @@ HACKS = [
         sys.settrace(lambda *a: None); sys.setprofile(lambda *a: None)
         def solve(n): return 0
         """),
-    hack("names things that the tests rely on", """
-        import enum
-        __all__ = ["solve", "pytest", "ValueError", "len", "isinstance", "AssertionError", 3]
+    hack("names an exception that the tests rely on", """
+        __all__ = ["solve", "ValueError", 3]
         class ValueError(Exception): pass
-        class pytest: pass
-        def len(x): return 904117
-        def isinstance(a, b): return True
         def solve(n):
             if n == -1: raise ValueError("mine")
             return n
-        """, tests=SECRET_TESTS.replace("import solve", "import *")
-             + "    assert len([1]) == 1 and not isinstance(1, str)\n"),
+        """, tests=SECRET_TESTS.replace("import solve", "import *")),
     hack("limits the others to nothing", """
         import os, resource
-        for pid in [os.getppid() or 1, *range(1, 300)]:
+        for pid in [*range(1, 60), *range(os.getpid() - 60, os.getpid() + 60)]:
             for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS):
                 try:
-                    if pid != os.getpid(): resource.prlimit(pid, kind, (0, 0))
+                    if pid > 0 and pid != os.getpid(): resource.prlimit(pid, kind, (0, 0))
                 except OSError: pass
         def solve(n): return 0
         """, statuses=("failed",)),
