@@ -99,15 +99,23 @@ def export(
 @app.command()
 def doctor() -> None:
     """Show what this machine offers; exit 1 if `train` could not work here."""
-    from seccoderx_lite.environment import describe_gpu, sandbox_tier, works_in_four_bits
+    from seccoderx_lite.environment import (
+        describe_gpu,
+        sandbox_details,
+        sandbox_tier,
+        works_in_four_bits,
+    )
     from seccoderx_lite.sandbox import Sandbox
 
     gpu, four_bits = describe_gpu(), works_in_four_bits()
     with Sandbox("limits-only") as sandbox:
         tier, layers = sandbox_tier(sandbox)
+        details = sandbox_details(sandbox)
     typer.echo(f"GPU      {gpu['name'] if gpu else 'none: training runs on the CPU'}")
     typer.echo(f"4-bit    {'works' if four_bits is None else 'fails: ' + four_bits}")
     typer.echo(f"sandbox  {tier or 'none'} ({layers})")
+    for line in details:
+        typer.echo(f"         {line}")
     if four_bits or tier not in ("strong", "confined"):
         typer.echo(
             "train would not work with the default recipe: set model.quantization: none if 4-bit "

@@ -69,6 +69,13 @@ def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
     )
 
 
+def sandbox_details(sandbox: Sandbox) -> list[str]:
+    """Return one line a toolchain and one for each thing that keeps the tier weak."""
+    described = sandbox.describe()
+    tools = [f"{language:<10} {found}" for language, found in described["toolchains"].items()]
+    return [*tools, *(f"to repair  {line}" for line in described["repairs"])]
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, exit codes, one plain message an error."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,5 @@ def test_doctor_tells_what_the_machine_offers():
     assert done.returncode == 0, done.stderr
     assert "4-bit    works" in done.stdout
     assert "sandbox" in done.stdout
+    for language in ("python", "javascript", "c", "cpp", "java", "go"):
+        assert re.search(rf"^ +{language} +(/|missing: no )", done.stdout, re.MULTILINE)

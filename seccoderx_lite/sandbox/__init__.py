@@ -7,20 +7,25 @@ and an exit status proves nothing. What else holds depends on the machine; a sel
 attacks the trainer through the real path and believes only what it saw:
 
     tier                    strong             confined                  limits-only
-    found as                namespaces and     Landlock (Linux 6.12) and neither
-                            system-call        system-call filter, or
-                            filter             namespaces alone
+    found as                namespaces and     Landlock (Linux 5.13) neither
+                            system-call        or bubblewrap, and
+                            filter             system-call filter; or
+                                               namespaces alone
     typical machine         workstation,       Docker, Colab, Ubuntu     old kernel
                             root or user       24.04 as a plain user
     trainer's files         hidden             refused                   open to the jailed user
     environment, memory     hidden             refused                   environment scrubbed only
     network                 none at all        refused                   open
-    signals, ptrace         no process seen    refused                   open, unless root drops
-                                                                         to a throw-away user
+    signals, ptrace,        no process seen    refused                   open, unless root drops
+    limits, priorities                                                   to a throw-away user
     time, output            bounded            bounded                   bounded
     memory                  per process, and   the same                  the same
-                            sampled in total
+                            sampled in total,
+                            exact where a
+                            cgroup is delegated
     processes               bounded            bounded                   bounded, but not as root
+                                                                         without a cgroup
+    signals to children     work               refused before Linux 6.12 work
     disk                    64 MB in all       64 MB a file              64 MB a file
     left afterwards         nothing            nothing                   nothing
     chmod by path           works              works as root, else       works
@@ -28,8 +33,9 @@ attacks the trainer through the real path and believes only what it saw:
     multiprocessing locks   work               refused (no /dev/shm)     work
 
 Not promised anywhere: safety from kernel bugs and side channels, exact memory totals between two
-samples (20 ms), and that weak tests measure skill. Tests of kind `pytest` share an interpreter with
-the code and can be forged by a determined program. For hostile tenants use a virtual machine.
+samples (20 ms) without a cgroup, and that weak tests measure skill. Tests of kind `pytest` share an
+interpreter with the code and can be forged by a determined program. For hostile tenants use a
+virtual machine.
 """
 
 from seccoderx_lite.errors import SandboxError

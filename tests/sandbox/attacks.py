@@ -323,6 +323,42 @@ HACKS = [
         sys.settrace(lambda *a: None); sys.setprofile(lambda *a: None)
         def solve(n): return 0
         """),
+    hack("names an exception that the tests rely on", """
+        __all__ = ["solve", "ValueError", 3]
+        class ValueError(Exception): pass
+        def solve(n):
+            if n == -1: raise ValueError("mine")
+            return n
+        """, tests=SECRET_TESTS.replace("import solve", "import *")),
+    hack("limits the others to nothing", """
+        import os, resource
+        for pid in [*range(1, 60), *range(os.getpid() - 60, os.getpid() + 60)]:
+            for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS):
+                try:
+                    if pid > 0 and pid != os.getpid(): resource.prlimit(pid, kind, (0, 0))
+                except OSError: pass
+        def solve(n): return 0
+        """, statuses=("failed",)),
+    hack("has the kernel send the signals", """
+        import fcntl, os
+        r, w = os.pipe()
+        for pid in [os.getppid() or 1, *range(1, 60)]:
+            try:
+                fcntl.fcntl(r, 8, pid); fcntl.fcntl(r, 10, 9)
+                fcntl.fcntl(r, fcntl.F_SETFL, fcntl.fcntl(r, fcntl.F_GETFL) | 0o20000)
+                os.write(w, b"x"); os.read(r, 1)
+            except OSError: pass
+        def solve(n): return 0
+        """, statuses=("failed", "crashed")),
+    hack("collides every hash", """
+        def solve(n): return {i * (2**61 - 1) for i in range(60000)}
+        """, statuses=("failed", "timeout")),
+    hack("answers a byte at a time", """
+        import os, struct, time
+        def solve(n):
+            os.write(3, struct.pack("!I", 1000))
+            while True: time.sleep(0.1); os.write(3, b"[")
+        """, statuses=("timeout",)),
     hack("lacks the function", "def other(n): return 904117"),
     hack("is empty", ""),
     hack("is not even text", "\0", statuses=("compile_error",)),
@@ -454,6 +490,36 @@ FAULTS = [
 
 
 LEAKS = [
+    leak("limits of the parent", """
+        import resource
+        def attempt():
+            parent = os.getppid()
+            return parent and resource.prlimit(parent, resource.RLIMIT_CORE) or "contained"
+        """),
+    leak("hard link to a file outside", "def attempt(): return os.link('/usr/bin/env', 'env')"),
+    leak("files in places that all may write to", """
+        def attempt():
+            left = []
+            for place in ("/dev/shm", "/var/tmp", "/run", "/run/lock", "/dev/mqueue", "/mnt"):
+                try: open(f"{place}/left", "w").close(); left.append(place)
+                except OSError: pass
+            own = os.path.realpath(os.environ["HOME"] + "/..")
+            return [p for p in left if not os.path.realpath(p).startswith(own)] or "contained"
+        """),
+    leak("marks that an earlier job put on its folders", """
+        def attempt():
+            found = []
+            for place in (".", "..", os.environ["HOME"], os.environ["TMPDIR"]):
+                folder = os.open(place, os.O_RDONLY)
+                try: found += [n for n in os.listxattr(folder) if n == "user.left"]
+                except OSError: pass
+                try: os.setxattr(folder, "user.left", b"1")
+                except OSError: pass
+            global calls
+            calls += 1
+            return "contained" if calls == 2 or not found else found
+        calls = 0
+        """),
     leak("secret in the environment", """
         def attempt():
             names = {"PATH", "LANG", "HOME", "TMPDIR", "USER", "PWD", "LC_CTYPE"}

@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+import tempfile
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -47,11 +48,23 @@ def own_tree_memory_kb() -> int:
     return total
 
 
+def leftovers() -> set[str]:
+    """Child processes of this one, and folders and groups that a sandbox makes."""
+    found = {str(path) for path in Path(tempfile.gettempdir()).glob("seccoderx-lite-*")}
+    found |= {
+        str(path) for path in Path("/sys/fs/cgroup").glob(f"**/seccoderx-lite-{os.getpid()}-*")
+    }
+    for task in Path("/proc/self/task").iterdir():
+        found |= {f"process {pid}" for pid in (task / "children").read_text().split()}
+    return found
+
+
 def soak(count: int) -> dict[str, object]:
     """Run `count` jobs; returns figures from before and after, and what went wrong."""
     known = {case.name: case for case in attacks.CASES}
     plan = [attacks.CONTROLS[0], *(known[name] for name in MIX), attacks.CONTROLS[1]]
     wrong: list[str] = []
+    found_before = leftovers()
     with Sandbox("limits-only") as sandbox:
         pending: list[tuple[attacks.Case, Future[TestResult]]] = []
         started, before = time.monotonic(), {}
@@ -72,6 +85,7 @@ def soak(count: int) -> dict[str, object]:
     return {
         "jobs": count, "seconds": round(seconds), "tier": tier, "before": before, "after": after,
         "starters_kb": starters_kb, "wrong": wrong[:20], "wrong_count": len(wrong),
+        "left": sorted(leftovers() - found_before),
     }  # fmt: skip
 
 

@@ -1,6 +1,3 @@
-import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +8,9 @@ from seccoderx_lite.sandbox import Sandbox
 
 sys.path.insert(0, str(Path(__file__).parent))
 import attacks
+import machines
 
 _found: dict[str, str] = {}
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +44,10 @@ def test_searching_attacks_would_find_an_answer_that_lay_about() -> None:
     assert done.stdout.split() == ["904117", "s3cr3t-702231"]
 
 
-def run_as_plain_user(*without: str) -> dict[str, object]:
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
-    if os.geteuid() != 0 or python is None:
-        pytest.skip("needs root, and a Python that a plain user can read")
-    is_new = [python, "-c", "import sys; raise SystemExit(sys.version_info < (3, 11))"]
-    if subprocess.run(is_new).returncode or not os.access(ROOT, os.X_OK):
-        pytest.skip("needs a Python 3.11 that a plain user can read")
-    done = subprocess.run(
-        [python, "-B", str(ROOT / "tests" / "sandbox" / "attacks.py"), *without],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
-        cwd="/", user=61234, group=61234, extra_groups=[], capture_output=True, text=True,
-    )  # fmt: skip
-    if "Permission denied" in done.stderr or "No module named" in done.stderr:
-        pytest.skip("the source tree cannot be read by a plain user")
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("without", [(), ("namespaces",)])
 def test_attacks_gain_nothing_as_a_plain_user(without: tuple[str, ...]) -> None:
-    found = run_as_plain_user(*without)
+    found = machines.run_as_plain_user(str(Path(attacks.__file__)), *without)
     assert found["failed"] == []
 
 

@@ -70,7 +70,7 @@ def test_killed_trainer_takes_everything_with_it(without: tuple[str, ...]) -> No
     program = f"""
 from seccoderx_lite.sandbox import Sandbox, Limits
 sandbox = Sandbox("limits-only", workers=1, without={without!r})
-print("ready", flush=True)
+print(sandbox._workers[0].report["folder"], flush=True)
 sandbox.run({{}}, ["sh", "-c", "(setsid sleep {mark} &) ; sleep {mark}"], Limits(timeout_s=60))
 """
     trainer = subprocess.Popen(
@@ -78,7 +78,8 @@ sandbox.run({{}}, ["sh", "-c", "(setsid sleep {mark} &) ; sleep {mark}"], Limits
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert trainer.stdout
-    assert trainer.stdout.readline() == b"ready\n"
+    folder = trainer.stdout.readline().decode().strip()
+    assert bool(folder) == bool(without)
     end = time.monotonic() + 60
     while not running(f"sleep {mark}") and time.monotonic() < end:
         time.sleep(0.05)
@@ -87,6 +88,10 @@ sandbox.run({{}}, ["sh", "-c", "(setsid sleep {mark} &) ; sleep {mark}"], Limits
     trainer.wait()
     trainer.stdout.close()
     wait_until_gone(f"sleep {mark}")
+    end = time.monotonic() + 20
+    while folder and Path(folder).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not folder or not Path(folder).exists()
 
 
 def test_closing_cancels_what_has_not_begun() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seccoderx_lite.errors import RecipeError, SandboxError
-from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.sandbox import Sandbox, languages
 from seccoderx_lite.sandbox.isolation import PROMISES
 
 IS_ROOT = os.geteuid() == 0
@@ -77,9 +77,22 @@ def test_less_isolation_than_asked_for_is_refused_with_reason_and_way_out() -> N
         Sandbox("confined", without=("namespaces", "landlock"))
     message = str(caught.value)
     assert "'confined' was asked for; this machine gives 'limits-only'" in message
-    assert "landlock: switched off; to change it, use Linux 6.12" in message
+    assert "landlock: switched off; to change it, use Linux 5.13" in message
     assert "files: not protected, a canary read a file outside" in message
     assert "Sandbox(isolation='limits-only')" in message
+
+
+def test_description_says_how_to_repair_a_weak_tier() -> None:
+    repairs = "\n".join(described("namespaces", "landlock")["repairs"])
+    assert "landlock: switched off; to change it, use Linux 5.13" in repairs
+    assert "files: not protected, a canary read a file outside" in repairs
+
+
+def test_missing_tool_is_described_with_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(languages, "find_tool", lambda names: None)
+    found = languages.describe_toolchains.__wrapped__()
+    assert found["go"].startswith("missing: no go; apt install golang-go")
+    assert all(text.startswith("missing: no ") for text in found.values())
 
 
 def test_accepting_limits_only_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,11 +142,13 @@ refused = ("mount", "umount2", "unshare", "setns", "pivot_root", "open_tree", "m
            "request_key")
 seccomp._ALWAYS = {name: seccomp._ALWAYS[name] for name in refused}
 seccomp._PRCTL = (-1, -1)
-container = seccomp.Filter(local_sockets=True, path_changes=True)
+container = seccomp.Filter(
+    local_sockets=True, path_changes=True, alone=True, landlock_version=9
+)
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 container.install()
 
-from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.sandbox import Sandbox, languages
 
 tests = {"kind": "calls", "entry_point": "f", "functionality": [{"expect": 1}]}
 with Sandbox("confined", workers=1) as sandbox:

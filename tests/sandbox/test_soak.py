@@ -14,6 +14,7 @@ def test_ten_thousand_runs_leave_nothing_behind() -> None:
     assert isinstance(before, dict)
     assert isinstance(after, dict)
     assert found["wrong"] == []
+    assert found["left"] == []
     assert after["descriptors"] <= before["descriptors"] + 2
     assert after["threads"] == before["threads"]
     assert after["memory_kb"] < before["memory_kb"] + 30_000

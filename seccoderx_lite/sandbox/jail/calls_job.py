@@ -36,6 +36,8 @@ class CallsJob:
         self.candidate: Child | None = None
         self.reports: list[dict[str, Any]] = []
         self.done = False
+        self.ran_out = False
+        """Whether the kernel ended a candidate because it held too much memory."""
 
     def start_tester(self, tests_fd: int) -> None:
         """Start the tester; it alone reads the tests."""
@@ -46,7 +48,7 @@ class CallsJob:
         deadline = time.monotonic() + seconds
         work = self.cell.work
         self.tester = self.cell.spawn(
-            lambda: tester.main(3, 4, deadline, work), bounds, keep, watched=False
+            lambda: tester.main(3, 4, deadline, work), bounds, keep, watched=False, foreign=False
         )
         theirs.close()
         os.close(tests_fd)
@@ -106,12 +108,14 @@ class CallsJob:
             socket.send_fds(self.control, [reply], [ours.fileno()])
         ours.close()
 
-    def end_candidate(self) -> str:
-        """End the present candidate, if any; returns how it ended."""
+    def end_candidate(self, *others: Child) -> str:
+        """End the present candidate, if any, and others; returns how the candidate ended."""
         if self.candidate is None:
+            self.cell.end(*others)
             return ""
         self.watch.credit += self.watch.starved_s(self.candidate) - self.watch.credit
-        self.cell.end(self.candidate)
+        self.cell.end(self.candidate, *others)
+        self.ran_out = self.ran_out or self.cell.ran_out_of_memory()
         how = describe_end(self.candidate.ended)
         self.candidate = None
         return how
@@ -127,8 +131,7 @@ def run(
         job.start_tester(descriptors[0])
         end = job.serve()
     finally:
-        last = job.end_candidate()
-        cell.end(job.tester)
+        last = job.end_candidate(job.tester)
         within = job.output.drain()
         cell.strip()
     if end == "done" and not within:
@@ -136,5 +139,5 @@ def run(
     seconds = time.monotonic() - job.watch.started
     return {
         "end": end, "reports": job.reports, "last": last,
-        "output": job.output.text(), "seconds": seconds,
+        "output": job.output.text(), "seconds": seconds, "ran_out": job.ran_out,
     }  # fmt: skip

@@ -5,6 +5,7 @@ Run as a program of its own. Reads its targets as JSON from standard input.
 
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -36,11 +37,15 @@ def _attempts(targets: dict[str, Any]) -> Iterator[tuple[str, str, Callable[[], 
     yield "files", "wrote a file outside", lambda: _append(path)
     yield "files", "listed a folder outside", lambda: os.listdir(os.path.dirname(path))
     yield "files", "changed the mode of a file outside", lambda: os.chmod(path, 0o777)
+    yield "files", "emptied a file outside", lambda: os.truncate(path, 0)
+    yield "files", "emptied a file by opening it", lambda: os.open(path, os.O_TRUNC)
     yield "network", "connected over TCP", lambda: _connect("tcp", targets)
     yield "network", "sent over UDP", lambda: _connect("udp", targets)
     yield "network", "connected to a Unix socket", lambda: _connect("unix", targets)
     yield "network", "connected to an abstract socket", lambda: _connect("abstract", targets)
     yield "signals", "signalled the trainer", lambda: os.kill(pid, 0)
+    yield "signals", "changed limits of the trainer", lambda: _limit(pid)
+    yield "signals", "chose the cores of the trainer", lambda: _place(pid)
     yield "memory", "allocated over its limit", lambda: bytearray(targets["memory_mb"] << 20)
 
 
@@ -52,6 +57,14 @@ def _read(path: str) -> None:
 def _append(path: str) -> None:
     with open(path, "ab"):
         pass
+
+
+def _limit(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_CORE, resource.prlimit(pid, resource.RLIMIT_CORE))
+
+
+def _place(pid: int) -> None:
+    os.sched_setaffinity(pid, os.sched_getaffinity(pid))
 
 
 def _own_environment() -> None:

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import ending, landlock, private_root
+from . import ending, landlock, private_root, users
 from . import syscalls as sc
+from .cgroup import Jobs
 from .process import (
     DISK_MB,
     Bounds,
@@ -27,16 +28,15 @@ from .process import (
     poll_end,
     set_limits,
 )
-from .seccomp import ARCHITECTURES, Filter
+from .seccomp import ARCHITECTURES, Filter, SignalFilter
 
-FIRST_UID, UIDS = 64001, 400
 BASE_PROCESSES = 6
 """Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """What starter and supervisor do not listen to."""
 FOLDERS = ("work", "home", "tmp", "shm")
 """What a job finds: its working folder, an empty home, room for temporary files."""
-LAYERS = ("namespaces", "landlock", "seccomp", "uid")
+LAYERS = ("namespaces", "landlock", "seccomp", "uid", "cgroup")
 
 
 @dataclass
@@ -49,6 +49,10 @@ class Cell:
     """Where `folder` is made."""
     without: tuple[str, ...] = ()
     """Layers not to use even where they can be had."""
+    group: str = ""
+    """Folder of the cgroup made for this starter; empty when none can be had."""
+    hidden_tasks: int | None = None
+    """In bubblewrap, the tasks of the same user that it hides; None outside."""
     layers: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     """Holds the folders of jobs where no private root can be had."""
@@ -56,6 +60,10 @@ class Cell:
     proc_fd: int = -1
     home: str = "/box"
     filter: Filter | None = None
+    _jobs: Jobs | None = None
+    _landlock_version: int = 0
+    _shown: tuple[tuple[str, int], ...] = ()
+    """What Landlock lets every job see: path and rights."""
     _ruleset: int = -1
     _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
@@ -74,15 +82,20 @@ class Cell:
         if "uid" not in self.layers:
             self.layers["uid"] = "" if os.getuid() == 0 else "not root: jobs run as this user"
         if self.layers["uid"] == "":
-            self._take_uid()
+            self.uid, self._lock = users.reserve()
+        why_no_group = self._try(self._join_group) if self.group else "no group was made"
         if "landlock" not in self.layers:
             self.layers["landlock"] = self._try(self._find_landlock)
         if "namespaces" not in self.layers:
             self.layers["namespaces"] = self._try_apart(self._enter_namespaces)
         if self.has("namespaces"):
             self._enter_namespaces()
+        if self._jobs:
+            why_no_group = self._try(self._jobs.probe)
+        self.layers.setdefault("cgroup", why_no_group)
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
+        self._shown = self._find_shown()
         if self.has("namespaces"):
             sc.empty_bounding_set()
         else:
@@ -129,27 +142,22 @@ class Cell:
             answer = file.read().decode()
         return answer[:-1] if answer.endswith(".") else "the attempt ended without a word"
 
-    def _take_uid(self) -> None:
-        """Reserve a user id that no other sandbox on this machine is using."""
-        for number in range(FIRST_UID + os.getpid() % UIDS, FIRST_UID + 2 * UIDS):
-            lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            try:
-                lock.bind(f"\0seccoderx-lite-uid-{number}")
-            except OSError:
-                lock.close()
-                continue
-            self.uid, self._lock = number, lock
-            return
-        raise OSError("no free user id for the sandbox")
+    def _join_group(self) -> None:
+        self._jobs = Jobs(self.group, self.uid)
 
     def _find_landlock(self) -> None:
         os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
+        self._landlock_version = landlock.version()
 
     def _compile_filter(self) -> None:
         if sc.MACHINE not in ARCHITECTURES:
             raise OSError(f"no table of system calls for {sc.MACHINE}")
         is_apart = self.has("namespaces")
-        compiled = Filter(local_sockets=is_apart, path_changes=is_apart or self.uid is not None)
+        is_walled = is_apart or self.hidden_tasks is not None
+        compiled = Filter(
+            local_sockets=is_apart, path_changes=is_walled or self.uid is not None, alone=is_apart,
+            landlock_version=self._landlock_version,
+        )  # fmt: skip
         if why := self._try_apart_install(compiled):
             raise OSError(why)
         self.filter = compiled
@@ -227,22 +235,20 @@ class Cell:
             for name in ("", *FOLDERS):
                 os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
-            self._ruleset = landlock.build(self._rules(), block_tcp=not self.has("namespaces"))
+            rules = (*self._shown, (self.home, landlock.EVERYTHING))
+            self._ruleset = landlock.build(rules, block_tcp=not self.has("namespaces"))
         is_shared = not self.has("namespaces") and self.uid is None
-        self._other_tasks = BASE_PROCESSES + (ending.count_tasks(os.getuid()) if is_shared else 0)
+        if is_shared:
+            hidden = self.hidden_tasks if users.is_in_first_namespace() else 0
+            self._other_tasks = BASE_PROCESSES + ending.count_tasks(os.getuid()) + (hidden or 0)
         os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
         os.chdir(self.work)
 
-    def _rules(self) -> list[tuple[str, int]]:
+    def _find_shown(self) -> tuple[tuple[str, int], ...]:
         devices = [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
-        if self.has("namespaces"):
-            shown = ["/"]
-        else:
-            java = [str(item) for item in Path("/etc").glob("java*")]
-            system = (*private_root.SYSTEM_FOLDERS, *private_root.SYSTEM_FILES)
-            shown = [*system, *java, *self.read_only]
-        rules = [(path, landlock.READ_ONLY) for path in shown]
-        return [*rules, *devices, (self.home, landlock.EVERYTHING)]
+        shown = ["/"] if self.has("namespaces") else [*private_root.shown(), *self.read_only]
+        present = [path for path in shown if os.path.exists(path)]
+        return (*((path, landlock.READ_ONLY) for path in present), *devices)
 
     def hand_over(self, path: Path) -> None:
         """Let the jailed user own a file that the supervisor put into the scratch folder."""
@@ -276,9 +282,16 @@ class Cell:
     # -- once per process ---------------------------------------------------------------------
 
     def spawn(
-        self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int], watched: bool = True
+        self,
+        body: Callable[[], None],
+        bounds: Bounds,
+        keep: dict[int, int],
+        watched: bool = True,
+        foreign: bool = True,
     ) -> Child:
         """Run `body` in a new jailed process; `keep` maps its descriptors to present ones.
+
+        A `foreign` one, which will run the candidate, is counted in the job's cgroup.
 
         A process that is not watched is cheaper by a fork. In a namespace of its own it then is
         the first there and ignores signals it sends to itself; without namespaces its orphans come
@@ -287,7 +300,11 @@ class Cell:
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
         apart = sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC
-        pid = sc.clone(apart if self.has("namespaces") else 0)
+        group = None
+        if foreign and self._jobs and self.has("cgroup"):
+            self._jobs.bound(bounds.memory_mb, bounds.processes + 1)
+            group = self._jobs.fd
+        pid = sc.clone(apart if self.has("namespaces") else 0, group)
         if pid:
             os.close(write_end)
             child = Child(pid, read_end)
@@ -348,21 +365,30 @@ class Cell:
         arrange_descriptors(keep)
         if self.filter:
             self.filter.install()
+            if not self.has("namespaces") and self._landlock_version < landlock.CONFINES_SIGNALS:
+                SignalFilter(os.getpid()).install()
 
-    def end(self, child: Child) -> None:
-        """Kill the whole family and wait until it is gone."""
-        self._alive.remove(child)
+    def end(self, *children: Child) -> None:
+        """Kill whole families and wait until they are gone."""
+        for child in children:
+            self._alive.remove(child)
+        pids = [child.pid for child in children]
         if self.has("namespaces"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
-            _, status = os.waitpid(child.pid, 0)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            statuses = {pid: os.waitpid(pid, 0)[1] for pid in pids}
         else:
-            status = ending.end_others(
-                {other.pid for other in self._alive}, child.pid, self.proc_fd
-            )
-        if child.ended is None:
-            poll_end(child, status)
-        os.close(child.status_fd)
+            spared = {other.pid for other in self._alive}
+            statuses = ending.end_others(spared, pids, self.proc_fd)
+        for child in children:
+            if child.ended is None:
+                poll_end(child, statuses[child.pid])
+            os.close(child.status_fd)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel ended the last foreign family because it held too much memory."""
+        return self._jobs is not None and self.has("cgroup") and self._jobs.ran_out()
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""

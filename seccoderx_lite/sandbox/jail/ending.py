@@ -78,20 +78,23 @@ def count_tasks(uid: int) -> int:
     return total
 
 
-def end_others(spared: set[int], wanted: int, proc_fd: int, rounds: int = 2000) -> int:
-    """Kill and reap all descendants of this process but the spared; returns `wanted`'s status."""
-    status = int(signal.SIGKILL)
+def end_others(
+    spared: set[int], wanted: list[int], proc_fd: int, rounds: int = 2000
+) -> dict[int, int]:
+    """Kill and reap all descendants of this process but the spared; `wanted`'s wait statuses."""
+    statuses = dict.fromkeys(wanted, int(signal.SIGKILL))
     for attempt in range(rounds):
         family = _others(spared, proc_fd)
         if not family:
-            return status
+            return statuses
         if attempt:
             time.sleep(0.0005)
         _kill_each(family)
         for member in family:
             with contextlib.suppress(ChildProcessError):
-                pid, ended = os.waitpid(member, 0 if member == wanted else os.WNOHANG)
-                status = ended if pid == wanted else status
+                pid, ended = os.waitpid(member, 0 if member in statuses else os.WNOHANG)
+                if pid in statuses:
+                    statuses[pid] = ended
     raise OSError("processes of a job could not be ended")
 
 

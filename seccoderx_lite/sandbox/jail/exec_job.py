@@ -92,6 +92,8 @@ def _run_step(cell: Cell, step: dict[str, Any], line: socket.socket, left: float
     cell.end(child)
     if not all([stdout.drain(), stderr.drain()]) and end == "done":
         end = "output_limit"
+    if cell.ran_out_of_memory():
+        end = "memory"
     for output in (stdout, stderr):
         os.close(output.read_fd)
     return {

@@ -18,6 +18,8 @@ READ_ONLY = EXECUTE | READ_FILE | READ_DIR
 DEVICE = READ_FILE | WRITE_FILE | _IOCTL_DEVICE
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 EVERYTHING = 0xFFFF
+CONFINES_SIGNALS = 6
+"""The version since which a process can only signal its own descendants and siblings."""
 
 
 class _Ruleset(ctypes.Structure):

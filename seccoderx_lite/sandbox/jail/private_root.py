@@ -14,6 +14,12 @@ SYSTEM_FILES = (
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
+def shown(root: str = "") -> list[str]:
+    """The system's files and folders that programs need, as found below `root`."""
+    java = [f"/etc/{item.name}" for item in sorted(Path(f"{root}/etc").glob("java*"))]
+    return [*SYSTEM_FOLDERS, *SYSTEM_FILES, *java]
+
+
 def build(extra: Iterable[str]) -> None:
     """Replace the root of this mount namespace; `extra` are further folders to show."""
     sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
@@ -21,8 +27,7 @@ def build(extra: Iterable[str]) -> None:
     os.mkdir("/tmp/old")
     sc.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
-    java = [f"/etc/{item.name}" for item in sorted(Path("/old/etc").glob("java*"))]
-    for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *java, *extra):
+    for path in (*shown("/old"), *extra):
         _show(path)
     _make_devices()
     os.mkdir("/box")

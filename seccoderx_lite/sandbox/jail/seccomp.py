@@ -54,7 +54,27 @@ _BY_PATH: dict[str, tuple[int, int]] = {
 }  # fmt: skip
 """What Landlock lets a process do to files outside its folders, if they belong to its user."""
 
+_BY_PID: dict[str, tuple[int, int]] = {
+    "prlimit64": (302, 261),
+    "sched_setaffinity": (203, 122), "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
+}  # fmt: skip
+"""What a process can do to others of its user, Landlock or not; 0 as first argument is itself."""
+
+_PRIORITIES: dict[str, tuple[int, int]] = {"setpriority": (141, 140), "ioprio_set": (251, 30)}
+
+_SIGNALS: dict[str, tuple[int, int]] = {
+    "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+}  # fmt: skip
 _CLONE = (56, 220)
+_PIDFD_SEND_SIGNAL = (424, 424)
+_FCNTL = (72, 25)
+_TRUNCATE, _OPENAT2 = (76, 45), (437, 437)
+_OPEN, _OPENAT = (2, -1), (257, 56)
+_ACCESS_AND_TRUNCATE, _TRUNCATE_ONLY = 0x203, (0x200, 0x203)
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
 _SOCKET = (41, 198)
 _SOCKETPAIR = (53, 199)
 _IOCTL = (16, 29)
@@ -79,31 +99,10 @@ def _argument(place: int) -> bytes:
     return _instruction(_LOAD, 16 + 8 * place)
 
 
-class Filter:
-    """A compiled filter; `install` binds the calling process to it."""
+class _Program:
+    """Instructions in the form the kernel takes."""
 
-    def __init__(self, local_sockets: bool, path_changes: bool) -> None:
-        """Compile.
-
-        Args:
-            local_sockets: allow Internet and Unix sockets, because the network namespace is empty.
-            path_changes: allow chmod, chown, utime and setxattr by path, because no file outside
-                the scratch folder belongs to the jailed user.
-        """
-        self._which = list(ARCHITECTURES).index(sc.MACHINE)
-        code = self._prologue()
-        tables = [(_ALWAYS, errno.EPERM), (_ABSENT, errno.ENOSYS)]
-        if not path_changes:
-            tables.append((_BY_PATH, errno.EPERM))
-        for table, answer in tables:
-            for numbers in table.values():
-                code += self._when(numbers, _instruction(_RETURN, _refuse(answer)))
-        code += self._when(_CLONE, self._masked(0, _NEW_NAMESPACES))
-        code += self._when(_SOCKET, self._only(0, _LOCAL_FAMILIES if local_sockets else ()))
-        code += self._when(_SOCKETPAIR, self._only(0, (1,)))
-        code += self._when(_IOCTL, self._never(1, (_TIOCSTI, _TIOCLINUX)))
-        code += self._when(_PRCTL, self._never(0, (sc.PR_SET_PDEATHSIG,)))
-        code += _instruction(_RETURN, _ALLOW)
+    def __init__(self, code: bytes) -> None:
         self._code = ctypes.create_string_buffer(code, len(code))
         header = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(self._code))
         self._program = ctypes.create_string_buffer(header, len(header))
@@ -112,35 +111,104 @@ class Filter:
         """Bind this process and its descendants; needs no_new_privs."""
         sc.prctl(22, 2, ctypes.c_ulong(ctypes.addressof(self._program)))
 
-    def _prologue(self) -> bytes:
-        code = _instruction(_LOAD, 4)
-        code += _instruction(_EQUAL, ARCHITECTURES[sc.MACHINE], 1, 0)
-        code += _instruction(_RETURN, _KILL)
-        code += _instruction(_LOAD, 0)
-        code += _instruction(_AT_LEAST, 0x40000000, 0, 1)
-        return code + _instruction(_RETURN, _refuse(errno.ENOSYS))
 
-    def _when(self, numbers: tuple[int, int], body: bytes) -> bytes:
-        """`body` if the call has this number; it ends in a decision or reloads the number."""
-        number = numbers[self._which]
-        if number < 0:
-            return b""
-        return _instruction(_EQUAL, number, 0, len(body) // 8) + body
+class Filter(_Program):
+    """The filter of every jailed process."""
 
-    def _masked(self, place: int, mask: int) -> bytes:
-        decision = _instruction(_EQUAL, 0, 1, 0) + _instruction(_RETURN, _refuse(errno.EPERM))
-        allow = _instruction(_RETURN, _ALLOW)
-        return _argument(place) + _instruction(_AND, mask) + decision + allow
+    def __init__(
+        self, local_sockets: bool, path_changes: bool, alone: bool, landlock_version: int
+    ) -> None:
+        """Compile.
 
-    def _only(self, place: int, values: tuple[int, ...]) -> bytes:
-        code = _argument(place)
-        for value in values:
-            code += _instruction(_EQUAL, value, 0, 1) + _instruction(_RETURN, _ALLOW)
-        return code + _instruction(_RETURN, _refuse(errno.EPERM))
+        Args:
+            local_sockets: allow Internet and Unix sockets, because the network namespace is empty.
+            path_changes: allow chmod, chown, utime and setxattr by path, because no file outside
+                the scratch folder belongs to the jailed user.
+            alone: allow changes of priorities, because no foreign process can be seen.
+            landlock_version: what Landlock refuses by itself; 0 without it.
+        """
+        code = _prologue()
+        tables = [(_ALWAYS, errno.EPERM), (_ABSENT, errno.ENOSYS)]
+        if not path_changes:
+            tables.append((_BY_PATH, errno.EPERM))
+        if not alone:
+            tables.append((_PRIORITIES, errno.EPERM))
+        for table, answer in tables:
+            for numbers in table.values():
+                code += _when(numbers, _instruction(_RETURN, _refuse(answer)))
+        if not alone:
+            for numbers in _BY_PID.values():
+                code += _when(numbers, _only(0, (0,)))
+        if not alone and landlock_version < 3:
+            code += self._no_truncation()
+        code += _when(_CLONE, _masked(0, _NEW_NAMESPACES))
+        code += _when(_SOCKET, _only(0, _LOCAL_FAMILIES if local_sockets else ()))
+        code += _when(_SOCKETPAIR, _only(0, (1,)))
+        code += _when(_IOCTL, _never(1, (_TIOCSTI, _TIOCLINUX)))
+        code += _when(_PRCTL, _never(0, (sc.PR_SET_PDEATHSIG,)))
+        super().__init__(code + _instruction(_RETURN, _ALLOW))
 
-    def _never(self, place: int, values: tuple[int, ...]) -> bytes:
-        code = _argument(place)
-        for value in values:
-            code += _instruction(_EQUAL, value, 0, 1)
-            code += _instruction(_RETURN, _refuse(errno.EPERM))
-        return code + _instruction(_RETURN, _ALLOW)
+    def _no_truncation(self) -> bytes:
+        """No way to empty a file that may only be read, which Landlock overlooked at first."""
+        code = _when(_TRUNCATE, _instruction(_RETURN, _refuse(errno.EPERM)))
+        code += _when(_OPENAT2, _instruction(_RETURN, _refuse(errno.ENOSYS)))
+        for numbers, place in ((_OPEN, 1), (_OPENAT, 2)):
+            masked = _argument(place) + _instruction(_AND, _ACCESS_AND_TRUNCATE)
+            code += _when(numbers, masked + _never(None, _TRUNCATE_ONLY))
+        return code
+
+
+class SignalFilter(_Program):
+    """Lets process `pid` and its descendants signal nobody but `pid` and its process group.
+
+    For kernels whose Landlock does not confine signals, where no namespace hides other processes.
+    """
+
+    def __init__(self, pid: int) -> None:
+        code = _prologue()
+        for numbers in _SIGNALS.values():
+            code += _when(numbers, _only(0, (0, pid)))
+        code += _when(_PIDFD_SEND_SIGNAL, _instruction(_RETURN, _refuse(errno.EPERM)))
+        code += _when(_FCNTL, _never(1, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX)))
+        code += _when(_IOCTL, _never(1, (_FIOSETOWN, _SIOCSPGRP)))
+        super().__init__(code + _instruction(_RETURN, _ALLOW))
+
+
+def _prologue() -> bytes:
+    """Load the number of the call; kill on a foreign architecture."""
+    code = _instruction(_LOAD, 4)
+    code += _instruction(_EQUAL, ARCHITECTURES[sc.MACHINE], 1, 0)
+    code += _instruction(_RETURN, _KILL)
+    code += _instruction(_LOAD, 0)
+    code += _instruction(_AT_LEAST, 0x40000000, 0, 1)
+    return code + _instruction(_RETURN, _refuse(errno.ENOSYS))
+
+
+def _when(numbers: tuple[int, int], body: bytes) -> bytes:
+    """`body`, which ends in a decision, if the call has this number."""
+    number = numbers[list(ARCHITECTURES).index(sc.MACHINE)]
+    if number < 0:
+        return b""
+    return _instruction(_EQUAL, number, 0, len(body) // 8) + body
+
+
+def _masked(place: int, mask: int) -> bytes:
+    decision = _instruction(_EQUAL, 0, 1, 0) + _instruction(_RETURN, _refuse(errno.EPERM))
+    allow = _instruction(_RETURN, _ALLOW)
+    return _argument(place) + _instruction(_AND, mask) + decision + allow
+
+
+def _only(place: int, values: tuple[int, ...]) -> bytes:
+    code = _argument(place)
+    for value in values:
+        code += _instruction(_EQUAL, value, 0, 1) + _instruction(_RETURN, _ALLOW)
+    return code + _instruction(_RETURN, _refuse(errno.EPERM))
+
+
+def _never(place: int | None, values: tuple[int, ...]) -> bytes:
+    """Refuse these values of an argument; without a place, of what was loaded before."""
+    code = b"" if place is None else _argument(place)
+    for value in values:
+        code += _instruction(_EQUAL, value, 0, 1)
+        code += _instruction(_RETURN, _refuse(errno.EPERM))
+    return code + _instruction(_RETURN, _ALLOW)

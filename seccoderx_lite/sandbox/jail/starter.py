@@ -4,6 +4,7 @@ It never reads a request itself, so nothing of one job can be found in the memor
 When the trainer closes the line, or is killed, the starter ends.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -39,7 +40,10 @@ def main(line_fd: int, settings: str) -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    cell = Cell(tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]))
+    cell = Cell(
+        tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]),
+        config["group"], config["hidden_tasks"],
+    )  # fmt: skip
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
     gc.collect()
@@ -71,7 +75,8 @@ def _serve(line: socket.socket, cell: Cell) -> None:
         _, status = os.waitpid(pid, 0)
         if status:
             fault = {"fault": f"the supervisor ended with wait status {status}"}
-            send_frame(line, json.dumps(fault).encode())
+            with contextlib.suppress(OSError):  # a trainer that has gone is noticed above
+                send_frame(line, json.dumps(fault).encode())
 
 
 def _supervise(line: socket.socket, cell: Cell, starter: int) -> None:

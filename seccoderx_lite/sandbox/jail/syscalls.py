@@ -36,6 +36,8 @@ _CLONE = {"x86_64": 56, "aarch64": 220}.get(MACHINE)
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE)
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(MACHINE)
 _MOUNT_SETATTR = 442
+_CLONE3 = 435
+_CLONE_INTO_CGROUP = 0x200000000
 
 # PyDLL keeps the interpreter lock across the call, which a raw clone needs.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -105,13 +107,28 @@ def prctl(option: int, value: int, third: object = 0) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(value), wide, zero, zero), f"prctl {option}")
 
 
-def clone(flags: int) -> int:
-    """Fork into new namespaces; returns 0 in the child.
+class _CloneArguments(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size",
+            "tls", "set_tid", "set_tid_size", "cgroup",
+        )
+    ]  # fmt: skip
+
+
+def clone(flags: int, cgroup: int | None = None) -> int:
+    """Fork into new namespaces, and into a cgroup given by descriptor; returns 0 in the child.
 
     Only for single-threaded processes. The child must fork again before it runs foreign code,
     because the C library has not noticed this fork.
     """
-    return call(_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0)
+    if cgroup is None:
+        return call(_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0)
+    arguments = _CloneArguments(
+        flags=flags | _CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=cgroup
+    )
+    return call(_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
 
 
 class _CapabilityHeader(ctypes.Structure):
