@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 
 LAYERS = (
-    {"errors", "records", "cwe", "syntax", "prompting", "metrics", "detection_metrics"},
+    {"errors", "records", "cwe", "syntax", "prompting"},
+    {"intervals", "metrics", "detection_metrics", "calibration"},
     {"recipe", "recipe_sections", "recipe_reading", "run_folder"},
     {"roles", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
     {"judge"},
