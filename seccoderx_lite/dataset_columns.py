@@ -42,6 +42,8 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout(Generic[Record]):
+    """One way of laying out records as rows."""
+
     name: str
     marks: tuple[str, ...]
     """Columns that no layout further down the list has."""
@@ -49,6 +51,8 @@ class Layout(Generic[Record]):
     read: Callable[[Row], Sequence[Record]]
     is_own: bool = False
     """Whether the layout is the toolkit's, so that an unusable row is an error."""
+    prepare: Callable[[list[Row]], list[Row]] = list
+    """What is to be found out from all rows together."""
 
 
 def language_of(name: str) -> Language | None:
@@ -61,6 +65,7 @@ def language_of(name: str) -> Language | None:
 
 
 def read_text(data: Mapping[str, Json], column: str) -> str:
+    """Return text that is not empty; a number too where the column is an id."""
     value = data[column]
     if isinstance(value, int) and not isinstance(value, bool) and column == "id":
         return str(value)
@@ -70,10 +75,12 @@ def read_text(data: Mapping[str, Json], column: str) -> str:
 
 
 def read_optional_text(data: Mapping[str, Json], column: str) -> str | None:
+    """Return text, or None where there is none."""
     return None if data.get(column) in (None, "") else read_text(data, column)
 
 
 def read_language(name: Json) -> Language:
+    """Return a supported language by any of its names."""
     language = language_of(name) if isinstance(name, str) else None
     if language is None:
         raise Unusable(f"language {name!r} is not supported", f"; give {', '.join(LANGUAGES)}")
@@ -92,11 +99,13 @@ def read_cwes(value: Json) -> tuple[str, ...]:
         raise Unusable(f"cwe {value!r:.60} is no list of CWE ids") from error
 
 
-def read_truth(value: Json) -> bool:
+def read_truth(value: Json, column: str = "is_vulnerable") -> bool:
+    """Return a label: true or false, or 1 or 0."""
     if value not in (True, False):  # 0 and 1 too
-        raise Unusable(f"is_vulnerable must be true or false, but is {value!r}")
+        raise Unusable(f"{column} must be true or false, but is {value!r}")
     return bool(value)
 
 
 def read_rest(data: Mapping[str, Json], *used: str) -> dict[str, Json]:
+    """Return the columns that no field of the record took."""
     return {column: value for column, value in data.items() if column not in used}

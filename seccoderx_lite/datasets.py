@@ -7,27 +7,32 @@ warning says how many were and why. Columns that are not used are kept in `extra
 
 import json
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
 
-from seccoderx_lite import cwe
+from seccoderx_lite.dataset_columns import (
+    Layout,
+    Record,
+    Unusable,
+    read_cwes,
+    read_language,
+    read_optional_text,
+    read_rest,
+    read_text,
+)
 from seccoderx_lite.dataset_files import Row, read_rows
 from seccoderx_lite.errors import DataError
-from seccoderx_lite.records import LANGUAGES, Json, LabelledCode, Language, Task
+from seccoderx_lite.labelled_layouts import LABELLED_LAYOUTS
+from seccoderx_lite.records import Json, LabelledCode, Task
 
 logger = logging.getLogger(__name__)
-
-Record = TypeVar("Record", Task, LabelledCode)
 
 _TEST_KINDS = ("calls", "stdio", "pytest")
 
 
 def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
-    """Return the tasks of a `builtin:` name, file (jsonl, json, parquet), folder or hub id.
+    """Return the tasks of a `builtin:` name, file, folder or hub id.
 
     Layouts: the toolkit's own; SecCoderX alignment and prompt sets; CyberSecEval instruct.
 
@@ -46,7 +51,7 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
     """Return the labelled code of a `builtin:` name, file, folder or hub id.
 
     Layouts: the toolkit's own; SecCoderX detection tests, and its judge sets for GRPO and for the
-    cold start; SVEN, of which every row gives a pair.
+    cold start; SVEN, of which every row gives a pair; PrimeVul, paired or not; R2Vul.
 
     Raises:
         DataError: there is nothing to read, or a layout or a row is wrong.
@@ -80,6 +85,7 @@ def _load(
 ) -> list[Record]:
     rows = read_rows(source, split, kind)
     layout = _layout_of(rows[0], layouts, others)
+    rows = layout.prepare(rows)
     records: list[Record] = []
     left_out: Counter[str] = Counter()
     for row in rows:

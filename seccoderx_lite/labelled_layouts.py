@@ -1,12 +1,13 @@
 """The layouts of labelled code, as published and our own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from seccoderx_lite.dataset_columns import (
     Layout,
     Unusable,
+    language_of,
     read_cwes,
     read_language,
     read_optional_text,
@@ -99,6 +100,66 @@ def _from_judge_prompt(prompt: str, label: str, reasoning: str | None) -> Labell
     )
 
 
+def _primevul(row: Row) -> list[LabelledCode]:
+    """A function of PrimeVul (github.com/DLVulDet/PrimeVul), which is C and C++ only."""
+    data = row.data
+    language = language_of(Path(str(data.get("file_name") or "")).suffix)
+    return [
+        LabelledCode(
+            code=read_text(data, "func"),
+            language=language if language in ("c", "cpp") else "c",
+            cwe=_known_cwes(data["cwe"]),
+            is_vulnerable=read_truth(data["target"], "target"),
+            pair=data.get("pair"),
+            extra=read_rest(data, "func", "cwe", "target", "pair"),
+        )
+    ]
+
+
+def _known_cwes(value: Json) -> tuple[str, ...]:
+    """Ids without the NVD's words for having none, such as "NVD-CWE-noinfo" and "CWE-Other"."""
+    named = re.findall(r"(?<!NVD-)CWE-\d+", str(value or ""), re.IGNORECASE)
+    return read_cwes(named)
+
+
+def _with_primevul_pairs(rows: list[Row]) -> list[Row]:
+    """The rows with a column `pair` where the file is one of the paired ones.
+
+    There a vulnerable function and its fix follow each other all through the file; columns that
+    name the pair do not exist, and one commit may have several.
+    """
+    pairs = list(zip(rows[::2], rows[1::2], strict=False))
+    is_paired = len(rows) % 2 == 0 and all(
+        one.data.get("commit_id") == other.data.get("commit_id")
+        and {one.data.get("target"), other.data.get("target")} == {0, 1}
+        for one, other in pairs
+    )
+    if not is_paired:
+        return rows
+    return [
+        Row(row.place, row.number, {**row.data, "pair": f"primevul-{number // 2 + 1}"})
+        for number, row in enumerate(rows)
+    ]
+
+
+_R2VUL_CWES = ("cwe", "cwe_id", "cwe_list")
+
+
+def _r2vul(row: Row) -> list[LabelledCode]:
+    """A function of R2Vul (arXiv 2504.04699)."""
+    data = row.data
+    weaknesses = next((data[name] for name in _R2VUL_CWES if data.get(name)), None)
+    return [
+        LabelledCode(
+            code=read_text(data, "function"),
+            language=read_language(data["lang"]),
+            cwe=_known_cwes(weaknesses),
+            is_vulnerable=read_truth(data["vulnerable"], "vulnerable"),
+            extra=read_rest(data, "function", "lang", "vulnerable", *_R2VUL_CWES),
+        )
+    ]
+
+
 LABELLED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
     Layout(
         "SecCoderX detection test",
@@ -126,4 +187,12 @@ LABELLED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
         ("instruction", "output"),
         _judge_answer,
     ),
+    Layout(
+        "PrimeVul",
+        ("func", "target"),
+        ("func", "target", "cwe"),
+        _primevul,
+        prepare=_with_primevul_pairs,
+    ),
+    Layout("R2Vul", ("function", "vulnerable"), ("function", "vulnerable", "lang"), _r2vul),
 )
