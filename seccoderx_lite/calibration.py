@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seccoderx_lite.intervals import Floats, Interval, percentiles_95, wilson_interval
 from seccoderx_lite.records import LabelledCode
+
+Truths = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def score_probabilities(
     )
 
 
-def _auc(weights: Floats, truths: Floats, p: Floats) -> Floats:
+def _auc(weights: Floats, truths: Truths, p: Floats) -> Floats:
     """ROC AUC of each row of weights, shape (R, N), over N probabilities in ascending order."""
     starts = np.flatnonzero(np.diff(p, prepend=-1.0))
     positive = np.add.reduceat(weights * truths, starts, axis=1)
@@ -137,11 +140,12 @@ def _auc(weights: Floats, truths: Floats, p: Floats) -> Floats:
     below = np.cumsum(negative, axis=1) - negative / 2
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     won = (positive * below).sum(axis=1)
-    return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    values: Floats = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    return values
 
 
 def _auc_interval(
-    truths: Floats, p: Floats, cluster: Floats, seed: int, resamples: int
+    truths: Truths, p: Floats, cluster: NDArray[np.int64], seed: int, resamples: int
 ) -> Interval | None:
     generator = np.random.default_rng(seed)
     count = int(cluster.max()) + 1

@@ -19,6 +19,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
+eval_app = typer.Typer(
+    help="Measure a model: the code it writes, or its verdicts.", no_args_is_help=True
+)
+app.add_typer(eval_app, name="eval")
+
 _debug = False
 
 
@@ -93,6 +98,54 @@ def export(
 
     for form, folder in export_again(run_folder, format or ["adapter"]).items():
         typer.echo(f"{form}: {folder}")
+
+
+@eval_app.command("judge")
+def eval_judge(
+    model: Annotated[
+        str,
+        typer.Argument(help="Run folder, adapter folder, hub id, builtin:tiny, URL#MODEL of an "
+                       "OpenAI-compatible server, bandit or semgrep."),
+    ],
+    data: Annotated[str, typer.Option(help="Labelled code: file, folder, hub id, builtin:tiny.")],
+    adapter: Annotated[
+        Path | None, typer.Option(help="Judge adapter on top of the model.")
+    ] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="How it answers; as it was trained to without.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers a piece of code; the majority counts.")
+    ] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many pairs or pieces, drawn at random.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Another judge, or the folder of its evaluation, to compare with."),
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Where answers are kept; under runs/ without.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the server's key.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pieces of code judged at once.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure a judge on labelled code; the same command goes on where it was interrupted."""
+    from seccoderx_lite.detection_report import render_evaluation
+    from seccoderx_lite.eval_judge import evaluate_judge
+
+    settings = {"verdict": verdict, "api_key_env": api_key_env, "batch_size": batch_size}
+    with _Progress() as progress:
+        folder, result = evaluate_judge(
+            model, data, adapter=adapter, settings=settings, samples=samples, limit=limit,
+            against=against, run_folder=run_folder, progress=progress,
+        )  # fmt: skip
+    typer.echo(render_evaluation(result))
+    typer.echo(f"\n{folder / 'evaluation.json'}")
 
 
 @app.command()

@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 
 LAYERS = (
-    {"errors", "records", "cwe", "syntax", "prompting"},
-    {"intervals", "metrics", "detection_metrics", "calibration"},
-    {"recipe", "recipe_sections", "recipe_reading", "run_folder"},
+    {"errors", "records", "cwe", "syntax", "functions", "prompting", "progress"},
+    {"intervals", "metrics", "detection_metrics", "calibration", "detection_report"},
+    {"recipe", "recipe_sections", "recipe_reading", "run_folder", "folder_files"},
     {
         "roles",
         "generation",
@@ -23,10 +23,11 @@ LAYERS = (
         "labelled_layouts",
     },
     {"judge"},
+    {"analysers", "judge_loading"},
     {"rewards", "alarms"},
     {"training"},
     {"stages"},
-    {"pipeline"},
+    {"pipeline", "eval_judge"},
     {"cli", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
