@@ -1,7 +1,8 @@
 """Static analysers as judges: the baselines that a trained judge is compared with.
 
 `bandit` reads Python with its own rules. `semgrep` reads all languages but Go with the rules that
-the package `codeshield` ships, so nothing is fetched; CodeShield's regular expressions are not used.
+the package `codeshield` ships, so nothing is fetched; the regular expressions beside them are not
+used.
 Both come with `pip install 'seccoderx-lite[analysers]'`.
 
 Code is vulnerable if there is a finding of a weakness that was asked about, of its parent or of its
@@ -179,7 +180,9 @@ def _read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
 def _read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
     found: dict[str, Report] = {}
     for entry in report["results"]:
-        identifier = entry["extra"]["metadata"].get("cwe_id")
+        metadata = entry["extra"]["metadata"]
+        named = metadata.get("cwe_id") or metadata.get("cwe")
+        identifier = named[0] if isinstance(named, list) else named
         finding = Finding(
             cwe=cwe.normalise(identifier) if identifier else None,
             line=entry["start"]["line"],

@@ -149,6 +149,42 @@ def eval_judge(
 
 
 @app.command()
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Source files and folders.")],
+    judge: Annotated[
+        str, typer.Option(help="Run folder, adapter folder, or a judge as eval judge takes it.")
+    ],
+    cwe: Annotated[
+        list[str] | None,
+        typer.Option(help="Look for this weakness; those typical of each language without."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="text, json or sarif.")] = "text",
+    since: Annotated[
+        str | None, typer.Option(help="Only functions changed since this git reference.")
+    ] = None,
+    fail_on: Annotated[
+        float,
+        typer.Option(min=0.0, help="Exit with 1 if a finding has this probability or more (a bare "
+                     "verdict counts as 1); above 1 never."),
+    ] = 0.5,
+    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="How the judge answers; as it was trained to without.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Review source code with a judge, function by function; exit 1 if it finds something."""
+    from seccoderx_lite.scan_command import run
+
+    with _Progress() as progress:
+        failed = run(
+            paths, judge, cwe=cwe or [], form=format, since=since, fail_on=fail_on,
+            output=output, verdict=verdict, progress=progress,
+        )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Show what this machine offers; exit 1 if `train` could not work here."""
     from seccoderx_lite.environment import describe_gpu, sandbox_tier, works_in_four_bits

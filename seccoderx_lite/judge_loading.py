@@ -11,7 +11,7 @@ A name is one of
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,6 +104,26 @@ def _read(answer: str | None) -> Verdict:
     if answer is None:
         return Verdict(None, error="the judge gave no answer")
     return Verdict(parse_verdict(answer), answer)
+
+
+_BATCH_COST = 64 * 800**2
+"""Most of (pieces of code) x (characters of the longest)^2 in one batch: attention is quadratic."""
+
+
+def in_batches(items: Sequence[CodeToJudge], size: int) -> Iterator[list[int]]:
+    """Yield the places of the items in batches, longest code first, fewer at once where it is long.
+
+    >>> items = [CodeToJudge("x" * length, "c", ()) for length in (10, 30, 20)]
+    >>> list(in_batches(items, 2))
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(items)), key=lambda place: len(items[place].code), reverse=True)
+    start = 0
+    while start < len(order):
+        longest = max(1, len(items[order[start]].code))
+        count = max(1, min(size, _BATCH_COST // longest**2))
+        yield order[start : start + count]
+        start += count
 
 
 def load_judge(
@@ -246,8 +266,10 @@ def _context_check(base: Any, recipe: JudgeRecipe) -> Callable[[CodeToJudge], st
 
     def unreadable(item: CodeToJudge) -> str | None:
         text = render_chat(base.tokenizer, judge_prompt(item, recipe))
-        tokens = len(base.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if context is None or tokens < context:
+        if context is None or len(text.encode()) < context:  # a token is a byte at least
+            return None
+        tokens = len(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if tokens < context:
             return None
         return f"too long for the judge: {tokens} tokens, it reads {context}"
 

@@ -27,7 +27,8 @@ LAYERS = (
     {"rewards", "alarms"},
     {"training"},
     {"stages"},
-    {"pipeline", "eval_judge"},
+    {"pipeline", "eval_judge", "scan_report"},
+    {"scan_command"},
     {"cli", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

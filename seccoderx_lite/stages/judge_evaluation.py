@@ -10,7 +10,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,13 @@ from seccoderx_lite.detection_metrics import (
 )
 from seccoderx_lite.errors import RunFolderError
 from seccoderx_lite.judge import CodeToJudge
-from seccoderx_lite.judge_loading import LoadedJudge
+from seccoderx_lite.judge_loading import LoadedJudge, in_batches
 from seccoderx_lite.progress import Progress, no_progress
 from seccoderx_lite.records import Json, LabelledCode, Verdict, VerdictLabel
 
 SETTINGS, ANSWERS, EVALUATION = "settings.json", "answers.jsonl", "evaluation.json"
 REASONING_CHARS = 4000
 """What is kept of the reasoning of one answer."""
-
-_BATCH_COST = 64 * 1500**2
-"""Most of (pieces of code) x (characters of the longest)^2 in one batch: attention is quadratic."""
 
 
 def load_data(source: str, limit: int | None = None, seed: int = 0) -> list[LabelledCode]:
@@ -206,16 +203,16 @@ def _ask_all(
         for index in range(len(labelled))
         if before[index][sample].label is None
     ]
-    items = {index: _item(labelled[index]) for index, _ in jobs}
+    items = [_item(labelled[index]) for index, _ in jobs]
     done, total, started = samples * len(labelled) - len(jobs), samples * len(labelled), time.time()
     progress("judge", done, total, {})
-    for number, batch in enumerate(batches(jobs, items, judge.batch_size)):
-        asked = [items[index] for index, _ in batch]
+    for number, batch in enumerate(in_batches(items, judge.batch_size)):
+        asked = [items[place] for place in batch]
         if samples == 1:
             verdicts = judge.verdicts(asked)
         else:
             verdicts = judge.sampled_verdicts(asked, seed * 1_000_003 + done + number)
-        for (index, sample), verdict in zip(batch, verdicts, strict=True):
+        for (index, sample), verdict in zip((jobs[p] for p in batch), verdicts, strict=True):
             folder_files.append_jsonl(folder / ANSWERS, _row(index, sample, verdict))
         done += len(batch)
         progress("judge", done, total, {})
@@ -235,18 +232,6 @@ def _row(index: int, sample: int, verdict: Verdict) -> dict[str, Json]:
         "reasoning": verdict.reasoning[:REASONING_CHARS],
         "error": verdict.error,
     }
-
-
-def batches(
-    jobs: Sequence[tuple[int, int]], items: Mapping[int, CodeToJudge], size: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Yield jobs in batches, longest code first, fewer at once where it is long."""
-    ordered = sorted(jobs, key=lambda job: len(items[job[0]].code), reverse=True)
-    while ordered:
-        longest = max(1, len(items[ordered[0][0]].code))
-        count = max(1, min(size, _BATCH_COST // longest**2))
-        yield ordered[:count]
-        del ordered[:count]
 
 
 def digest_of(labelled: Sequence[LabelledCode]) -> str:
