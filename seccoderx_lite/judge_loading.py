@@ -261,8 +261,9 @@ def _digest(adapter: Path) -> str:
 
 
 def _context_check(base: Any, recipe: JudgeRecipe) -> Callable[[CodeToJudge], str | None]:
-    """What tells why a prompt does not fit into the model's context."""
-    context = getattr(base.model.config, "max_position_embeddings", None)
+    """What tells why a prompt does not fit into the model's context beside its answer."""
+    length = getattr(base.model.config, "max_position_embeddings", None)
+    context = length and length - min(recipe.max_new_tokens, length // 4)
 
     def unreadable(item: CodeToJudge) -> str | None:
         text = render_chat(base.tokenizer, judge_prompt(item, recipe))
