@@ -13,6 +13,7 @@ cannot parse or has no rules for is unscored: neither wrong nor safe.
 import importlib.metadata
 import importlib.util
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,7 +98,9 @@ class Analyser:
         if self._name == "semgrep" and len(items) > 1:  # its core takes one file at a time
             return [self._reports([item], language)[0] for item in items]
         names = [f"code{number:04}.{_ENDINGS[language]}" for number in range(len(items))]
-        files = {name: item.code for name, item in zip(names, items, strict=True)}
+        # A method on its own is indented, which no parser of Python takes.
+        code = [textwrap.dedent(item.code) for item in items]
+        files = dict(zip(names, code, strict=True))
         result = self._sandbox.run(files, self._command(language), _LIMITS)
         try:
             by_name = (_read_bandit if self._name == "bandit" else _read_semgrep)(_json(result))

@@ -1,5 +1,6 @@
 """`eval judge`: from names and options to one or two measured judges."""
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,11 +35,16 @@ def evaluate_judge(
         SeccoderxError: a judge or the data cannot be had, or the folder is of another evaluation.
     """
     labelled = judge_evaluation.load_data(data, limit, seed)
-    options = {"samples": samples, "seed": seed, "data": data, "progress": progress}
-    folder = run_folder or default_folder(model, data, settings)
-    result = judge_evaluation.run(
-        load_judge(model, adapter=adapter, settings=settings), labelled, folder, **options
+    measure = functools.partial(
+        judge_evaluation.run,
+        labelled=labelled,
+        data=data,
+        samples=samples,
+        seed=seed,
+        progress=progress,
     )
+    folder = run_folder or default_folder(model, data, settings)
+    result = measure(load_judge(model, adapter=adapter, settings=settings), folder=folder)
     if against is None:
         return folder, result
     earlier = Path(against)
@@ -46,12 +52,12 @@ def evaluate_judge(
         other, name = earlier, _checked(earlier, labelled)
     else:
         other, name = default_folder(against, data, settings), against
-        judge_evaluation.run(load_judge(against, settings=settings), labelled, other, **options)
-    verdicts = [
+        measure(load_judge(against, settings=settings), folder=other)
+    first, second = (
         judge_evaluation.final_verdicts(judge_evaluation.read_answers(place, len(labelled), count))
         for place, count in ((folder, samples), (other, _samples_of(other)))
-    ]
-    result["comparison"] = judge_evaluation.compare(labelled, *verdicts, name, seed)
+    )
+    result["comparison"] = judge_evaluation.compare(labelled, first, second, name, seed)
     folder_files.write_json(folder / judge_evaluation.EVALUATION, result)
     return folder, result
 

@@ -62,8 +62,9 @@ def test_bandit_judges_python_in_the_sandbox_and_leaves_the_rest_unscored():
     pytest.importorskip("bandit")
     fixed = CodeToJudge("import subprocess\nsubprocess.run(['ls', n])\n", "python", ("CWE-89",))
     broken = CodeToJudge("def f(:\n", "python", ("CWE-78",))
+    method = CodeToJudge("    def f(self):\n        return eval(self.x)\n", "python", ("CWE-78",))
     other = CodeToJudge("int f(void);", "c", ("CWE-78",))
-    verdicts = Analyser("bandit").verdicts([fixed, SHELL, broken, other, SHELL])
+    verdicts = Analyser("bandit").verdicts([fixed, SHELL, broken, other, method])
     assert [v.label for v in verdicts] == ["safe", "vulnerable", None, None, "vulnerable"]
     assert "syntax error" in verdicts[2].error and "Python only" in verdicts[3].error
 
