@@ -142,7 +142,7 @@ def load_judge(
     Raises:
         RecipeError: the name and the options do not go together.
         ModelError: the model or the adapter cannot be loaded.
-        SandboxError: the sandbox that an analyser needs cannot be had.
+        JudgeError: an analyser is not installed.
     """
     given = {key: value for key, value in (settings or {}).items() if value is not None}
     if not name.startswith(("http://", "https://")):
@@ -184,7 +184,7 @@ def _run_judge(run: Path, adapter: Path | None, given: Mapping[str, Json]) -> Lo
     if not (chosen / "adapter_config.json").is_file() and not trained.get("base"):
         raise ModelError(f"{run}: there is no trained judge in this run folder ({chosen})")
     model = recipe.model.model_copy(update={"base": trained.get("base") or recipe.model.base})
-    kept = {key: trained[key] for key in _ANSWERING if key in trained}
+    kept = {key: trained[key] for key in _ANSWERING if trained.get(key) is not None}
     has_adapter = (chosen / "adapter_config.json").is_file()
     return _local_judge(model, chosen if has_adapter else None, kept, given, name=str(run))
 
@@ -200,7 +200,7 @@ def _adapter_judge(folder: Path, given: Mapping[str, Json]) -> LoadedJudge:
 _ANSWERING = tuple(
     field
     for field in JudgeRecipe.model_fields
-    if field not in ("adapter", "base", "endpoint", "cold_start", "align", "canaries")
+    if field not in ("adapter", "base", "endpoint", "cold_start", "align", "canaries", "cache")
 )
 """The fields that say how a judge answers."""
 
@@ -235,7 +235,7 @@ def _local_judge(
 
     beside = _trained_with(adapter) if adapter else {}
     origin = {"adapter": str(adapter)} if adapter else {"base": model.base}
-    recipe = _recipe({**origin, **trained, **beside, **given})
+    recipe = _recipe({**origin, **beside, **trained, **given})
     base = load_base(model)
     if adapter:
         attach_adapter(base, adapter, "judge")
