@@ -21,6 +21,7 @@ LAYERS = (
         "dataset_files",
         "dataset_columns",
         "labelled_layouts",
+        "source_files",
     },
     {"judge"},
     {"analysers", "judge_loading"},
