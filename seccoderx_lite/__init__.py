@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seccoderx_lite.recipe import Recipe, load_recipe
     from seccoderx_lite.rewards.composite import reward_parts
     from seccoderx_lite.sandbox import Limits, Sandbox
+    from seccoderx_lite.stages.scan import scan
 
 _HOMES = {
     "Judge": "judge",
@@ -33,6 +34,7 @@ _HOMES = {
     "load_tasks": "datasets",
     "parse_verdict": "prompting",
     "reward_parts": "rewards.composite",
+    "scan": "stages.scan",
     "train": "pipeline",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "load_tasks",
     "parse_verdict",
     "reward_parts",
+    "scan",
     "train",
 ]
 

@@ -20,6 +20,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
+eval_app = typer.Typer(
+    help="Measure a model: the code it writes, or its verdicts.", no_args_is_help=True
+)
+app.add_typer(eval_app, name="eval")
+
 _debug = False
 
 
@@ -94,6 +99,90 @@ def export(
 
     for form, folder in export_again(run_folder, format or ["adapter"]).items():
         typer.echo(f"{form}: {folder}")
+
+
+@eval_app.command("judge")
+def eval_judge(
+    model: Annotated[
+        str,
+        typer.Argument(help="Run folder, adapter folder, hub id, builtin:tiny, URL#MODEL of an "
+                       "OpenAI-compatible server, bandit or semgrep."),
+    ],
+    data: Annotated[str, typer.Option(help="Labelled code: file, folder, hub id, builtin:tiny.")],
+    adapter: Annotated[
+        Path | None, typer.Option(help="Judge adapter on top of the model.")
+    ] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="How it answers; as it was trained to without.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers a piece of code; the majority counts.")
+    ] = 1,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many pairs or pieces, drawn at random.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Another judge, or the folder of its evaluation, to compare with."),
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Where answers are kept; under runs/ without.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the server's key.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pieces of code judged at once.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure a judge on labelled code; the same command goes on where it was interrupted."""
+    from seccoderx_lite.detection_report import render_evaluation
+    from seccoderx_lite.eval_judge import evaluate_judge
+
+    settings = {"verdict": verdict, "api_key_env": api_key_env, "batch_size": batch_size}
+    with _Progress() as progress:
+        folder, result = evaluate_judge(
+            model, data, adapter=adapter, settings=settings, samples=samples, limit=limit,
+            against=against, run_folder=run_folder, progress=progress,
+        )  # fmt: skip
+    typer.echo(render_evaluation(result))
+    typer.echo(f"\n{folder / 'evaluation.json'}")
+
+
+@app.command()
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Source files and folders.")],
+    judge: Annotated[
+        str, typer.Option(help="Run folder, adapter folder, or a judge as eval judge takes it.")
+    ],
+    cwe: Annotated[
+        list[str] | None,
+        typer.Option(help="Look for this weakness; those typical of each language without."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="text, json or sarif.")] = "text",
+    since: Annotated[
+        str | None, typer.Option(help="Only functions changed since this git reference.")
+    ] = None,
+    fail_on: Annotated[
+        float,
+        typer.Option(min=0.0, help="Exit with 1 if a finding has this probability or more (a bare "
+                     "verdict counts as 1); above 1 never."),
+    ] = 0.5,
+    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="How the judge answers; as it was trained to without.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Review source code with a judge, function by function; exit 1 if it finds something."""
+    from seccoderx_lite.scan_command import run
+
+    with _Progress() as progress:
+        failed = run(
+            paths, judge, cwe=cwe or [], form=format, since=since, fail_on=fail_on,
+            output=output, verdict=verdict, progress=progress,
+        )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from seccoderx_lite.errors import DataError
+from seccoderx_lite.records import Language
 
 _ID = re.compile(r"^\s*(?:cwe[\s_:-]*)?0*([1-9][0-9]{0,4})(?!\w|\.[0-9])", re.IGNORECASE)
 
@@ -27,6 +28,8 @@ class Cwe:
     """At most 25 words; empty for a weakness that is not in the catalogue."""
     common_name: str = ""
     """What people call it, where the catalogue's name is long: "SQL Injection"."""
+    parents: tuple[str, ...] = ()
+    """Ids of the weaknesses that MITRE's research view (1000) says it is a child of."""
 
     @property
     def short_name(self) -> str:
@@ -81,7 +84,41 @@ def in_order(groups: Iterable[Iterable[str]]) -> list[str]:
     return sorted(found, key=lambda cwe: (len(cwe), cwe))
 
 
+def is_same_or_kin(one: str, other: str) -> bool:
+    """Tell whether two ids are the same, or one is the other's parent.
+
+    >>> is_same_or_kin("CWE-95", "CWE-94"), is_same_or_kin("CWE-89", "CWE-78")
+    (True, False)
+    """
+    return one == other or one in get(other).parents or other in get(one).parents
+
+
+def typical_of(language: Language) -> tuple[str, ...]:
+    """Return the weaknesses worth looking for in code of a language when nothing else is said.
+
+    >>> typical_of("c")[:3]
+    ('CWE-78', 'CWE-119', 'CWE-125')
+    """
+    numbers = _TYPICAL[language].split()
+    return tuple(f"CWE-{number}" for number in numbers)
+
+
+_MEMORY = "78 119 125 134 190 362 416 476 787"
+_TYPICAL: dict[Language, str] = {
+    "python": "22 78 79 89 94 295 327 330 377 502 601 611 798 918",
+    "javascript": "22 78 79 89 94 327 330 601 798 918 1321",
+    "java": "22 78 79 89 327 330 502 601 611 798 918",
+    "go": "22 78 79 89 295 327 330 362 476 798 918",
+    "c": _MEMORY,
+    "cpp": _MEMORY,
+}
+
+
 @functools.cache
 def _entries() -> dict[str, Cwe]:
     text = (resources.files("seccoderx_lite") / "cwe.json").read_text(encoding="utf-8")
-    return {entry["id"]: Cwe(**entry) for entry in json.loads(text)["entries"]}
+    entries = json.loads(text)["entries"]
+    return {
+        entry["id"]: Cwe(**{**entry, "parents": tuple(entry.get("parents", ()))})
+        for entry in entries
+    }

@@ -14,7 +14,7 @@ from pathlib import Path
 from seccoderx_lite.errors import DataError
 from seccoderx_lite.records import Json
 
-_ENDINGS = (".jsonl", ".parquet", ".json")
+_ENDINGS = (".jsonl", ".parquet", ".arrow", ".json")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _BUILTIN = "builtin:"
 
@@ -35,8 +35,8 @@ def read_rows(source: str | Path, split: str | None, builtin_kind: str) -> list[
 
     `builtin:tiny/tasks` is the file `tasks.jsonl` of the built-in world `tiny`; `builtin:tiny`
     alone means its file of the kind asked for. In a folder, files named after the split
-    (`train.jsonl`, `train-00000-of-00001.parquet`) are that split; otherwise it is what the column
-    `split` says.
+    (`train.jsonl`, `train-00000-of-00001.parquet`, `train/data-00000-of-00001.arrow`) are that
+    split; otherwise it is what the column `split` says.
 
     Raises:
         DataError: the source is missing, empty or unreadable, or has no such split.
@@ -78,14 +78,15 @@ def _files_of(folder: Path) -> list[Path]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not any(part[0] == "." for part in file.relative_to(folder).parts)
     ]
-    for endings in (_ENDINGS[:2], _ENDINGS[2:]):
+    for endings in (_ENDINGS[:-1], _ENDINGS[-1:]):
         if files := [file for file in visible if file.suffix in endings]:
             return files
     raise DataError(f"{folder}: holds no file ending in {', '.join(_ENDINGS)}")
 
 
 def _is_named_after(file: Path, split: str) -> bool:
-    return re.match(re.escape(split) + r"($|[-_.])", file.stem) is not None
+    named = re.match(re.escape(split) + r"($|[-_.])", file.stem) is not None
+    return named or (file.suffix == ".arrow" and file.parent.name == split)
 
 
 def _numbered(files: Sequence[Path]) -> list[Row]:
@@ -107,6 +108,8 @@ def _read_file(file: Path) -> Iterator[tuple[str, Json]]:
             yield from _json(file)
         elif file.suffix == ".parquet":
             yield from _parquet(file)
+        elif file.suffix == ".arrow":
+            yield from _arrow(file)
         else:
             raise DataError(f"{file}: must end in {', '.join(_ENDINGS)}")
     except OSError as error:
@@ -149,6 +152,19 @@ def _parquet(file: Path) -> Iterator[tuple[str, Json]]:
         table = pyarrow.parquet.read_table(file)
     except pyarrow.ArrowException as error:
         raise DataError(f"{file} is not a readable parquet file: {error}") from error
+    for number, data in enumerate(table.to_pylist(), start=1):
+        yield f"row {number}", data
+
+
+def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
+    """Rows of what `datasets` writes with `save_to_disk`."""
+    import pyarrow.ipc
+
+    try:
+        with pyarrow.memory_map(str(file)) as source:
+            table = pyarrow.ipc.open_stream(source).read_all()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{file} is not a readable arrow file: {error}") from error
     for number, data in enumerate(table.to_pylist(), start=1):
         yield f"row {number}", data
 

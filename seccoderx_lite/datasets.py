@@ -7,76 +7,39 @@ warning says how many were and why. Columns that are not used are kept in `extra
 
 import json
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
 
-from seccoderx_lite import cwe
+from seccoderx_lite.dataset_columns import (
+    Layout,
+    Record,
+    Unusable,
+    read_cwes,
+    read_language,
+    read_optional_text,
+    read_rest,
+    read_text,
+)
 from seccoderx_lite.dataset_files import Row, read_rows
 from seccoderx_lite.errors import DataError
-from seccoderx_lite.records import LANGUAGES, Json, LabelledCode, Language, Task
+from seccoderx_lite.labelled_layouts import LABELLED_LAYOUTS
+from seccoderx_lite.records import Json, LabelledCode, Task
 
 logger = logging.getLogger(__name__)
 
-Record = TypeVar("Record", Task, LabelledCode)
-
-_ALIASES: dict[str, Language] = {
-    **{language: language for language in LANGUAGES},
-    "py": "python",
-    "python3": "python",
-    "js": "javascript",
-    "node": "javascript",
-    "mjs": "javascript",
-    "h": "c",
-    "c++": "cpp",
-    "cc": "cpp",
-    "cxx": "cpp",
-    "hpp": "cpp",
-    "golang": "go",
-}
 _TEST_KINDS = ("calls", "stdio", "pytest")
 
 
-class _Unusable(Exception):
-    """A row that cannot become a record: why, in words that many rows share, and what helps."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout(Generic[Record]):
-    name: str
-    marks: tuple[str, ...]
-    """Columns that no layout further down the list has."""
-    required: tuple[str, ...]
-    read: Callable[[Row], Sequence[Record]]
-    is_own: bool = False
-    """Whether the layout is the toolkit's, so that an unusable row is an error."""
-
-
-def language_of(name: str) -> Language | None:
-    """Return the language a name, alias or file suffix stands for, None if it is not supported.
-
-    >>> language_of("C++"), language_of(".py"), language_of("rust")
-    ('cpp', 'python', None)
-    """
-    return _ALIASES.get(name.strip().lower().removeprefix("."))
-
-
 def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
-    """Return the tasks of a `builtin:` name, file (jsonl, json, parquet), folder or hub id.
+    """Return the tasks of a `builtin:` name, file, folder or hub id.
 
     Layouts: the toolkit's own; SecCoderX alignment and prompt sets; CyberSecEval instruct.
 
     Raises:
         DataError: there is nothing to read, a layout or a row is wrong, or an id occurs twice.
     """
-    tasks = _load(source, split, "tasks", _TASK_LAYOUTS, _LABELLED_LAYOUTS)
+    tasks = _load(source, split, "tasks", _TASK_LAYOUTS, LABELLED_LAYOUTS)
     counts = Counter(task.id for task in tasks)
     if twice := [f"{name} ({count} times)" for name, count in counts.items() if count > 1]:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
@@ -88,12 +51,12 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
     """Return the labelled code of a `builtin:` name, file, folder or hub id.
 
     Layouts: the toolkit's own; SecCoderX detection tests, and its judge sets for GRPO and for the
-    cold start; SVEN, of which every row gives a pair.
+    cold start; SVEN, of which every row gives a pair; PrimeVul, paired or not; R2Vul.
 
     Raises:
         DataError: there is nothing to read, or a layout or a row is wrong.
     """
-    return _load(source, split, "labelled", _LABELLED_LAYOUTS, _TASK_LAYOUTS)
+    return _load(source, split, "labelled", LABELLED_LAYOUTS, _TASK_LAYOUTS)
 
 
 def in_split(records: Sequence[Record], split: str) -> list[Record]:
@@ -117,11 +80,12 @@ def _load(
     source: str | Path,
     split: str | None,
     kind: str,
-    layouts: Sequence[_Layout[Record]],
-    others: Sequence[_Layout[Task]] | Sequence[_Layout[LabelledCode]],
+    layouts: Sequence[Layout[Record]],
+    others: Sequence[Layout[Task]] | Sequence[Layout[LabelledCode]],
 ) -> list[Record]:
     rows = read_rows(source, split, kind)
     layout = _layout_of(rows[0], layouts, others)
+    rows = layout.prepare(rows)
     records: list[Record] = []
     left_out: Counter[str] = Counter()
     for row in rows:
@@ -132,7 +96,7 @@ def _load(
             )
         try:
             records += layout.read(row)
-        except _Unusable as reason:
+        except Unusable as reason:
             if layout.is_own:
                 raise DataError(f"{row.place}: {reason}{reason.hint}") from reason
             left_out[str(reason)] += 1
@@ -148,9 +112,9 @@ def _load(
 
 def _layout_of(
     row: Row,
-    layouts: Sequence[_Layout[Record]],
-    others: Sequence[_Layout[Task]] | Sequence[_Layout[LabelledCode]],
-) -> _Layout[Record]:
+    layouts: Sequence[Layout[Record]],
+    others: Sequence[Layout[Task]] | Sequence[Layout[LabelledCode]],
+) -> Layout[Record]:
     for layout in layouts:
         if all(mark in row.data for mark in layout.marks):
             return layout
@@ -167,13 +131,13 @@ def _own_task(row: Row) -> list[Task]:
     data = row.data
     return [
         Task(
-            id=_text(data, "id"),
-            prompt=_text(data, "prompt"),
-            language=_language(data["language"]),
-            cwe=_cwes(data.get("cwe")),
-            reference=_optional_text(data, "reference"),
+            id=read_text(data, "id"),
+            prompt=read_text(data, "prompt"),
+            language=read_language(data["language"]),
+            cwe=read_cwes(data.get("cwe")),
+            reference=read_optional_text(data, "reference"),
             tests=_tests(data.get("tests")),
-            extra=_rest(data, "id", "prompt", "language", "cwe", "reference", "tests"),
+            extra=read_rest(data, "id", "prompt", "language", "cwe", "reference", "tests"),
         )
     ]
 
@@ -184,11 +148,11 @@ def _alignment_task(row: Row) -> list[Task]:
     return [
         Task(
             id=f"seccoderx-{row.number}",
-            prompt=_text(data, "problem"),
-            language=_language(data["language_suffix"]),
-            cwe=_cwes(data["cwe_id"]),
-            reference=_optional_text(data, "generated_code"),
-            extra=_rest(data, "problem", "generated_code"),
+            prompt=read_text(data, "problem"),
+            language=read_language(data["language_suffix"]),
+            cwe=read_cwes(data["cwe_id"]),
+            reference=read_optional_text(data, "generated_code"),
+            extra=read_rest(data, "problem", "generated_code"),
         )
     ]
 
@@ -199,10 +163,10 @@ def _prompt_task(row: Row) -> list[Task]:
     return [
         Task(
             id=f"seccoderx-prompt-{row.number}",
-            prompt=_text(data, "instruction_text"),
-            language=_language(data["implementation_language"]),
-            cwe=_cwes(data["cwe"]),
-            extra=_rest(data, "instruction_text"),
+            prompt=read_text(data, "instruction_text"),
+            language=read_language(data["implementation_language"]),
+            cwe=read_cwes(data["cwe"]),
+            extra=read_rest(data, "instruction_text"),
         )
     ]
 
@@ -212,131 +176,12 @@ def _cyberseceval_task(row: Row) -> list[Task]:
     return [
         Task(
             id=f"cyberseceval-{data.get('prompt_id', row.number)}",
-            prompt=_text(data, "test_case_prompt"),
-            language=_language(data["language"]),
-            cwe=_cwes(data["cwe_identifier"]),
-            extra=_rest(data, "test_case_prompt"),
+            prompt=read_text(data, "test_case_prompt"),
+            language=read_language(data["language"]),
+            cwe=read_cwes(data["cwe_identifier"]),
+            extra=read_rest(data, "test_case_prompt"),
         )
     ]
-
-
-def _own_labelled(row: Row) -> list[LabelledCode]:
-    return [_labelled(row.data, "language")]
-
-
-def _detection_labelled(row: Row) -> list[LabelledCode]:
-    return [_labelled(row.data, "language_suffix")]
-
-
-def _labelled(data: Mapping[str, Json], language: str) -> LabelledCode:
-    pair = data.get("pair")
-    return LabelledCode(
-        code=_text(data, "code"),
-        language=_language(data[language]),
-        cwe=_cwes(data["cwe"]),
-        is_vulnerable=_truth(data["is_vulnerable"]),
-        pair=None if pair is None else str(pair),
-        reasoning=_optional_text(data, "reasoning"),
-        extra=_rest(data, "code", language, "cwe", "is_vulnerable", "pair", "reasoning"),
-    )
-
-
-def _sven_pair(row: Row) -> list[LabelledCode]:
-    """Both sides of a security fix."""
-    data = row.data
-    before, after = _text(data, "func_src_before"), _text(data, "func_src_after")
-    if before == after:
-        raise _Unusable("fix changes nothing")
-    language = _language(Path(_text(data, "file_name")).suffix)
-    rest = _rest(data, "func_src_before", "func_src_after", "vul_type")
-    return [
-        LabelledCode(
-            code=code,
-            language=language,
-            cwe=_cwes(data["vul_type"]),
-            is_vulnerable=is_vulnerable,
-            pair=f"sven-{row.number}",
-            extra=rest,
-        )
-        for code, is_vulnerable in ((before, True), (after, False))
-    ]
-
-
-def _judge_prompt(row: Row) -> list[LabelledCode]:
-    """A row of the SecCoderX judge set for GRPO: a rendered prompt, and a label."""
-    data = row.data
-    return [_from_judge_prompt(_text(data, "problem"), _text(data, "answer"), None)]
-
-
-def _judge_answer(row: Row) -> list[LabelledCode]:
-    """A row of the SecCoderX cold-start set: a rendered prompt, and a full answer to it."""
-    output = _text(row.data, "output")
-    answers = re.findall(r"<answer>(.*?)</answer>", output, re.DOTALL)
-    thinking = re.search(r"<think>(.*?)</think>", output, re.DOTALL)
-    if not answers or not thinking:
-        raise _Unusable("output lacks a think or an answer block")
-    prompt = _text(row.data, "instruction")
-    return [_from_judge_prompt(prompt, answers[-1], thinking.group(1).strip())]
-
-
-def _from_judge_prompt(prompt: str, label: str, reasoning: str | None) -> LabelledCode:
-    """Take the code, and the weaknesses asked about, out of a rendered prompt.
-
-    A label reads "Vulnerable;[CWE-89, CWE-72]" or "Not Vulnerable;[]" (seccoderx.md, 3.2).
-    """
-    fence = re.search(r"^```([\w+#]+)[ \t]*\n(.*?)\n```", prompt, re.DOTALL | re.MULTILINE)
-    if not fence:
-        raise _Unusable("prompt lacks fenced code")
-    truth, _, named = label.partition(";")
-    truths = {"vulnerable": True, "not vulnerable": False}
-    if truth.strip().lower() not in truths:
-        raise _Unusable("label is neither Vulnerable nor Not Vulnerable")
-    asked = re.findall(r"^Type:\s*(CWE-\d+)", prompt, re.MULTILINE)
-    return LabelledCode(
-        code=fence.group(2),
-        language=_language(fence.group(1)),
-        cwe=_cwes(re.findall(r"CWE-\d+", named) or asked),
-        is_vulnerable=truths[truth.strip().lower()],
-        reasoning=reasoning,
-    )
-
-
-def _text(data: Mapping[str, Json], column: str) -> str:
-    value = data[column]
-    if isinstance(value, int) and not isinstance(value, bool) and column == "id":
-        return str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise _Unusable(f"{column} must be text that is not empty")
-    return value
-
-
-def _optional_text(data: Mapping[str, Json], column: str) -> str | None:
-    return None if data.get(column) in (None, "") else _text(data, column)
-
-
-def _language(name: Json) -> Language:
-    language = language_of(name) if isinstance(name, str) else None
-    if language is None:
-        raise _Unusable(f"language {name!r} is not supported", f"; give {', '.join(LANGUAGES)}")
-    return language
-
-
-def _cwes(value: Json) -> tuple[str, ...]:
-    """Ids from a list, one id, or text with several ids."""
-    if isinstance(value, str):
-        value = [part for part in re.split(r"[,;\s\[\]'\"]+(?=cwe|$)", value, flags=re.I) if part]
-    elif value is None or isinstance(value, int):
-        value = [] if value is None else [value]
-    try:
-        return tuple(dict.fromkeys(cwe.normalise(entry) for entry in value))
-    except (DataError, TypeError) as error:
-        raise _Unusable(f"cwe {value!r:.60} is no list of CWE ids") from error
-
-
-def _truth(value: Json) -> bool:
-    if value not in (True, False):  # 0 and 1 too
-        raise _Unusable(f"is_vulnerable must be true or false, but is {value!r}")
-    return bool(value)
 
 
 def _tests(value: Json) -> Mapping[str, Json] | None:
@@ -345,65 +190,32 @@ def _tests(value: Json) -> Mapping[str, Json] | None:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise _Unusable(f"tests are not valid JSON: {error}") from error
+            raise Unusable(f"tests are not valid JSON: {error}") from error
     if value is None:
         return None
     if not isinstance(value, Mapping) or value.get("kind") not in _TEST_KINDS:
-        raise _Unusable(f"tests must be an object with a kind of {', '.join(_TEST_KINDS)}")
+        raise Unusable(f"tests must be an object with a kind of {', '.join(_TEST_KINDS)}")
     return value
 
 
-def _rest(data: Mapping[str, Json], *used: str) -> dict[str, Json]:
-    return {column: value for column, value in data.items() if column not in used}
-
-
-_TASK_LAYOUTS: tuple[_Layout[Task], ...] = (
-    _Layout("tasks", ("prompt",), ("id", "prompt", "language"), _own_task, is_own=True),
-    _Layout(
+_TASK_LAYOUTS: tuple[Layout[Task], ...] = (
+    Layout("tasks", ("prompt",), ("id", "prompt", "language"), _own_task, is_own=True),
+    Layout(
         "SecCoderX alignment",
         ("problem", "language_suffix"),
         ("problem", "language_suffix", "cwe_id", "generated_code"),
         _alignment_task,
     ),
-    _Layout(
+    Layout(
         "SecCoderX prompts",
         ("instruction_text",),
         ("instruction_text", "implementation_language", "cwe"),
         _prompt_task,
     ),
-    _Layout(
+    Layout(
         "CyberSecEval instruct",
         ("test_case_prompt",),
         ("test_case_prompt", "cwe_identifier", "language"),
         _cyberseceval_task,
-    ),
-)
-
-_LABELLED_LAYOUTS: tuple[_Layout[LabelledCode], ...] = (
-    _Layout(
-        "SecCoderX detection test",
-        ("code", "is_vulnerable", "language_suffix"),
-        ("code", "language_suffix", "cwe", "is_vulnerable"),
-        _detection_labelled,
-    ),
-    _Layout(
-        "labelled code",
-        ("code",),
-        ("code", "language", "cwe", "is_vulnerable"),
-        _own_labelled,
-        is_own=True,
-    ),
-    _Layout(
-        "SVEN",
-        ("func_src_before", "func_src_after"),
-        ("func_src_before", "func_src_after", "vul_type", "file_name"),
-        _sven_pair,
-    ),
-    _Layout("SecCoderX judge, GRPO", ("problem", "answer"), ("problem", "answer"), _judge_prompt),
-    _Layout(
-        "SecCoderX judge, cold start",
-        ("instruction", "output"),
-        ("instruction", "output"),
-        _judge_answer,
     ),
 )

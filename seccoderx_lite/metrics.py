@@ -13,13 +13,11 @@ from typing import Literal
 import numpy as np
 
 from seccoderx_lite import cwe
+from seccoderx_lite.intervals import Interval
 from seccoderx_lite.records import TestResult
 
 CodeMetric = Literal["functional", "secure", "esr", "func_sec"]
 CODE_METRICS: tuple[CodeMetric, ...] = ("functional", "secure", "esr", "func_sec")
-
-Interval = tuple[float, float]
-"""Lower and upper bound."""
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

@@ -4,18 +4,16 @@ Whole files are replaced atomically. Lines are appended in one write each; a lin
 is cut off when the folder is opened again. What the files say is up to the stages.
 """
 
-import fcntl
 import json
 import logging
-import math
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short_repr
 from types import TracebackType
 from typing import Self
 
+from seccoderx_lite import folder_files
 from seccoderx_lite.errors import RecipeError, RunFolderError
 from seccoderx_lite.recipe import (
     Recipe,
@@ -29,8 +27,6 @@ from seccoderx_lite.records import Json
 
 logger = logging.getLogger(__name__)
 
-_LOCK = ".lock"
-_TEMPORARY = ".tmp"
 _RECIPE = "recipe.yaml"
 _ENVIRONMENT = "environment.json"
 _STAGES = "stages.json"
@@ -68,10 +64,10 @@ class RunFolder:
         path = Path(os.path.abspath(path))
         if fresh and (path / _RECIPE).exists():
             _move_aside(path)
-        folder = cls(path, recipe, _locked(path))
+        folder = cls(path, recipe, folder_files.lock(path))
         try:
             folder._check_owner()
-            folder._repair()
+            folder_files.repair(path)
             folder.write_text(_RECIPE, dump_recipe(recipe))
             if environment is not None:
                 folder._write_environment(environment)
@@ -154,21 +150,11 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Replace a file as a whole: whoever reads it sees the old text or the new one."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}{_TEMPORARY}")
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
-        return target
+        return folder_files.write_text(self.path / name, text)
 
     def write_json(self, name: str, data: Json) -> Path:
         """Replace a JSON file as a whole; numbers that are not finite become null."""
-        text = json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
-        return self.write_text(name, text + "\n")
+        return folder_files.write_json(self.path / name, data)
 
     def read_json(self, name: str) -> Json:
         """Return the data of a JSON file in the folder.
@@ -176,25 +162,14 @@ class RunFolder:
         Raises:
             RunFolderError: the file is missing or damaged.
         """
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RunFolderError(f"{self.path / name} is missing") from error
-        except ValueError as error:
-            raise RunFolderError(f"{self.path / name} is damaged: {error}") from error
+        return folder_files.read_json(self.path / name)
 
     def append_jsonl(self, name: str, record: Mapping[str, Json]) -> None:
         """Append one record as one line; numbers that are not finite become null.
 
         The line reaches the kernel before this returns, so that only a power failure can lose it.
         """
-        line = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        descriptor = os.open(self.path / name, flags, 0o666)
-        try:
-            _write_or_undo(descriptor, line.encode("utf-8", errors="replace"))
-        finally:
-            os.close(descriptor)
+        folder_files.append_jsonl(self.path / name, record)
 
     def read_jsonl(self, name: str) -> Iterator[dict[str, Json]]:
         """Yield the records of a file, none if it is missing; a line still being written is left.
@@ -202,17 +177,7 @@ class RunFolder:
         Raises:
             RunFolderError: a line is damaged.
         """
-        path = self.path / name
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise RunFolderError(f"{path}, line {number} is damaged: {error}") from error
+        return folder_files.read_jsonl(self.path / name)
 
     def truncate_jsonl(self, name: str, keep: Callable[[dict[str, Json]], bool]) -> None:
         """Keep only the records that pass the test, so that a resumed stage repeats none.
@@ -250,23 +215,12 @@ class RunFolder:
                 "or choose another --run-folder or recipe name."
             )
 
-    def _repair(self) -> None:
-        """Remove what a killed process left: unfinished files, and the torn end of a line."""
-        for leftover in self.path.rglob(f".*{_TEMPORARY}"):
-            leftover.unlink()
-        for path in self.path.glob("*.jsonl"):
-            data = path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                logger.warning("%s: cut off a line that a crash had torn", path)
-                os.truncate(path, whole)
-
     def _write_environment(self, environment: Mapping[str, Json]) -> None:
         data = dict(environment)
         if (self.path / _ENVIRONMENT).exists():
             before = self.read_json(_ENVIRONMENT)
             earlier = before.pop("earlier", [])
-            if before != _finite(data):
+            if before != folder_files.finite(data):
                 earlier = [*earlier, before]
             if earlier:
                 data["earlier"] = earlier
@@ -278,39 +232,9 @@ def default_run_folder(recipe: Recipe) -> Path:
     return Path("runs") / recipe.name
 
 
-def _locked(path: Path) -> int:
-    """A descriptor that holds the folder's lock; the folder is created if need be.
-
-    A POSIX record lock: unlike `flock` it is not inherited by forked workers, which might outlive
-    a killed run and keep its folder locked.
-    """
-    while True:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise RunFolderError(f"{path} cannot be a run folder: {error.strerror}") from error
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            os.close(descriptor)
-            raise RunFolderError(
-                f"{path} is in use by {holder}; wait for it, stop it, or choose another "
-                "--run-folder"
-            ) from error
-        if (path / _LOCK).exists() and os.path.samestat(
-            os.fstat(descriptor), os.stat(path / _LOCK)
-        ):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-            return descriptor
-        os.close(descriptor)  # another process moved the folder aside in between
-
-
 def _move_aside(path: Path) -> None:
     """Rename a folder that nobody uses to the first free of `<path>.1`, `<path>.2`, ..."""
-    lock = _locked(path)
+    lock = folder_files.lock(path)
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
@@ -337,35 +261,3 @@ def _stored_recipe(path: Path) -> Recipe:
 
 def _told(fields: Mapping[str, Json], key: str) -> str:
     return short_repr(fields[key]) if key in fields else "nothing"
-
-
-def _finite(data: Json) -> Json:
-    """The same JSON with null for every number that JSON cannot hold."""
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return data
-
-
-def _write_or_undo(descriptor: int, data: bytes) -> None:
-    """Append all of the data or, where the disk is full, none of it."""
-    size = os.fstat(descriptor).st_size
-    try:
-        written = 0
-        while written < len(data):
-            written += os.write(descriptor, data[written:])
-    except BaseException:
-        os.ftruncate(descriptor, size)
-        raise
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename in the folder survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

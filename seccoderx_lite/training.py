@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import datasets
 import torch
@@ -26,6 +26,8 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.progress import Progress as Progress
+from seccoderx_lite.progress import no_progress as no_progress
 from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
@@ -39,18 +41,6 @@ from seccoderx_lite.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 datasets.disable_progress_bars()  # `Progress` is told instead
-
-
-class Progress(Protocol):
-    """Is told how far a stage has come; the command line draws it."""
-
-    def __call__(self, stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
-        """Show that `step` of `total` is done, with the numbers worth showing."""
-        ...
-
-
-def no_progress(stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
-    """Show nothing."""
 
 
 class PhaseClock:

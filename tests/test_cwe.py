@@ -7,6 +7,7 @@ import pytest
 
 from seccoderx_lite import cwe
 from seccoderx_lite.errors import DataError
+from seccoderx_lite.records import LANGUAGES
 
 TOP_25_OF_2023_TO_2025 = """
     20 22 77 78 79 89 94 119 120 121 122 125 190 200 269 276 284 287 306 352 362 400 416 434 476
@@ -77,3 +78,15 @@ def test_the_catalogue_names_its_source_and_version():
 def test_the_worked_examples_hold():
     result = doctest.testmod(cwe)
     assert result.attempted > 0 and result.failed == 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_typical_of_a_language_is_in_the_catalogue(language):
+    typical = cwe.typical_of(language)
+    assert len(typical) > 5 and list(typical) == cwe.in_order([typical])
+    assert all(cwe.get(weakness).description for weakness in typical)
+
+
+def test_parents_are_ids():
+    parents = [parent for entry in cwe.catalogue() for parent in entry.parents]
+    assert len(parents) > 100 and all(cwe.normalise(parent) == parent for parent in parents)

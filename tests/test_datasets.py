@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seccoderx_lite import datasets
+from seccoderx_lite import dataset_columns
 from seccoderx_lite.datasets import load_labelled, load_tasks
 from seccoderx_lite.errors import DataError
 
@@ -194,7 +194,7 @@ def test_rows_of_the_judges_cold_start_set_give_reasoning_too(write, caplog):
     ],
 )  # fmt: skip
 def test_language_aliases_are_known(name, language):
-    assert datasets.language_of(name) == language
+    assert dataset_columns.language_of(name) == language
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_byte_order_mark_is_ignored(tmp_path):
 
 
 def test_other_endings_and_other_encodings_are_refused(write, tmp_path):
-    with pytest.raises(DataError, match=r"must end in .jsonl, .parquet, .json"):
+    with pytest.raises(DataError, match=r"must end in .jsonl, .parquet, .arrow, .json"):
         load_tasks(write(OWN_TASK, name="tasks.csv"))
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}')
     with pytest.raises(DataError, match=r"is not text in UTF-8"):
@@ -383,5 +383,5 @@ def test_importing_and_reading_files_needs_no_heavy_package(write):
 
 
 def test_the_worked_examples_hold():
-    result = doctest.testmod(datasets)
+    result = doctest.testmod(dataset_columns)
     assert result.attempted > 0 and result.failed == 0

@@ -7,7 +7,7 @@ import seccoderx_lite
 
 PUBLIC = [
     "Judge", "Limits", "Recipe", "Sandbox", "SeccoderxError", "extract_code", "load_labelled",
-    "load_recipe", "load_tasks", "parse_verdict", "reward_parts", "train",
+    "load_recipe", "load_tasks", "parse_verdict", "reward_parts", "scan", "train",
 ]  # fmt: skip
 
 

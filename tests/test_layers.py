@@ -8,24 +8,29 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 
 LAYERS = (
-    {"errors", "records", "cwe", "syntax", "prompting", "metrics", "detection_metrics"},
-    {"recipe", "recipe_sections", "recipe_reading", "run_folder"},
+    {"errors", "records", "cwe", "syntax", "functions", "prompting", "progress"},
+    {"intervals", "metrics", "detection_metrics", "calibration", "detection_report"},
+    {"recipe", "recipe_sections", "recipe_reading", "run_folder", "folder_files"},
     {
         "roles",
         "choice",
         "generation",
         "sandbox",
-        "datasets",
-        "dataset_files",
         "environment",
         "model_card",
+        "datasets",
+        "dataset_files",
+        "dataset_columns",
+        "labelled_layouts",
+        "source_files",
     },
     {"verdict_cache", "judge"},
+    {"analysers", "judge_loading"},
     {"rewards", "alarms"},
     {"training"},
     {"stages"},
-    {"pipeline"},
-    {"bench"},
+    {"pipeline", "eval_judge", "scan_report"},
+    {"bench", "scan_command"},
     {"cli", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -40,6 +40,7 @@ class Sandbox:
         workers: int | None = None,
         limits: Limits | None = None,
         without: Sequence[str] = (),
+        readable: Sequence[str] = (),
     ) -> None:
         """Prepare the pool, and find out how well this machine confines.
 
@@ -49,6 +50,7 @@ class Sandbox:
             limits: bounds of every run that does not bring its own.
             without: layers not to use, to see what the others hold: namespaces, bubblewrap,
                 landlock, seccomp, uid or cgroup.
+            readable: folders of installed tools that commands may read and run.
 
         Raises:
             SandboxError: this machine gives less isolation than asked for.
@@ -56,7 +58,7 @@ class Sandbox:
         isolation_module.check_names(isolation, without)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
-        settings = settings_for(without, shared.site_folders())
+        settings = settings_for(without, [*shared.site_folders(), *readable])
         self._workers = [Worker(settings) for _ in range(count)]
         self.isolation = self._find_isolation(isolation)
         """What confines the jobs of this sandbox."""

@@ -1,0 +1,178 @@
+"""The judge as a reviewer: every function of some files, against every weakness that fits.
+
+Each function is asked about once a weakness, so that a finding names the weakness it is about. The
+judge sees one function at a time: what depends on code elsewhere, it cannot know.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seccoderx_lite import cwe as catalogue
+from seccoderx_lite.errors import RecipeError
+from seccoderx_lite.functions import Function, split_functions
+from seccoderx_lite.judge import CodeToJudge
+from seccoderx_lite.judge_loading import LoadedJudge, in_batches, load_judge
+from seccoderx_lite.progress import Progress, no_progress
+from seccoderx_lite.prompting import is_cut_for_judge
+from seccoderx_lite.records import Language, Verdict
+from seccoderx_lite.source_files import Changes, LineSpan, Skipped, SourceFile, find_sources
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A function that the judge calls vulnerable."""
+
+    path: Path
+    function: str
+    start_line: int
+    end_line: int
+    cwe: str
+    p_vulnerable: float | None
+    """None from a judge that only gives verdicts."""
+    reasoning: str
+    code: str
+
+    @property
+    def certainty(self) -> float:
+        """The probability, or 1 where there is none but a verdict."""
+        return 1.0 if self.p_vulnerable is None else self.p_vulnerable
+
+
+@dataclass
+class ScanResult:
+    """What a scan found, and what it could not look at."""
+
+    judge: str
+    findings: list[Finding] = field(default_factory=list)
+    """In the order of files and lines."""
+    skipped: list[Skipped] = field(default_factory=list)
+    files: int = 0
+    functions: int = 0
+    verdicts: int = 0
+    unclear: int = 0
+    """Verdicts that were neither."""
+    unscored: int = 0
+    """Verdicts that the judge failed to give."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    path: Path
+    language: Language
+    function: Function
+
+
+def scan(
+    paths: Sequence[Path | str],
+    judge: LoadedJudge | str,
+    *,
+    cwe: Sequence[str] = (),
+    since: str | None = None,
+    threshold: float = 0.5,
+    progress: Progress = no_progress,
+) -> ScanResult:
+    """Judge the functions of source files and return the findings.
+
+    Args:
+        paths: files and folders.
+        judge: a loaded judge, or the name of one as in `judge_loading`.
+        cwe: weaknesses to look for; without, those that are typical of each language.
+        since: a git reference; only functions with lines changed since then are judged.
+        threshold: code at or above this probability is a finding, whatever the verdict.
+        progress: is told how far it has come.
+
+    Raises:
+        DataError: a path does not exist, a weakness is no CWE id, or git does not know `since`.
+        ModelError: the judge cannot be loaded.
+    """
+    wanted = tuple(catalogue.normalise(each) for each in cwe)
+    pieces, result = _collect([Path(path) for path in paths], since)
+    loaded = load_judge(judge) if isinstance(judge, str) else judge
+    result.judge = loaded.name
+    jobs: list[tuple[_Piece, CodeToJudge]] = []
+    for piece in pieces:
+        asked = wanted or catalogue.typical_of(piece.language)
+        items = [CodeToJudge(piece.function.code, piece.language, (each,)) for each in asked]
+        if reason := _unread(loaded, items[0]):
+            result.skipped.append(Skipped(piece.path, reason, piece.function.start_line))
+        else:
+            jobs += [(piece, item) for item in items]
+    verdicts = _ask(loaded, [item for _, item in jobs], progress)
+    for (piece, item), verdict in zip(jobs, verdicts, strict=True):
+        _count(result, verdict)
+        p = verdict.p_vulnerable
+        if verdict.label == "vulnerable" or (p is not None and p >= threshold):
+            result.findings.append(_finding(piece, item, verdict))
+    return result
+
+
+def _collect(paths: Sequence[Path], since: str | None) -> tuple[list[_Piece], ScanResult]:
+    result, pieces = ScanResult(judge=""), []
+    changes = Changes(since) if since is not None else None
+    for source in find_sources(paths):
+        if isinstance(source, Skipped):
+            result.skipped.append(source)
+            continue
+        result.files += 1
+        spans = changes.lines(source.path) if changes else None
+        found = [f for f in _functions(source) if spans is None or _touches(f, spans)]
+        pieces += [_Piece(source.path, source.language, function) for function in found]
+    result.functions = len(pieces)
+    if not pieces and not result.files and not result.skipped:
+        raise RecipeError(
+            f"PATH: no source file in {', '.join(map(str, paths))}; "
+            "scan reads Python, JavaScript, C, C++, Java and Go"
+        )
+    return pieces, result
+
+
+def _functions(source: SourceFile) -> list[Function]:
+    return split_functions(source.code, source.language)
+
+
+def _touches(function: Function, spans: Sequence[LineSpan]) -> bool:
+    return any(low <= function.end_line and function.start_line <= high for low, high in spans)
+
+
+def _unread(judge: LoadedJudge, item: CodeToJudge) -> str | None:
+    """Why the judge would not read a function as a whole."""
+    recipe = judge.recipe
+    if recipe and is_cut_for_judge(
+        item.code,
+        item.language,
+        strip_comments=recipe.strip_comments,
+        max_code_chars=recipe.max_code_chars,
+    ):
+        return f"too long for the judge: it reads {recipe.max_code_chars} characters"
+    return judge.unreadable(item)
+
+
+def _ask(judge: LoadedJudge, items: Sequence[CodeToJudge], progress: Progress) -> list[Verdict]:
+    verdicts: dict[int, Verdict] = {}
+    progress("scan", 0, len(items), {})
+    for batch in in_batches(items, judge.batch_size):
+        given = judge.judge.verdicts([items[place] for place in batch])
+        verdicts.update(zip(batch, given, strict=True))
+        progress("scan", len(verdicts), len(items), {})
+    return [verdicts[place] for place in range(len(items))]
+
+
+def _count(result: ScanResult, verdict: Verdict) -> None:
+    result.verdicts += 1
+    result.unclear += verdict.label == "unclear"
+    result.unscored += verdict.label is None
+
+
+def _finding(piece: _Piece, item: CodeToJudge, verdict: Verdict) -> Finding:
+    function = piece.function
+    return Finding(
+        path=piece.path,
+        function=function.name,
+        start_line=function.start_line,
+        end_line=function.end_line,
+        cwe=item.cwe[0],
+        p_vulnerable=verdict.p_vulnerable,
+        reasoning=verdict.reasoning,
+        code=function.code,
+    )
