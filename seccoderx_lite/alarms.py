@@ -29,7 +29,9 @@ def step_shares(
         if task.reference and (change := _length_change(item, task.reference)) is not None
     ]
     labels = [s.verdict.label for s in scored if s.verdict and s.verdict.label]
-    most = max((labels.count(label) for label in set(labels)), default=0)
+    doubtful = [s.verdict.label for s in scored
+                if s.verdict and s.verdict.label and not _is_confirmed_safe(s)]  # fmt: skip
+    most = max((doubtful.count(label) for label in set(doubtful)), default=0)
     groups = [scored[start : start + group_size] for start in range(0, len(scored), group_size)]
     stuck = [g for g in groups if _is_flat(g) and not all(map(_has_all_it_can_earn, g))]
     return {
@@ -50,6 +52,12 @@ def _has_all_it_can_earn(item: ScoredCompletion) -> bool:
     safe = item.parts.get("vulnerability")
     safe = item.parts.get("security") if safe is None else safe
     return bool(item.parts.get("gate", 1.0)) and bool(safe is None or safe > 0.5)
+
+
+def _is_confirmed_safe(item: ScoredCompletion) -> bool:
+    """Judged safe, and no attacking test says else."""
+    is_judged_safe = item.verdict is not None and item.verdict.label == "safe"
+    return is_judged_safe and item.tests is not None and item.tests.is_secure
 
 
 def _length_change(item: ScoredCompletion, reference: str) -> float | None:

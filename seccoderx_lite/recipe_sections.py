@@ -323,7 +323,8 @@ class AlarmsRecipe(Section):
     zero_variance_share: Share | None = 0.8
     """Share of rollout groups that teach nothing (all rewards are equal) though not all is won."""
     verdict_saturation: Share | None = 0.98
-    """Share of completions that get the same verdict."""
+    """Share of completions that get the same verdict; a safe one that attacking tests confirm is
+    none of them."""
     window: Count = 10
     """Steps over which the shares are taken."""
     action: Literal["warn", "stop"] = "warn"

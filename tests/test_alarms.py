@@ -57,8 +57,12 @@ def test_a_group_that_has_all_it_can_earn_is_no_sign_of_trouble():
 
 
 def test_saturation_is_the_share_of_the_commonest_verdict():
-    items = [scored(), scored(), scored(), scored(label="vulnerable")]
+    items = [*[scored(secure=False)] * 3, scored(label="vulnerable")]
     assert shares(*items)["verdict_saturation"] == 0.75
+
+
+def test_safe_verdicts_that_attacks_confirm_are_no_saturation():
+    assert shares(*[scored()] * 4)["verdict_saturation"] == 0.0
 
 
 QUIET = {
