@@ -5,17 +5,18 @@ published data sets, which nobody here can mend, a row that cannot be used is le
 warning says how many were and why. Columns that are not used are kept in `extra`.
 """
 
+import itertools
 import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from seccoderx_lite import cwe
-from seccoderx_lite.dataset_files import Row, read_rows
+from seccoderx_lite.dataset_files import Row, iter_rows, read_rows
 from seccoderx_lite.errors import DataError
 from seccoderx_lite.records import LANGUAGES, Json, LabelledCode, Language, Task
 
@@ -94,6 +95,30 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
         DataError: there is nothing to read, or a layout or a row is wrong.
     """
     return _load(source, split, "labelled", _LABELLED_LAYOUTS, _TASK_LAYOUTS)
+
+
+def iter_vulnerable(
+    source: str | Path, split: str | None, on_left_out: Callable[[str, str], None]
+) -> Iterator[LabelledCode]:
+    """Yield the vulnerable code of a source, row by row, so that it may be of any length.
+
+    Layouts: those of `load_labelled`, of which the code labelled safe is passed over in silence;
+    PrimeVul; and any rows with `code`, `language` (or `language_suffix`) and `cwe`. A row that
+    cannot be used is told to `on_left_out`: its place, and why.
+
+    Raises:
+        DataError: there is nothing to read, or the layout is not known.
+    """
+    rows = iter_rows(source, split, "labelled")
+    first = next(rows)
+    layout = _layout_of(first, _SEED_LAYOUTS, _TASK_LAYOUTS)
+    for row in itertools.chain([first], rows):
+        try:
+            if lacking := [column for column in layout.required if column not in row.data]:
+                raise _Unusable(f"lacks {', '.join(lacking)}")
+            yield from (code for code in layout.read(row) if code.is_vulnerable)
+        except _Unusable as reason:
+            on_left_out(row.place, str(reason))
 
 
 def in_split(records: Sequence[Record], split: str) -> list[Record]:
@@ -239,6 +264,21 @@ def _labelled(data: Mapping[str, Json], language: str) -> LabelledCode:
         reasoning=_optional_text(data, "reasoning"),
         extra=_rest(data, "code", language, "cwe", "is_vulnerable", "pair", "reasoning"),
     )
+
+
+def _vulnerable(row: Row) -> list[LabelledCode]:
+    """Code with a weakness; without a label it is taken to be vulnerable."""
+    language = "language" if "language" in row.data else "language_suffix"
+    return [_labelled({"is_vulnerable": True, **row.data}, language)]
+
+
+def _primevul(row: Row) -> list[LabelledCode]:
+    """A row of PrimeVul, which is C and C++: what its file's name does not tell is C."""
+    data = row.data
+    language = language_of(Path(str(data.get("file_name") or "")).suffix or "c") or "c"
+    target = _truth(data["target"])
+    labelled = {**data, "code": data["func"], "language": language, "is_vulnerable": target}
+    return [_labelled(labelled, "language")]
 
 
 def _sven_pair(row: Row) -> list[LabelledCode]:
@@ -406,4 +446,11 @@ _LABELLED_LAYOUTS: tuple[_Layout[LabelledCode], ...] = (
         ("instruction", "output"),
         _judge_answer,
     ),
+)
+
+_SEED_LAYOUTS: tuple[_Layout[LabelledCode], ...] = (
+    _Layout("code", ("code", "language"), ("code", "language", "cwe"), _vulnerable),
+    _Layout("code", ("code", "language_suffix"), ("code", "language_suffix", "cwe"), _vulnerable),
+    _Layout("PrimeVul", ("func", "target"), ("func", "target", "cwe"), _primevul),
+    *_LABELLED_LAYOUTS,
 )

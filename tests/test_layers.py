@@ -9,11 +9,20 @@ PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 
 LAYERS = (
     {"errors", "records", "cwe", "syntax", "prompting", "metrics", "detection_metrics"},
-    {"recipe", "recipe_sections", "recipe_reading", "run_folder"},
-    {"roles", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
+    {"recipe", "recipe_sections", "recipe_reading", "synth_recipe", "run_folder"},
+    {
+        "roles",
+        "generation",
+        "endpoint",
+        "sandbox",
+        "datasets",
+        "dataset_files",
+        "environment",
+        "model_card",
+    },
     {"judge"},
     {"rewards", "alarms"},
-    {"training"},
+    {"training", "synthesis"},
     {"stages"},
     {"pipeline"},
     {"cli", "__main__"},
