@@ -36,7 +36,7 @@ class SeedsRecipe(Section):
     """Only rows of this split; null takes all."""
     limit: Count | None = None
     """Most seeds taken, drawn at random; null takes all."""
-    max_code_chars: Count = 12_000
+    max_code_chars: Count = 24_000
     """Longer code is left out."""
 
 

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from datasketch import MinHash, MinHashLSH
 
 PERMUTATIONS = 128
+_AVOID_MISSES = 0.98
+"""Weight of misses against false candidates: the exact similarity weeds those out."""
 _CACHE_KIB = 16_384
 Shingles: TypeAlias = "npt.NDArray[np.uint32]"
 _WORD = re.compile(r"\w+")
@@ -28,7 +30,9 @@ class NearDuplicates:
     def __init__(self, path: Path, threshold: float) -> None:
         """Open or create the index; two texts are near-duplicates from `threshold` in (0, 1] on."""
         self._threshold = threshold
-        lsh = MinHashLSH(threshold=min(threshold, 0.99), num_perm=PERMUTATIONS)
+        lsh = MinHashLSH(
+            threshold=min(threshold, 0.99), num_perm=PERMUTATIONS, weights=(1 - _AVOID_MISSES, _AVOID_MISSES)
+        )  # fmt: skip
         self._bands, self._rows = lsh.b, lsh.r
         self._file = sqlite3.connect(path, isolation_level=None)
         self._file.execute("PRAGMA journal_mode=WAL")
@@ -43,7 +47,8 @@ class NearDuplicates:
             "PRIMARY KEY (hash, position)) WITHOUT ROWID"
         )
 
-    def __len__(self) -> int:
+    def count(self) -> int:
+        """Return how many prompts it holds."""
         count: int = self._file.execute("SELECT COUNT(*) FROM prompts").fetchone()[0]
         return count
 

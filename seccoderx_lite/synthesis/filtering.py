@@ -106,7 +106,7 @@ def _whole_index(path: Path, threshold: float, position: int, kept: int) -> Near
     try:
         index = NearDuplicates(path, threshold)
         index.forget_from(position)
-        if len(index) == kept:
+        if index.count() == kept:
             return index
     except sqlite3.DatabaseError:
         return None

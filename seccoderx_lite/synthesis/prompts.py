@@ -5,6 +5,7 @@ a reply that misses the form is asked for once more, with the fault told, and th
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,11 +14,14 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from seccoderx_lite import cwe
-from seccoderx_lite.prompting import extract_block, neutralise
+from seccoderx_lite.prompting import extract_block, neutralise, without_thinking
 from seccoderx_lite.records import Json
 
 MOST_OF_A_BAD_REPLY = 2000
 """Characters of an unusable reply that are shown back to the generator."""
+
+
+_OPENING = re.compile(r'\{\s*"|\[\s*[{"]')
 
 
 class Form(BaseModel):
@@ -195,19 +199,19 @@ def json_in(text: str) -> Json:
     Raises:
         Unusable: there is none.
     """
+    text = without_thinking(text)
     block = extract_block(text)
     for part in (text, block.code if block else ""):
         try:
             return _container(json.loads(part))
         except (ValueError, RecursionError):
             continue
-    decoder = json.JSONDecoder()
-    for start in (n for n, letter in enumerate(text) if letter in "{["):
-        try:
-            return _container(decoder.raw_decode(text, start)[0])
-        except (ValueError, RecursionError):
-            continue
-    raise Unusable("it holds no JSON object")
+    # Only where the first one opens: within one that was cut off stand others that are whole.
+    opening = _OPENING.search(text)
+    try:
+        return _container(json.JSONDecoder().raw_decode(text, opening.start() if opening else 0)[0])
+    except (ValueError, RecursionError) as error:
+        raise Unusable("it holds no complete JSON object") from error
 
 
 def _container(data: Json) -> Json:

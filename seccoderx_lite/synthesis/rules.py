@@ -24,7 +24,7 @@ _TELL_TALE = re.compile(
 _ASKS_FOR_IT = re.compile(
     r"""\b(?:
         (?:without|skip(?:ping)?|omit(?:ting)?|disabl(?:e|ing)|ignor(?:e|ing)|no\ need\ (?:for|to)
-          |(?:do\ not|don['\u2019]t|never|need\ not)\ (?:\w+\ )?(?:do|add|use|perform)?)
+          |(?:do\ not|don['\u2019]t|never|need\ not)(?:\ (?:do|add|use|perform|make))?)
         \s+(?:any\s+|the\s+|all\s+|input\s+|bounds?\s+|certificate\s+|ssl\s+|tls\s+)*
         (?:validat\w+|sanit\w+|escap(?:e|ing)|verif\w+|bounds?[ -]check\w*|check(?:s|ing)?
           |authenticat\w+|authori[sz]at\w+)

@@ -42,30 +42,21 @@ def digest(folder: Path) -> str:
 def tasks(data: Path, kills: int) -> None:
     """Make the set from a good server, from a bad one, and from a bad one with kills."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder, lines = Path(place), 0
         for name, share, killed in (("good", 0.0, 0), ("bad", 0.4, 0), ("killed", 0.4, kills)):
-            with serving(share, hang_s=2.5) as server:
+            with serving(share, hang_s=1.5) as server:
                 generator = {
-                    "endpoint": server.url, "model": "played", "timeout_s": 2.0, "backoff_s": 0.02,
+                    "endpoint": server.url, "model": "played", "timeout_s": 1.0, "backoff_s": 0.02,
                     "concurrency": 16,
                 }  # fmt: skip
                 recipe = write_recipe(folder, name, data, generator)
                 started = time.monotonic()
-                times = sorted(random.Random(7).uniform(3, 40) for _ in range(killed))
-                for moment in times:
-                    process = subprocess.Popen(command(recipe), cwd=folder)
-                    try:
-                        process.wait(moment / 3)
-                    except subprocess.TimeoutExpired:
-                        process.send_signal(signal.SIGKILL)
-                        process.wait()
-                        lines = {
-                            f.name: sum(1 for _ in f.open())
-                            for f in (folder / "runs" / name).glob("*.jsonl")
-                        }
-                        print(f"{name}: killed after {moment / 3:.1f} s: {lines}", flush=True)
-                subprocess.run(command(recipe), cwd=folder, check=True)
                 run = folder / "runs" / name
+                draw = random.Random(7)
+                for at in sorted(draw.randrange(lines) for _ in range(killed)):
+                    kill_at(at, command(recipe), folder, run)
+                subprocess.run(command(recipe), cwd=folder, check=True)
+                lines = count_lines(run)
                 summary = json.loads((run / "stages.json").read_text())["flatten"]
                 twice = sum(count > 1 for count in server.delivered.values())
                 print(
@@ -77,6 +68,21 @@ def tasks(data: Path, kills: int) -> None:
                     f"  dropped {summary['dropped']}",
                     flush=True,
                 )
+
+
+def count_lines(run: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in run.glob("*.jsonl"))
+
+
+def kill_at(lines: int, given: list[str], folder: Path, run: Path) -> None:
+    """Start a synthesis and kill it once its stages have written that many lines."""
+    process = subprocess.Popen(given, cwd=folder, stderr=subprocess.DEVNULL)
+    while process.poll() is None and count_lines(run) <= lines:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stages = {file.stem: file.read_bytes().count(b"\n") for file in run.glob("*.jsonl")}
+    print(f"killed at {lines} lines: {stages}", flush=True)
 
 
 def memory(data: Path, counts: list[int]) -> None:

@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][-1]["content"]
-        fault = self.server.fault_for(prompt) if self.server.fault_share else None
+        fault = self.server.fault_for(prompt)
         if fault == "429":
             return self._send(429, "slow down", {"Retry-After": "0.02"})
         if fault == "429-date":
