@@ -30,9 +30,8 @@ class NearDuplicates:
     def __init__(self, path: Path, threshold: float) -> None:
         """Open or create the index; two texts are near-duplicates from `threshold` in (0, 1] on."""
         self._threshold = threshold
-        lsh = MinHashLSH(
-            threshold=min(threshold, 0.99), num_perm=PERMUTATIONS, weights=(1 - _AVOID_MISSES, _AVOID_MISSES)
-        )  # fmt: skip
+        weights = (1 - _AVOID_MISSES, _AVOID_MISSES)
+        lsh = MinHashLSH(min(threshold, 0.99), num_perm=PERMUTATIONS, weights=weights)
         self._bands, self._rows = lsh.b, lsh.r
         self._file = sqlite3.connect(path, isolation_level=None)
         self._file.execute("PRAGMA journal_mode=WAL")

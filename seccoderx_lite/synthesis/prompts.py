@@ -4,6 +4,7 @@ Every reply is JSON. What stands around it, prose or a fence, is tolerated; what
 a reply that misses the form is asked for once more, with the fault told, and then given up.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -229,5 +230,6 @@ def _render(name: str, **values: Any) -> str:
     return _template(name).format(**values).strip()
 
 
+@functools.cache
 def _template(name: str) -> str:
     return (files("seccoderx_lite") / "prompts" / f"{name}.txt").read_text(encoding="utf-8")

@@ -31,6 +31,11 @@ class Replies:
                 "input_tokens INTEGER, output_tokens INTEGER, cost REAL) "
                 "WITHOUT ROWID"
             )
+            self._totals = list(
+                self._file.execute(
+                    "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost) FROM replies"
+                ).fetchone()
+            )
         except sqlite3.Error as error:
             raise RunFolderError(f"{path} is no usable file of replies: {error}") from error
 
@@ -58,16 +63,16 @@ class Replies:
             "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)",
             (key, reply.text, reply.input_tokens, reply.output_tokens, reply.cost),
         )
+        new = (1, reply.input_tokens, reply.output_tokens, reply.cost)
+        self._totals = [(old or 0) + more for old, more in zip(self._totals, new, strict=True)]
 
     def totals(self) -> dict[str, Json]:
         """Return number, tokens and cost of all replies kept."""
-        count, input_tokens, output_tokens, cost = self._file.execute(
-            "SELECT COUNT(*), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(cost) FROM replies"
-        ).fetchone()
+        count, input_tokens, output_tokens, cost = (value or 0 for value in self._totals)
         return {
             "replies": count,
-            "input_tokens": int(input_tokens),
-            "output_tokens": int(output_tokens),
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
             "cost": round(cost, 6),
         }
 

@@ -24,20 +24,31 @@ FAULTS = (
 CONTENT_FAULTS = ("invalid-json", "wrong-schema", "prose")
 LANGUAGES = ("python", "javascript", "c", "cpp", "java")
 
-_OBJECTS = """invoice parcel ticket recipe meter voucher sensor photo ledger badge roster flight
-    cargo vaccine prescription playlist coupon blueprint timetable crate seedling lens violin tyre
-    permit auction brochure deposit mortgage antenna reservoir turbine greenhouse kiln loom barrel
-    canoe lighthouse quarry sawmill trawler orchard beehive telescope caravan mosaic lantern anvil
-    compass saddle tapestry aquarium glacier windmill locomotive carousel printing-press foundry
-    observatory vineyard dairy bakery tannery pottery archive theatre museum stadium hangar depot
-    nursery clinic academy embassy chapel""".split()
-_VERBS = """parse merge sort store index export import render schedule archive convert split count
-    match print load query update delete upload resize rotate compress expand format encode decode
-    route filter group rank sample replay mirror stream batch publish forward collect summarise
-    tabulate transcribe annotate reconcile""".split()
-_SHAPES = """line row record page file folder table column list queue batch message field header
-    entry report form sheet label note summary catalogue register journal calendar map chart
-    profile bundle snapshot""".split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_OBJECTS = _words("""
+    invoice parcel ticket recipe meter voucher sensor photo ledger badge roster flight cargo
+    vaccine prescription playlist coupon blueprint timetable crate seedling lens violin tyre
+    permit auction brochure deposit mortgage antenna reservoir turbine greenhouse kiln loom
+    barrel canoe lighthouse quarry sawmill trawler orchard beehive telescope caravan mosaic
+    lantern anvil compass saddle tapestry aquarium glacier windmill locomotive carousel
+    printing-press foundry observatory vineyard dairy bakery tannery pottery archive theatre
+    museum stadium hangar depot nursery clinic academy embassy chapel
+""")
+_VERBS = _words("""
+    parse merge sort store index export import render schedule archive convert split count
+    match print load query update delete upload resize rotate compress expand format encode
+    decode route filter group rank sample replay mirror stream batch publish forward collect
+    summarise tabulate transcribe annotate reconcile
+""")
+_SHAPES = _words("""
+    line row record page file folder table column list queue batch message field header entry
+    report form sheet label note summary catalogue register journal calendar map chart profile
+    bundle snapshot
+""")
 
 
 def answer(prompt: str) -> dict:

@@ -5,12 +5,12 @@ import email.utils
 import time
 
 import pytest
-from synthesis.server import FAULTS, serving
 
 from seccoderx_lite import endpoint
 from seccoderx_lite.endpoint import Budget, ChatEndpoint, Price, Refused, Reply, seconds_to_wait
 from seccoderx_lite.errors import GeneratorError, RecipeError
 from seccoderx_lite.synth_recipe import GeneratorRecipe
+from synthesis.server import FAULTS, serving
 
 PROMPTS = [f"# Application settings\nThink of 2 distinct things, set {n}." for n in range(100)]
 

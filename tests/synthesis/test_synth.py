@@ -6,12 +6,12 @@ from collections import Counter
 
 import datasets
 import pytest
-from synthesis.server import LANGUAGES, serving
 
 from seccoderx_lite.datasets import in_split, load_labelled, load_tasks
 from seccoderx_lite.errors import DataError, GeneratorError
 from seccoderx_lite.stages.synth import run
 from seccoderx_lite.synth_recipe import SynthRecipe
+from synthesis.server import LANGUAGES, serving
 
 WEAKNESSES = ("CWE-89", "CWE-22", "CWE-78")
 
@@ -104,7 +104,7 @@ def test_a_run_killed_at_five_moments_goes_on_to_the_same_set(good, seeds, tmp_p
                 nonlocal left
                 left -= not values.get("done")
                 if left < 0:
-                    raise Killed  # noqa: B023
+                    raise Killed
 
             try:
                 run(recipe, tmp_path / "run", progress=progress)
