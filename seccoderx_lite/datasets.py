@@ -99,8 +99,8 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
 
 def iter_vulnerable(
     source: str | Path, split: str | None, on_left_out: Callable[[str, str], None]
-) -> Iterator[LabelledCode]:
-    """Yield the vulnerable code of a source, row by row, so that it may be of any length.
+) -> Iterator[tuple[str, LabelledCode]]:
+    """Yield place and vulnerable code of a source's rows, one by one: it may be of any length.
 
     Layouts: those of `load_labelled`, of which the code labelled safe is passed over in silence;
     PrimeVul; and any rows with `code`, `language` (or `language_suffix`) and `cwe`. A row that
@@ -116,7 +116,7 @@ def iter_vulnerable(
         try:
             if lacking := [column for column in layout.required if column not in row.data]:
                 raise _Unusable(f"lacks {', '.join(lacking)}")
-            yield from (code for code in layout.read(row) if code.is_vulnerable)
+            yield from ((row.place, code) for code in layout.read(row) if code.is_vulnerable)
         except _Unusable as reason:
             on_left_out(row.place, str(reason))
 

@@ -12,7 +12,7 @@ import json
 import random
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from seccoderx_lite.builtin.world import Surface, Template, load_templates, sample_surface
 
@@ -87,7 +87,7 @@ def _recognised_task(prompt: str) -> tuple[Template, Surface] | None:
     return None
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _template_of_code(code: str) -> Template | None:
     found = (template for template, pattern in _code_patterns() if pattern.fullmatch(code.strip()))
     return next(found, None)

@@ -6,17 +6,16 @@ through; only counts are in memory.
 """
 
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from seccoderx_lite import cwe
 from seccoderx_lite.errors import DataError
 from seccoderx_lite.records import Json, Language
 from seccoderx_lite.synth_recipe import SplitsRecipe, SynthRecipe
-from seccoderx_lite.synthesis.lines import AnyFolder, Record, passed, with_seed
+from seccoderx_lite.synthesis.lines import AnyFolder, Record, passed, with_seed, write_lines
 
 DATASET, SECCODERX = "dataset", "dataset-seccoderx"
 DROPS = "drops.jsonl"
@@ -65,7 +64,7 @@ def flatten(
         )
     if "seccoderx" in recipe.layouts:
         rows = (_as_seccoderx(recipe, *pair) for pair in _pairs(folder, last))
-        _write_lines(folder.path / SECCODERX / "tasks.jsonl", rows)
+        write_lines(folder.path / SECCODERX / "tasks.jsonl", rows)
     summary: dict[str, Json] = {
         "tasks": counts.total(),
         "with_tests": with_tests,
@@ -105,7 +104,7 @@ def _write_tasks(
                 left_out[reason] += 1
             yield _as_task(seed, record, split)
 
-    _write_lines(folder.path / DATASET / "tasks.jsonl", rows())
+    write_lines(folder.path / DATASET / "tasks.jsonl", rows())
     return tested
 
 
@@ -169,20 +168,8 @@ def _write_drops(folder: AnyFolder, stages: Mapping[str, str]) -> "dict[str, Cou
                         "detail": record.get("detail", ""),
                     }  # fmt: skip
 
-    _write_lines(folder.path / DROPS, rows())
+    write_lines(folder.path / DROPS, rows())
     return {stage: reasons for stage, reasons in drops.items() if reasons}
-
-
-def _write_lines(path: Path, rows: Iterable[Record]) -> None:
-    """Replace a file as a whole by one line a row, without holding them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", errors="replace") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _sums(counts: "Counter[tuple[str, str, str]]", place: int) -> dict[str, Json]:

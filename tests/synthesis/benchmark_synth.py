@@ -126,7 +126,7 @@ def repeat(data: Path, target: Path, count: int, read) -> None:
         written = number = 0
         while written < count:
             number += 1
-            for code in read(data, None, lambda place, reason: None):
+            for _, code in read(data, None, lambda place, reason: None):
                 if written == count:
                     break
                 text = f"{code.code}\nint copy_{number};" if number > 1 else code.code

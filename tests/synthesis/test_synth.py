@@ -205,6 +205,19 @@ def test_seeds_are_read_in_every_known_layout(tmp_path, given, expected):
     assert sorted(found) == sorted(expected)
 
 
+def test_a_row_left_out_is_told_with_its_place(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in LAYOUTS["some unusable"][0]))
+    with serving() as server:
+        run(make_recipe(file, server.url), tmp_path / "run")
+    drops = {drop["place"]: drop["reason"] for drop in rows(tmp_path / "run" / "seed_drops.jsonl")}
+    assert drops == {
+        f"{file}, line 2": "language 'cobol' is not supported",
+        f"{file}, line 3": "no CWE",
+        f"{file}, line 4": "code is too long",
+    }
+
+
 def test_seeds_without_anything_vulnerable_are_refused(tmp_path):
     file = tmp_path / "data.jsonl"
     file.write_text(json.dumps({**LABELLED, "is_vulnerable": False}))
