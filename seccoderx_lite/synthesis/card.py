@@ -4,7 +4,13 @@ from collections.abc import Mapping
 
 from seccoderx_lite import cwe
 from seccoderx_lite.records import Json
-from seccoderx_lite.synth_recipe import SynthRecipe
+from seccoderx_lite.synth_recipe import TEMPLATES, SynthRecipe
+
+
+_AUTHORS = {
+    True: "They were drawn by rule from the templates that ship with the toolkit.",
+    False: "A model wrote them: read a sample before you rely on them.",
+}
 
 
 def render_card(recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]]) -> str:
@@ -19,7 +25,7 @@ def render_card(recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]]
         f"# {recipe.name}",
         "Coding tasks that invite a weakness without naming it, made by `seccoderx-lite synth` "
         "from vulnerable code. They are for training and measuring models that write secure "
-        "code. A model wrote them: read a sample before you rely on them.",
+        f"code. {_AUTHORS[recipe.generator.model == TEMPLATES]}",
         f"- seeds: {seeds['seeds']} pieces of code from `{recipe.seeds.data}`, "
         "whose licences hold\n"
         f"- generator: `{recipe.generator.model}`"
