@@ -22,7 +22,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def test_help_names_every_command():
     told = run("--help").stdout
-    assert all(command in told for command in ("train", "export", "report", "doctor"))
+    assert all(command in told for command in ("train", "synth", "export", "report", "doctor"))
 
 
 def test_train_help_explains_resuming_and_overrides():

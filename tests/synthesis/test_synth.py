@@ -251,7 +251,7 @@ def ruled(tmp_path_factory):
     """A small run of the embedded demo: references of the tiny base, and tests."""
     folder = tmp_path_factory.mktemp("ruled") / "run"
     recipe = SynthRecipe.model_validate({
-        **RULES, "model": {"base": "builtin:tiny", "max_prompt_tokens": 70},
+        **RULES, "model": {"base": "builtin:tiny"},
         "references": {"max_new_tokens": 96}, "tests": {"candidates": 1},
         "layouts": ["tasks", "seccoderx"],
     })  # fmt: skip
