@@ -6,7 +6,6 @@ from seccoderx_lite import cwe
 from seccoderx_lite.records import Json
 from seccoderx_lite.synth_recipe import TEMPLATES, SynthRecipe
 
-
 _AUTHORS = {
     True: "They were drawn by rule from the templates that ship with the toolkit.",
     False: "A model wrote them: read a sample before you rely on them.",
