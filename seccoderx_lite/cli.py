@@ -243,6 +243,44 @@ def bench(
         to_json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
+@app.command()
+def synth(
+    recipe: Annotated[
+        Path, typer.Argument(help="YAML recipe, for example recipes/synth-tiny.yaml.")
+    ],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", help="Change one setting: seeds.data=mine.jsonl.")
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/<name> without.")
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Move an earlier run aside and start anew; replies of the "
+                     "generator are kept and not paid again."),
+    ] = False,
+) -> None:  # fmt: skip
+    """Make coding tasks that invite the weaknesses of given vulnerable code.
+
+    Vulnerable code -> application scenarios -> tasks -> filter -> references -> tests that prove
+    themselves -> a data set that `train` takes as policy.tasks. Point it at your own code with a
+    file of JSON lines such as {"code": "...", "language": "python", "cwe": "CWE-89"} and
+    -o seeds.data=FILE; SVEN and PrimeVul files are read as they are. The generator is a local
+    model (generator.model) or any OpenAI-compatible server (generator.endpoint, with
+    generator.max_cost as a spending cap). An interrupted run goes on when the same command is
+    given again, and asks nothing twice.
+    """
+    from seccoderx_lite.recipe import load_as
+    from seccoderx_lite.synth_recipe import SynthRecipe
+
+    loaded = load_as(SynthRecipe, recipe, override or [])
+    from seccoderx_lite.stages.synth import run
+
+    with _Progress() as progress:
+        dataset = run(loaded, run_folder, fresh=fresh, progress=progress)
+    typer.echo(f"{dataset}: see README.md there; train with -o policy.tasks={dataset}")
+
+
 class _Progress:
     """A live line on a terminal; elsewhere one line a finished stage."""
 
@@ -288,7 +326,7 @@ class _Progress:
 _SHOWN = {
     "reward": "reward", "rollout_esr": "ESR", "functional_share": "works",
     "judged_safe_share": "judged safe", "kl": "KL", "accuracy": "accuracy", "loss": "loss",
-    "tokens_per_s": "tokens/s",
+    "tokens_per_s": "tokens/s", "cost": "cost",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ What the columns mean is not here: see `datasets`. Heavy packages are imported o
 that need them.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,15 @@ def read_rows(source: str | Path, split: str | None, builtin_kind: str) -> list[
     Raises:
         DataError: the source is missing, empty or unreadable, or has no such split.
     """
+    return list(iter_rows(source, split, builtin_kind))
+
+
+def iter_rows(source: str | Path, split: str | None, builtin_kind: str) -> Iterator[Row]:
+    """Yield what `read_rows` returns; JSON lines and parquet are never in memory as a whole.
+
+    Raises:
+        DataError: as in `read_rows`, where the reading comes to it.
+    """
     name = str(source)
     path = _builtin_path(name, builtin_kind) if name.startswith(_BUILTIN) else Path(name)
     if path.is_dir():
@@ -54,9 +64,11 @@ def read_rows(source: str | Path, split: str | None, builtin_kind: str) -> list[
         rows = _hub_rows(name)
     else:
         raise DataError(f"{name}: no such file or folder, and no id of a data set on the hub")
-    if not rows:
+    first = next(rows, None)
+    if first is None:
         raise DataError(f"{name} is empty")
-    return rows if split is None else _of_split(rows, split, name)
+    rows = itertools.chain([first], rows)
+    yield from rows if split is None else _of_split(rows, split, name)
 
 
 def _builtin_path(name: str, kind: str) -> Path:
@@ -89,15 +101,14 @@ def _is_named_after(file: Path, split: str) -> bool:
     return named or (file.suffix == ".arrow" and file.parent.name == split)
 
 
-def _numbered(files: Sequence[Path]) -> list[Row]:
-    rows: list[Row] = []
+def _numbered(files: Sequence[Path]) -> Iterator[Row]:
+    numbers = itertools.count(1)
     for file in files:
         for place, data in _read_file(file):
             if not isinstance(data, Mapping):
                 kind = type(data).__name__
                 raise DataError(f"{file}, {place}: must be a JSON object, but is a {kind}")
-            rows.append(Row(f"{file}, {place}", len(rows) + 1, data))
-    return rows
+            yield Row(f"{file}, {place}", next(numbers), data)
 
 
 def _read_file(file: Path) -> Iterator[tuple[str, Json]]:
@@ -149,11 +160,12 @@ def _parquet(file: Path) -> Iterator[tuple[str, Json]]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(file)
+        table = pyarrow.parquet.ParquetFile(file)
+        batches = (batch.to_pylist() for batch in table.iter_batches(1024))
+        for number, data in enumerate(itertools.chain.from_iterable(batches), start=1):
+            yield f"row {number}", data
     except pyarrow.ArrowException as error:
         raise DataError(f"{file} is not a readable parquet file: {error}") from error
-    for number, data in enumerate(table.to_pylist(), start=1):
-        yield f"row {number}", data
 
 
 def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
@@ -169,7 +181,7 @@ def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
         yield f"row {number}", data
 
 
-def _hub_rows(name: str) -> list[Row]:
+def _hub_rows(name: str) -> Iterator[Row]:
     """All rows of a data set on the hub; the split each is of is in its column `split`."""
     import datasets
 
@@ -180,18 +192,20 @@ def _hub_rows(name: str) -> list[Row]:
             f"{name}: no such file or folder here, and loading it from the hub failed: "
             f"{type(error).__name__}: {error}"
         ) from error
-    rows: list[Row] = []
+    numbers = itertools.count(1)
     for split, entries in splits.items():
         for number, data in enumerate(entries, start=1):
             place = f"{name}, split {split}, row {number}"
-            rows.append(Row(place, len(rows) + 1, {"split": split, **data}))
-    return rows
+            yield Row(place, next(numbers), {"split": split, **data})
 
 
-def _of_split(rows: Sequence[Row], split: str, name: str) -> list[Row]:
-    chosen = [row for row in rows if row.data.get("split") == split]
-    if not chosen:
-        found = sorted({str(row.data["split"]) for row in rows if "split" in row.data})
-        told = f"its splits are {', '.join(found)}" if found else "it has no column split"
+def _of_split(rows: Iterator[Row], split: str, name: str) -> Iterator[Row]:
+    found: set[str] = set()
+    for row in rows:
+        if "split" in row.data:
+            found.add(str(row.data["split"]))
+        if row.data.get("split") == split:
+            yield row
+    if split not in found:
+        told = f"its splits are {', '.join(sorted(found))}" if found else "it has no column split"
         raise DataError(f"{name}: nothing in split {split}; {told}")
-    return chosen

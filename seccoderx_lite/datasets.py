@@ -5,10 +5,11 @@ published data sets, which nobody here can mend, a row that cannot be used is le
 warning says how many were and why. Columns that are not used are kept in `extra`.
 """
 
+import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.dataset_columns import (
@@ -21,9 +22,9 @@ from seccoderx_lite.dataset_columns import (
     read_rest,
     read_text,
 )
-from seccoderx_lite.dataset_files import Row, read_rows
+from seccoderx_lite.dataset_files import Row, iter_rows, read_rows
 from seccoderx_lite.errors import DataError
-from seccoderx_lite.labelled_layouts import LABELLED_LAYOUTS
+from seccoderx_lite.labelled_layouts import LABELLED_LAYOUTS, SEED_LAYOUTS
 from seccoderx_lite.records import Json, LabelledCode, Task
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,30 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
         DataError: there is nothing to read, or a layout or a row is wrong.
     """
     return _load(source, split, "labelled", LABELLED_LAYOUTS, _TASK_LAYOUTS)
+
+
+def iter_vulnerable(
+    source: str | Path, split: str | None, on_left_out: Callable[[str, str], None]
+) -> Iterator[tuple[str, LabelledCode]]:
+    """Yield place and vulnerable code of a source's rows, one by one: it may be of any length.
+
+    Layouts: those of `load_labelled`, of which the code labelled safe is passed over in silence,
+    and any rows with `code`, `language` (or `language_suffix`) and `cwe`. A row that
+    cannot be used is told to `on_left_out`: its place, and why.
+
+    Raises:
+        DataError: there is nothing to read, or the layout is not known.
+    """
+    rows = iter_rows(source, split, "labelled")
+    first = next(rows)
+    layout = _layout_of(first, SEED_LAYOUTS, _TASK_LAYOUTS)
+    for row in itertools.chain([first], rows):
+        try:
+            if lacking := [column for column in layout.required if column not in row.data]:
+                raise Unusable(f"lacks {', '.join(lacking)}")
+            yield from ((row.place, code) for code in layout.read(row) if code.is_vulnerable)
+        except Unusable as reason:
+            on_left_out(row.place, str(reason))
 
 
 def in_split(records: Sequence[Record], split: str) -> list[Record]:

@@ -5,6 +5,7 @@
     |-- DataError       (ValueError)     a task or labelled-code file cannot be used
     |-- RunFolderError  (ValueError)     a run folder is locked, foreign or damaged
     |-- ModelError      (RuntimeError)   a base model, adapter or role is not what it must be
+    |-- GeneratorError  (RuntimeError)   the generator of tasks cannot be asked further
     |-- JudgeError      (RuntimeError)   the judge failed: the completion stays unscored
     |-- SandboxError    (RuntimeError)   the sandbox failed: the completion stays unscored
     `-- RunStopped      (RuntimeError)   an alarm or an export gate ended the run on purpose
@@ -31,6 +32,10 @@ class RunFolderError(SeccoderxError, ValueError):
 
 class ModelError(SeccoderxError, RuntimeError):
     """A base model, adapter or role is not what it must be."""
+
+
+class GeneratorError(SeccoderxError, RuntimeError):
+    """The generator of tasks refuses, stays silent or costs too much; its replies are kept."""
 
 
 class JudgeError(SeccoderxError, RuntimeError):

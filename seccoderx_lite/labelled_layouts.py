@@ -40,6 +40,12 @@ def _labelled(data: Mapping[str, Json], language: str) -> LabelledCode:
     )
 
 
+def _vulnerable(row: Row) -> list[LabelledCode]:
+    """Code with a weakness; without a label it is taken to be vulnerable."""
+    language = "language" if "language" in row.data else "language_suffix"
+    return [_labelled({"is_vulnerable": True, **row.data}, language)]
+
+
 def _sven_pair(row: Row) -> list[LabelledCode]:
     """Both sides of a security fix."""
     data = row.data
@@ -196,3 +202,10 @@ LABELLED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
     ),
     Layout("R2Vul", ("function", "vulnerable"), ("function", "vulnerable", "lang"), _r2vul),
 )
+
+SEED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
+    Layout("code", ("code", "language"), ("code", "language", "cwe"), _vulnerable),
+    Layout("code", ("code", "language_suffix"), ("code", "language_suffix", "cwe"), _vulnerable),
+    *LABELLED_LAYOUTS,
+)
+"""What tasks can be made from; safe code among it is of no use there."""

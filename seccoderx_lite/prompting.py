@@ -75,7 +75,7 @@ def extract_block(completion: str) -> CodeBlock | None:
     Beyond that, a fence may open at the end of a line of prose and close at the end of a line of
     code. A `<think>` block before the answer is not part of it.
     """
-    answer = _without_thinking(completion.replace("\r\n", "\n"))
+    answer = without_thinking(completion.replace("\r\n", "\n"))
     opening = _OPENING_FENCE.search(answer)
     if opening is None:
         return None
@@ -103,7 +103,8 @@ def extract_code(completion: str) -> str | None:
     return block.code if block else None
 
 
-def _without_thinking(text: str) -> str:
+def without_thinking(text: str) -> str:
+    """The answer after a `<think>` block; the whole text where there is none."""
     answer = text
     while thinking := _THINK_BLOCK.match(answer):
         answer = answer[thinking.end() :]

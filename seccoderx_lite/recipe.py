@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -56,11 +56,14 @@ __all__ = [
     "PolicyRecipe",
     "Recipe",
     "RewardRecipe",
+    "RunName",
     "SandboxRecipe",
+    "check_as",
     "check_recipe",
     "deciding_fields",
     "differing_keys",
     "dump_recipe",
+    "load_as",
     "load_recipe",
     "recipe_fingerprint",
 ]
@@ -74,6 +77,9 @@ _LOCATIONS = (
     "judge.canaries.data",
     "policy.tasks",
     "evaluate.suites",
+    "seeds.data",
+    "generator.model",
+    "filter.counts",
 )
 """Keys whose value may be a path; a relative one is looked for beside the recipe."""
 
@@ -87,8 +93,17 @@ _INDIFFERENT = (
     "judge.cold_start.save_every",
     "judge.align.save_every",
     "policy.grpo.save_every",
+    "generator.api_key_env",
+    "generator.timeout_s",
+    "generator.concurrency",
+    "generator.attempts",
+    "generator.backoff_s",
+    "generator.max_cost",
 )
 """Keys that change how a run is named, watched or paced, but not what comes out of it."""
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Section)
 
 
 def _folder_name(value: str) -> str:
@@ -97,10 +112,13 @@ def _folder_name(value: str) -> str:
     return value
 
 
+RunName = Annotated[str, AfterValidator(_folder_name)]
+
+
 class Recipe(Section):
     """One run from base model to export; an absent section is a stage that is not run."""
 
-    name: Annotated[str, AfterValidator(_folder_name)]
+    name: RunName
     """Name of the run and of its folder."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of training: order of the data, first adapter weights, sampling."""
@@ -139,13 +157,22 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or breaks rules; all faults are in one message.
     """
+    return load_as(Recipe, path, overrides)
+
+
+def load_as(model: type[AnyRecipe], path: Path | str, overrides: Sequence[str] = ()) -> AnyRecipe:
+    """Return the recipe in a YAML file as another model than `Recipe`; else like `load_recipe`.
+
+    Raises:
+        RecipeError: the file cannot be read, or breaks rules; all faults are in one message.
+    """
     path = Path(path)
     document = _with_paths_from(path.parent, read_document(path))
     for override in overrides:
         parts, value = parse_override(override)
         alone = _with_paths_from(Path.cwd(), with_value({}, parts, value))
         document = with_value(document, parts, value_at(alone, ".".join(parts)))
-    return check_recipe(document, str(path))
+    return check_as(model, document, str(path))
 
 
 def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:
@@ -154,31 +181,40 @@ def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:
     Raises:
         RecipeError: the data break rules; all faults are in one message.
     """
+    return check_as(Recipe, document, title)
+
+
+def check_as(model: type[AnyRecipe], document: Mapping[str, Any], title: str) -> AnyRecipe:
+    """Return plain data as another model than `Recipe`; else like `check_recipe`.
+
+    Raises:
+        RecipeError: the data break rules; all faults are in one message.
+    """
     try:
-        return Recipe.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
-        faults = [*faults_of(error, Recipe), *_contradictions(Recipe, document)]
+        faults = [*faults_of(error, model), *_contradictions(model, document)]
         raise invalid(title, faults) from error
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Section) -> str:
     """Return the recipe as YAML with every default written out; loading it gives it back."""
     return to_yaml(recipe.model_dump(mode="json"))
 
 
-def recipe_fingerprint(recipe: Recipe) -> str:
+def recipe_fingerprint(recipe: Section) -> str:
     """Return 16 hex digits that are equal for two recipes that lead to the same result."""
     text = json.dumps(deciding_fields(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def deciding_fields(recipe: Recipe) -> dict[str, Any]:
+def deciding_fields(recipe: Section) -> dict[str, Any]:
     """Return dotted key and value of every field that decides what comes out of a run."""
     flat = dict(_leaves(recipe.model_dump(mode="json")))
     return {key: value for key, value in flat.items() if key not in _INDIFFERENT}
 
 
-def differing_keys(recipe: Recipe, other: Recipe) -> list[str]:
+def differing_keys(recipe: Section, other: Section) -> list[str]:
     """Return the dotted keys in which two recipes differ so that their results do."""
     mine, theirs = deciding_fields(recipe), deciding_fields(other)
     absent = object()

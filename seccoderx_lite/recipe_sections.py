@@ -114,7 +114,8 @@ def _ascending(value: list[float]) -> list[float]:
     return value
 
 
-def _http_address(value: str) -> str:
+def http_address(value: str) -> str:
+    """Return the address of a server as it is; ValueError for what is none."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
     return value
@@ -123,7 +124,7 @@ def _http_address(value: str) -> str:
 class EndpointRecipe(Section):
     """A judge behind an OpenAI-compatible server."""
 
-    url: Annotated[Text, AfterValidator(_http_address)]
+    url: Annotated[Text, AfterValidator(http_address)]
     """Base address up to and including `/v1`."""
     model: Text
     """Name the server knows the judge by."""

@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short_repr
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
+
+from typing_extensions import TypeVar
 
 from seccoderx_lite import folder_files
 from seccoderx_lite.errors import RecipeError, RunFolderError
 from seccoderx_lite.recipe import (
     Recipe,
-    check_recipe,
+    check_as,
     deciding_fields,
     differing_keys,
     dump_recipe,
 )
 from seccoderx_lite.recipe_reading import read_document
+from seccoderx_lite.recipe_sections import Section
 from seccoderx_lite.records import Json
 
 logger = logging.getLogger(__name__)
@@ -32,14 +35,17 @@ _ENVIRONMENT = "environment.json"
 _STAGES = "stages.json"
 
 
-class RunFolder:
+RecipeOf = TypeVar("RecipeOf", bound=Section, default=Recipe)
+
+
+class RunFolder(Generic[RecipeOf]):
     """An open run folder: `open` one to work in it, take an `existing` one to read it.
 
     Only `open` locks. The lock is the kernel's: it ends with the process that holds it, however
     that process ends, so a killed run never has to be unlocked by hand.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, lock: int | None = None) -> None:
+    def __init__(self, path: Path, recipe: RecipeOf, lock: int | None = None) -> None:
         self.path = path
         self.recipe = recipe
         self._lock = lock
@@ -48,7 +54,7 @@ class RunFolder:
     def open(
         cls,
         path: Path | str,
-        recipe: Recipe,
+        recipe: RecipeOf,
         fresh: bool = False,
         environment: Mapping[str, Json] | None = None,
     ) -> Self:
@@ -76,8 +82,8 @@ class RunFolder:
             raise
         return folder
 
-    @classmethod
-    def existing(cls, path: Path | str) -> Self:
+    @staticmethod
+    def existing(path: Path | str) -> "RunFolder[Recipe]":
         """Return a folder for reading with the recipe it was made by, even while a run goes on.
 
         Raises:
@@ -86,7 +92,7 @@ class RunFolder:
         path = Path(os.path.abspath(path))
         if not (path / _RECIPE).exists():
             raise RunFolderError(f"{path} is no run folder: it has no {_RECIPE}")
-        return cls(path, _stored_recipe(path))
+        return RunFolder(path, _stored_recipe(path, Recipe))
 
     def close(self) -> None:
         """Let another process have the folder; harmless when repeated."""
@@ -204,7 +210,7 @@ class RunFolder:
                     "choose another --run-folder or recipe name"
                 )
             return
-        stored = _stored_recipe(self.path)
+        stored = _stored_recipe(self.path, type(self.recipe))
         if keys := differing_keys(stored, self.recipe):
             there, here = deciding_fields(stored), deciding_fields(self.recipe)
             told = [f"{k}: {_told(there, k)} there, {_told(here, k)} now" for k in keys[:8]]
@@ -247,11 +253,11 @@ def _move_aside(path: Path) -> None:
     logger.info("moved the old run folder to %s", aside)
 
 
-def _stored_recipe(path: Path) -> Recipe:
+def _stored_recipe(path: Path, model: type[RecipeOf]) -> RecipeOf:
     """The recipe a folder was made by, its paths as they are written there."""
     file = path / _RECIPE
     try:
-        return check_recipe(read_document(file), str(file))
+        return check_as(model, read_document(file), str(file))
     except RecipeError as error:
         raise RunFolderError(
             f"{file} is damaged, or was written by another version of the toolkit; use --fresh or "

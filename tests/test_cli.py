@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from seccoderx_lite.errors import RecipeError
+from seccoderx_lite.recipe import load_as
+from seccoderx_lite.synth_recipe import SynthRecipe
+
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -19,7 +23,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def test_help_names_every_command():
     told = run("--help").stdout
-    assert all(command in told for command in ("train", "export", "report", "doctor"))
+    assert all(command in told for command in ("train", "synth", "export", "report", "doctor"))
 
 
 def test_train_help_explains_resuming_and_overrides():
@@ -112,3 +116,35 @@ def test_doctor_tells_what_the_machine_offers():
     assert "sandbox" in done.stdout
     for language in ("python", "javascript", "c", "cpp", "java", "go"):
         assert re.search(rf"^ +{language} +(/|missing: no )", done.stdout, re.MULTILINE)
+
+
+def test_synth_help_tells_how_to_point_it_at_your_own_code():
+    told = " ".join(run("synth", "--help").stdout.split())
+    assert '{"code": "...", "language": "python", "cwe": "CWE-89"}' in told
+    assert "generator.max_cost" in told
+
+
+WRONG_SYNTHESES = {
+    "an unknown key": ("generator: {modle: m}", "generator.modle", "generator.model"),
+    "a cap without prices": (
+        "generator: {model: m, endpoint: 'http://x/v1', max_cost: 1}", "max_cost", "input_price",
+    ),
+    "a key for a local model": ("generator: {model: m, api_key_env: K}", "api_key_env", "endpoint"),
+    "no reference for the published columns": (
+        "generator: {model: m}\nlayouts: [seccoderx]", "layouts", "model",
+    ),
+    "nothing left to train on": (
+        "generator: {model: m}\nsplits: {held_out: 1.0}", "splits.held_out", "below 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "hint"), WRONG_SYNTHESES.values(), ids=list(WRONG_SYNTHESES)
+)
+def test_a_wrong_synthesis_is_refused_by_name(tmp_path, text, named, hint):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"name: x\nseeds: {{data: a.jsonl}}\n{text}")
+    with pytest.raises(RecipeError) as refused:
+        load_as(SynthRecipe, file)
+    assert named in str(refused.value) and hint in str(refused.value)

@@ -10,11 +10,12 @@ PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 LAYERS = (
     {"errors", "records", "cwe", "syntax", "functions", "prompting", "progress"},
     {"intervals", "metrics", "detection_metrics", "calibration", "detection_report"},
-    {"recipe", "recipe_sections", "recipe_reading", "run_folder", "folder_files"},
+    {"recipe", "recipe_sections", "recipe_reading", "synth_recipe", "run_folder", "folder_files"},
     {
         "roles",
         "choice",
         "generation",
+        "endpoint",
         "sandbox",
         "environment",
         "model_card",
@@ -27,7 +28,7 @@ LAYERS = (
     {"verdict_cache", "judge"},
     {"analysers", "judge_loading"},
     {"rewards", "alarms"},
-    {"training"},
+    {"training", "synthesis"},
     {"stages"},
     {"pipeline", "eval_judge", "scan_report"},
     {"bench", "scan_command"},

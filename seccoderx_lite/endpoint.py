@@ -1,0 +1,283 @@
+"""An OpenAI-compatible server, asked patiently: retries, rate limits, tokens, cost and a cap.
+
+What a failure means: 429, 5xx, time-outs, broken connections and replies without text are tried
+again, with exponential backoff and full jitter; `Retry-After` holds back every request, not only
+the one that was told. 400, 413 and 422 are the fault of that one request. Any other status is a
+wrong setting and ends the run. Prompts are always of one user turn.
+"""
+
+import email.utils
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import tenacity
+
+from seccoderx_lite.errors import GeneratorError, RecipeError
+from seccoderx_lite.synth_recipe import GeneratorRecipe
+
+LONGEST_BACKOFF_S = 60.0
+LONGEST_RETRY_AFTER_S = 3600.0
+_AT_FAULT = (400, 413, 422)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered to one prompt, and what it took."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A prompt that stays without a reply, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Price of a million tokens, in any currency."""
+
+    input: float
+    output: float
+
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        """Return the price of one request.
+
+        >>> Price(2.0, 10.0).of(500_000, 100_000)
+        2.0
+        """
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+
+class Budget:
+    """A spending cap shared by threads: what a request may cost at most is set aside before it.
+
+    So the cap holds even where all requests in flight turn out as long as they may be. A reply
+    that is lost on the way may be billed all the same; nobody here can know.
+    """
+
+    def __init__(self, cap: float | None, spent: float = 0.0) -> None:
+        self._cap = cap
+        self.spent = spent
+        self._set_aside = 0.0
+        self._changed = threading.Condition()
+
+    def set_aside(self, most: float) -> None:
+        """Set aside what a request may cost; wait for others where only they stand in the way.
+
+        Raises:
+            GeneratorError: the request could bring the sum above the cap.
+        """
+        with self._changed:
+            while self._cap is not None and self.spent + self._set_aside + most > self._cap:
+                if self.spent + most > self._cap:
+                    raise GeneratorError(
+                        f"generator.max_cost: {self.spent:.4f} of {self._cap:g} are spent, and the "
+                        f"next request may cost {most:.4f}; raise the cap and give the same "
+                        "command again to go on: every reply is kept"
+                    )
+                self._changed.wait()
+            self._set_aside += most
+
+    def settle(self, most: float, cost: float) -> None:
+        """Replace what was set aside by what it did cost."""
+        with self._changed:
+            self._set_aside -= most
+            self.spent += cost
+            self._changed.notify_all()
+
+
+class _TryAgain(Exception):
+    """A failure that another attempt may not meet."""
+
+
+class _AtFault(Exception):
+    """The server refuses this one request."""
+
+
+class ChatEndpoint:
+    """A model behind `POST {url}/chat/completions`; safe to use from several threads."""
+
+    def __init__(self, recipe: GeneratorRecipe, spent: float = 0.0) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Args:
+            recipe: a generator with an endpoint.
+            spent: what earlier replies have cost, counted towards the cap.
+
+        Raises:
+            RecipeError: the key's environment variable is not set.
+        """
+        self._recipe = recipe
+        self._url = (recipe.endpoint or "").rstrip("/") + "/chat/completions"
+        self._price = Price(recipe.input_price or 0.0, recipe.output_price or 0.0)
+        self._budget = Budget(recipe.max_cost, spent)
+        self._stop = threading.Event()
+        self._open_from = 0.0
+        self._client = httpx.Client(
+            headers=_headers(recipe.api_key_env),
+            timeout=recipe.timeout_s,
+            limits=httpx.Limits(max_connections=recipe.concurrency),
+        )
+
+    def ask_all(
+        self, prompts: Sequence[str], on_reply: Callable[[int, Reply | Refused], None]
+    ) -> None:
+        """Ask all prompts at once and tell each reply, in the caller's thread, as it comes.
+
+        Where one stays unanswered, those in flight are still told before the error is raised.
+
+        Raises:
+            GeneratorError: the server does not answer, a setting is wrong, or the cap is reached.
+        """
+        self._stop.clear()
+        failure: GeneratorError | None = None
+        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
+            futures = {pool.submit(self.ask, text): n for n, text in enumerate(prompts)}
+            try:
+                for future in as_completed(futures):
+                    if future.cancelled():
+                        continue
+                    error = future.exception()
+                    if isinstance(error, GeneratorError):
+                        failure = failure or error
+                        self._stop.set()
+                        for other in futures:
+                            other.cancel()
+                    else:
+                        on_reply(futures[future], future.result())
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if failure:
+            raise failure
+
+    def ask(self, prompt: str) -> Reply | Refused:
+        """Return the reply to one prompt.
+
+        Raises:
+            GeneratorError: no reply after all attempts, a wrong setting, or the cap is reached.
+        """
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._recipe.attempts)
+            | tenacity.stop_when_event_set(self._stop),
+            wait=tenacity.wait_random_exponential(self._recipe.backoff_s, LONGEST_BACKOFF_S),
+            retry=tenacity.retry_if_exception_type(_TryAgain),
+            sleep=tenacity.sleep_using_event(self._stop),
+            reraise=True,
+        )
+        try:
+            return attempts(self._ask_once, prompt)
+        except _AtFault as error:
+            return Refused(str(error))
+        except _TryAgain as error:
+            if self._recipe.skip_unanswered and not self._stop.is_set():
+                return Refused(f"no reply after {self._recipe.attempts} attempts: {error}")
+            raise GeneratorError(
+                f"{self._url}: no reply after {self._recipe.attempts} attempts; the last: "
+                f"{error}. Every reply so far is kept: give the same command again to go on"
+            ) from error
+
+    def _ask_once(self, prompt: str) -> Reply:
+        self._wait_for_rate_limit()
+        # A token is at least a byte, so this is the most the prompt can count; 64 for the chat.
+        most = self._price.of(len(prompt.encode()) + 64, self._recipe.max_new_tokens)
+        self._budget.set_aside(most)
+        reply = Reply("")
+        try:
+            reply = self._reply(prompt)
+        finally:
+            self._budget.settle(most, reply.cost)
+        if not reply.text.strip():
+            raise _TryAgain("the reply is empty")
+        return reply
+
+    def _reply(self, prompt: str) -> Reply:
+        body: dict[str, Any] = {
+            "model": self._recipe.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": self._recipe.max_new_tokens,
+            "temperature": self._recipe.temperature,
+        }
+        if self._recipe.json_mode:
+            body["response_format"] = {"type": "json_object"}
+        try:
+            response = self._client.post(self._url, json=body)
+        except httpx.HTTPError as error:
+            raise _TryAgain(f"{type(error).__name__}: {error}") from error
+        self._check_status(response)
+        try:
+            data = response.json()
+            text = data["choices"][0]["message"]["content"] or ""
+            usage = data.get("usage") or {}
+            counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise _TryAgain(f"the reply is no chat completion: {response.text[:200]!r}") from error
+        if not isinstance(text, str):
+            raise _TryAgain("the reply has no text content")
+        sent, received = (
+            count if isinstance(count, int) else -(-len(part.encode()) // 3)
+            for count, part in zip(counts, (prompt, text), strict=True)
+        )
+        return Reply(text, sent, received, self._price.of(sent, received))
+
+    def _check_status(self, response: httpx.Response) -> None:
+        if response.status_code == 200:
+            return
+        told = f"HTTP {response.status_code}: {response.text[:200]}"
+        if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
+            self._hold_back(response.headers.get("Retry-After"))
+            raise _TryAgain(told)
+        if response.status_code in _AT_FAULT:
+            raise _AtFault(told)
+        raise GeneratorError(f"{self._url}: {told}; check the address, generator.model and the key")
+
+    def _hold_back(self, retry_after: str | None) -> None:
+        seconds = seconds_to_wait(retry_after)
+        self._open_from = max(self._open_from, time.monotonic() + seconds)
+
+    def _wait_for_rate_limit(self) -> None:
+        while not self._stop.is_set() and (left := self._open_from - time.monotonic()) > 0:
+            self._stop.wait(left)
+
+
+def seconds_to_wait(retry_after: str | None) -> float:
+    """Return the seconds a `Retry-After` header asks for, 0 without a readable one.
+
+    Seconds or an HTTP date (RFC 9110, section 10.2.3); at most an hour.
+
+    >>> seconds_to_wait("2"), seconds_to_wait("soon"), seconds_to_wait(None)
+    (2.0, 0.0, 0.0)
+    """
+    if retry_after is None:
+        return 0.0
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else 0.0
+
+
+def _headers(api_key_env: str | None) -> dict[str, str]:
+    if not api_key_env:
+        return {}
+    if not (key := os.environ.get(api_key_env)):
+        raise RecipeError(
+            f"generator.api_key_env: the environment variable {api_key_env} is not set; set it, "
+            "or leave api_key_env out for a server without a key"
+        )
+    return {"Authorization": f"Bearer {key}"}

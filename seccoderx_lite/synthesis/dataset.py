@@ -1,0 +1,188 @@
+"""Flatten: the last stage's records as data sets, with splits, drops and a card.
+
+`dataset/` has the toolkit's own columns, `dataset-seccoderx/` those of the published SecCoderX
+alignment sets. Both load with `load_tasks` and with `datasets.load_dataset`. Records stream
+through; only counts are in memory.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from seccoderx_lite import cwe
+from seccoderx_lite.errors import DataError
+from seccoderx_lite.records import Json, Language
+from seccoderx_lite.synth_recipe import SplitsRecipe, SynthRecipe
+from seccoderx_lite.synthesis.lines import AnyFolder, Record, passed, with_seed, write_lines
+
+DATASET, SECCODERX = "dataset", "dataset-seccoderx"
+DROPS = "drops.jsonl"
+_GOLDEN = 0.6180339887498949
+_SUFFIXES: Mapping[Language, str] = {
+    "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "java": "java", "go": "go",
+}  # fmt: skip
+
+
+def split_of(number: int, splits: SplitsRecipe) -> str:
+    """Return the split of a seed's tasks; shares hold within any run of seeds.
+
+    By the fractional parts of multiples of the golden ratio, which are spread as evenly as can be,
+    so that a small set has its splits too.
+
+    >>> [split_of(number, SplitsRecipe()) for number in range(6)]
+    ['validation', 'train', 'train', 'train', 'train', 'held_out']
+    """
+    place = number * _GOLDEN % 1.0
+    if place < splits.validation:
+        return "validation"
+    return "held_out" if place < splits.validation + splits.held_out else "train"
+
+
+def flatten(
+    recipe: SynthRecipe, folder: AnyFolder, last: str, stages: Mapping[str, str]
+) -> dict[str, Json]:
+    """Write the data sets, drops.jsonl and the card; return the counts the card tells.
+
+    Args:
+        recipe: what was asked for.
+        folder: the run folder.
+        last: the file of the last stage.
+        stages: name and file of every stage whose records may be dropped.
+
+    Raises:
+        DataError: no task is left.
+    """
+    drops = _write_drops(folder, stages)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    left_out: Counter[str] = Counter()
+    with_tests = _write_tasks(recipe, folder, last, counts, left_out)
+    if not counts:
+        raise DataError(
+            f"no task is left: {_told(drops) or 'no seed gave one'}; see {folder.path / DROPS}"
+        )
+    if "seccoderx" in recipe.layouts:
+        rows = (_as_seccoderx(recipe, *pair) for pair in _pairs(folder, last))
+        write_lines(folder.path / SECCODERX / "tasks.jsonl", rows)
+    summary: dict[str, Json] = {
+        "tasks": counts.total(),
+        "with_tests": with_tests,
+        "per_split": _sums(counts, 0),
+        "per_cwe": _sums(counts, 1),
+        "per_language": _sums(counts, 2),
+        "dropped": {stage: dict(reasons.most_common()) for stage, reasons in drops.items()},
+        "tests_left_out": dict(left_out.most_common()),
+    }
+    return summary
+
+
+def _pairs(folder: AnyFolder, last: str) -> Iterator[tuple[Record, Record]]:
+    return with_seed(folder, passed(folder, last))
+
+
+def _write_tasks(
+    recipe: SynthRecipe,
+    folder: AnyFolder,
+    last: str,
+    counts: "Counter[tuple[str, str, str]]",
+    left_out: "Counter[str]",
+) -> int:
+    """Write dataset/tasks.jsonl, count its tasks, and return how many have tests."""
+    tested = 0
+
+    def rows() -> Iterator[Record]:
+        nonlocal tested
+        number, seed_id = -1, None
+        for seed, record in _pairs(folder, last):
+            if seed["id"] != seed_id:
+                number, seed_id = number + 1, seed["id"]
+            split = split_of(number, recipe.splits)
+            counts[split, record["cwe"], record["language"]] += 1
+            tested += record.get("tests") is not None
+            if reason := record.get("tests_left_out"):
+                left_out[reason] += 1
+            yield _as_task(seed, record, split)
+
+    write_lines(folder.path / DATASET / "tasks.jsonl", rows())
+    return tested
+
+
+def _as_task(seed: Record, record: Record, split: str) -> Record:
+    """A row in our columns; tests as JSON text, since a table cannot hold mixed objects."""
+    tests = record.get("tests")
+    return {
+        "id": record["id"],
+        "prompt": record["prompt"],
+        "language": record["language"],
+        "cwe": [record["cwe"]],
+        "reference": record.get("reference"),
+        "tests": json.dumps(tests, ensure_ascii=False) if tests else None,
+        "split": split,
+        "seed": seed["id"],
+        "scenario": record["scenario"],
+        "design_plan": record["design_plan"],
+        "sampled_language": record["sampled_language"],
+    }
+
+
+def _as_seccoderx(recipe: SynthRecipe, seed: Record, record: Record) -> Record:
+    """A row in the columns of the published alignment sets (seccoderx.md, 4.4).
+
+    Extended descriptions stay empty: the catalogue has none.
+    """
+    entry = cwe.get(record["cwe"])
+    base = recipe.model.base if recipe.model else ""
+    response = "response_" + re.sub(r"[/.:-]", "_", Path(base).name if "/" not in base else base)
+    return {
+        "scenario_id": record["scenario_id"],
+        "scenario_text": record["scenario"],
+        "problem": record["prompt"],
+        "design_plan": record["design_plan"],
+        "language_suffix": _SUFFIXES[record["language"]],
+        "cwe": record["cwe"],
+        "cwe_id": [entry.id],
+        "cwe_name": [entry.name],
+        "cwe_description": [entry.description],
+        "cwe_extended_description": [""],
+        "record_code": seed["code"],
+        "record_language_suffix": _SUFFIXES[seed["language"]],
+        "record_cve": seed["cve"] or "",
+        "generated_code": record["reference"],
+        response: record["completion"],
+        "answer": None,
+        "codebleu_lang": record["language"],
+    }
+
+
+def _write_drops(folder: AnyFolder, stages: Mapping[str, str]) -> "dict[str, Counter[str]]":
+    drops: dict[str, Counter[str]] = {stage: Counter() for stage in stages}
+
+    def rows() -> Iterator[Record]:
+        for stage, file in stages.items():
+            for record in folder.read_jsonl(file):
+                if reason := record.get("dropped"):
+                    drops[stage][reason] += 1
+                    yield {
+                        "id": record["id"], "stage": stage, "reason": reason,
+                        "detail": record.get("detail", ""),
+                    }  # fmt: skip
+
+    write_lines(folder.path / DROPS, rows())
+    return {stage: reasons for stage, reasons in drops.items() if reasons}
+
+
+def _sums(counts: "Counter[tuple[str, str, str]]", place: int) -> dict[str, Json]:
+    sums: Counter[str] = Counter()
+    for key, count in counts.items():
+        sums[key[place]] += count
+    keys = cwe.in_order([sums]) if place == 1 else sorted(sums)
+    return {key: sums[key] for key in keys}
+
+
+def _told(drops: "Mapping[str, Counter[str]]") -> str:
+    return "; ".join(
+        f"{stage}: {reason} ({count})"
+        for stage, reasons in drops.items()
+        for reason, count in reasons.most_common(3)
+    )
