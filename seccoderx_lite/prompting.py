@@ -20,7 +20,13 @@ from seccoderx_lite.syntax import strip_comments
 MAX_CODE_CHARS = 24_000
 """About 8,000 tokens: what is longer is cut for the judge."""
 
-_JUDGE_TEMPLATE = (files("seccoderx_lite") / "prompts" / "judge.txt").read_text(encoding="utf-8")
+
+def prompt_text(name: str) -> str:
+    """Return the text of a prompt in `prompts/`."""
+    return (files("seccoderx_lite") / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+_JUDGE_TEMPLATE = prompt_text("judge")
 
 _THINK_BLOCK = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL | re.IGNORECASE)
 _END_OF_THINKING = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE | re.IGNORECASE)

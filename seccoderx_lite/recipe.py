@@ -31,6 +31,7 @@ from seccoderx_lite.recipe_sections import (
     EndpointRecipe,
     EvaluateRecipe,
     ExportRecipe,
+    FunctionalityJudgeRecipe,
     GrpoRecipe,
     JudgeRecipe,
     LoraRecipe,
@@ -49,6 +50,7 @@ __all__ = [
     "EndpointRecipe",
     "EvaluateRecipe",
     "ExportRecipe",
+    "FunctionalityJudgeRecipe",
     "GrpoRecipe",
     "JudgeRecipe",
     "LoraRecipe",
@@ -74,6 +76,8 @@ _LOCATIONS = (
     "judge.canaries.data",
     "policy.tasks",
     "evaluate.suites",
+    "evaluate.adapter",
+    "evaluate.functionality_judge.base",
 )
 """Keys whose value may be a path; a relative one is looked for beside the recipe."""
 
@@ -87,6 +91,12 @@ _INDIFFERENT = (
     "judge.cold_start.save_every",
     "judge.align.save_every",
     "policy.grpo.save_every",
+    "evaluate.endpoint.api_key_env",
+    "evaluate.endpoint.timeout_s",
+    "evaluate.endpoint.concurrency",
+    "evaluate.functionality_judge.endpoint.api_key_env",
+    "evaluate.functionality_judge.endpoint.timeout_s",
+    "evaluate.functionality_judge.endpoint.concurrency",
 )
 """Keys that change how a run is named, watched or paced, but not what comes out of it."""
 
@@ -220,5 +230,8 @@ def _with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
 def _resolved(folder: Path, value: str) -> str:
     if not value or value.startswith("builtin:"):
         return value
+    kind, separator, place = value.partition(":")
+    if kind in ("cweval", "cyberseceval") and separator:
+        return f"{kind}:{_resolved(folder, place)}"
     path = os.path.join(folder, os.path.expanduser(value))  # unlike Path's, these never raise
     return os.path.realpath(path) if os.path.exists(path) else value

@@ -13,6 +13,7 @@ LAYERS = (
     {"roles", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
     {"judge"},
     {"rewards", "alarms"},
+    {"suites"},
     {"training"},
     {"stages"},
     {"pipeline"},

@@ -42,7 +42,9 @@ def run_tests(
     A completion without code fails all its tests. None is only for tests that could not be run
     through our fault, and for tasks without tests.
     """
-    keys = [(task.id, extract_code(text) or "") for task, text in zip(tasks, completions, strict=True)]
+    keys = [
+        (task.id, extract_code(text) or "") for task, text in zip(tasks, completions, strict=True)
+    ]
     runs: dict[tuple[str, str], Future[TestResult] | None] = {}
     for task, key in zip(tasks, keys, strict=True):
         if key not in runs:

@@ -96,8 +96,9 @@ def read_cweval(checkout: Path) -> list[tuple[str, str, CwevalFiles]]:
         )
     tasks = []
     for folder, language in FOLDERS.items():
-        for file in sorted((root / folder).glob(f"*_task.{SUFFIXES[language]}")):
-            if not file.with_name(file.name.replace(f"_task.{SUFFIXES[language]}", "_test.py")).is_file():
+        ending = f"_task.{SUFFIXES[language]}"
+        for file in sorted((root / folder).glob(f"*{ending}")):
+            if not file.with_name(file.name.removesuffix(ending) + "_test.py").is_file():
                 logger.warning("cweval: %s has no test file and is left out", file)
                 continue
             files = _read_files(file, language, sanitize=folder == "lang/c")

@@ -27,7 +27,9 @@ class Reporter:
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Keep the tests of the task, or those of its insecure twin; tell which there are."""
-        items[:] = [item for item in items if is_unsafe(item.name) == self._unsafe and _marker(item)]
+        items[:] = [
+            item for item in items if is_unsafe(item.name) == self._unsafe and _marker(item)
+        ]
         for item in items:
             self.say({"test": item.name, "marker": _marker(item)})
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from seccoderx_lite.errors import SandboxError
 from seccoderx_lite.metrics import SampleScore
@@ -25,10 +25,8 @@ from seccoderx_lite.records import Language
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.languages import find_tool, tools_for
 from seccoderx_lite.sandbox.shared import site_folders
-from seccoderx_lite.suites.cweval import SUFFIXES, CwevalFiles
-
-if TYPE_CHECKING:
-    from seccoderx_lite.suites.grading import Grade, SuiteTask
+from seccoderx_lite.suites.cweval import CwevalFiles
+from seccoderx_lite.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
 
 TEST_SECONDS = 10.0
 """Wall time of one test; the original allows 3 s, too little on a busy machine."""
@@ -111,18 +109,18 @@ class CwevalGrader:
         self._references: dict[str, CwevalRun] = {}
         self._lock = Lock()
 
-    def grade(self, items: "Sequence[tuple[SuiteTask, str | None]]") -> "list[Grade]":
+    def grade(self, items: Sequence[tuple[SuiteTask, str | None]]) -> list[Grade]:
         """Return one grade a completion, in order; equal code of a task is run once."""
         sources = {task.id: task.source for task, _ in items}
-        keys = [(task.id, None if text is None else extract_code(text) or "") for task, text in items]
+        keys = [
+            (task.id, None if text is None else extract_code(text) or "") for task, text in items
+        ]
         distinct = list(dict.fromkeys(keys))
         grades = self._threads.map(lambda key: self._grade(sources[key[0]], key[1]), distinct)
         found = dict(zip(distinct, grades, strict=True))
         return [found[key] for key in keys]
 
-    def _grade(self, files: object, code: str | None) -> "Grade":
-        from seccoderx_lite.suites.grading import OUTPUT_CHARS, Grade
-
+    def _grade(self, files: object, code: str | None) -> Grade:
         assert isinstance(files, CwevalFiles)
         if code is None:
             return Grade(None, "failed_query", "the generation failed")
@@ -142,12 +140,12 @@ class CwevalGrader:
         status = run.status if functional < 1 or not secure else "passed"
         return Grade(SampleScore(functional, secure), status, run.output[:OUTPUT_CHARS])
 
-    def check(self, tasks: "Sequence[SuiteTask]") -> Iterator[CwevalCheck]:
+    def check(self, tasks: Sequence[SuiteTask]) -> Iterator[CwevalCheck]:
         """Yield what the benchmark's references and insecure twins come out as, task by task."""
         for checks in self._threads.map(self._check, tasks):
             yield from checks
 
-    def _check(self, task: "SuiteTask") -> list[CwevalCheck]:
+    def _check(self, task: SuiteTask) -> list[CwevalCheck]:
         files = task.source
         assert isinstance(files, CwevalFiles)
         reference = self._reference(files)
@@ -165,7 +163,9 @@ class CwevalGrader:
         except SandboxError as error:
             return CwevalCheck(name, "unsafe", False, False, str(error))
         if not run.markers:
-            return CwevalCheck(name, "unsafe", True, False, "the benchmark has no unsafe tests here")
+            return CwevalCheck(
+                name, "unsafe", True, False, "the benchmark has no unsafe tests here"
+            )
         failed = [test for test in run.markers if test not in run.passed]
         note = f"{', '.join(failed)}: {run.output[:200]}" if failed else ""
         return CwevalCheck(name, "unsafe", not failed, True, note)
