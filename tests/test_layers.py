@@ -14,9 +14,10 @@ LAYERS = (
     {"judge"},
     {"rewards", "alarms"},
     {"suites"},
+    {"reporting"},
     {"training"},
     {"stages"},
-    {"pipeline"},
+    {"pipeline", "eval_code"},
     {"cli", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

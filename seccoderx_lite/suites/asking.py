@@ -142,6 +142,7 @@ class Asker:
             row = {
                 "phase": job.phase, "suite": job.suite.name, "task": job.task.id,
                 "cwe": list(job.task.cwe), "language": job.task.language, "sample": job.sample,
+                "prompt": job.task.prompt,
                 "completion": text,
             }  # fmt: skip
             self._folder.append_jsonl(ANSWERS, {**row, **_grade_as_json(grade)})
