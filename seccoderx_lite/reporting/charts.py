@@ -6,6 +6,7 @@ Every point carries its value as an aria-label, which is what the page shows as 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import vl_convert
@@ -13,6 +14,7 @@ import vl_convert
 MOST_POINTS = 120
 """Points of one line; longer runs are averaged over neighbouring steps."""
 WIDTH, HEIGHT = 330, 170
+PHASES = ("before", "after")
 BEFORE, AFTER = "var(--before)", "var(--after)"
 PALETTE = [f"var(--c{number})" for number in range(1, 9)]
 
@@ -27,10 +29,6 @@ _CONFIG = {
     "axis": _AXIS,
     "axisX": {"grid": False, "tickCount": 5},
     "axisY": {"tickCount": 4, "domain": False, "ticks": False},
-    "legend": {
-        "labelColor": "var(--ink)", "title": None, "orient": "bottom", "columns": 3,
-        "symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1, "labelFontSize": 11,
-    },
 }  # fmt: skip
 
 
@@ -54,24 +52,19 @@ def line_chart(series: Sequence[Series], unit: str = "") -> str:
         for step, value in _thinned(one.points)
     ]  # fmt: skip
     names = [one.name for one in drawn]
-    color: dict[str, Any] = {
-        "field": "series", "type": "nominal", "sort": names,
-        "scale": {"domain": names, "range": PALETTE[: len(names)]},
-    }  # fmt: skip
-    if len(names) == 1:
-        color["legend"] = None
     encoding = {
         "x": {"field": "step", "type": "quantitative", "title": None,
               "scale": {"zero": False, "nice": False}},
         "y": {"field": "value", "type": "quantitative", "title": None,
               "scale": {"zero": False}},
-        "color": color,
+        "color": _color("series", names, PALETTE),
     }  # fmt: skip
     layers = [
         {"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round", "aria": False}},
         _targets(),
     ]
-    return _svg({"data": {"values": values}, "encoding": encoding, "layer": layers})
+    spec = {"data": {"values": values}, "encoding": encoding, "layer": layers}
+    return _svg(spec) + (_legend(names, PALETTE) if len(names) > 1 else "")
 
 
 def stacked_chart(series: Sequence[Series], unit: str) -> str:
@@ -90,14 +83,13 @@ def stacked_chart(series: Sequence[Series], unit: str) -> str:
         "x": {"field": "step", "type": "quantitative", "title": None,
               "scale": {"zero": False, "nice": False}},
         "y": {"field": "value", "type": "quantitative", "title": unit.strip(), "stack": True},
-        "color": {"field": "series", "type": "nominal", "sort": names,
-                  "legend": {"symbolType": "square", "symbolStrokeWidth": 0},
-                  "scale": {"domain": names, "range": PALETTE[: len(names)]}},
+        "color": _color("series", names, PALETTE),
         "description": {"field": "told"},
     }  # fmt: skip
     width = max(1.0, WIDTH / max(len(_thinned(one.points)) for one in drawn))
     mark = {"type": "bar", "width": width}
-    return _svg({"data": {"values": values}, "encoding": encoding, "mark": mark})
+    spec = {"data": {"values": values}, "encoding": encoding, "mark": mark}
+    return _svg(spec) + _legend(names, PALETTE)
 
 
 def interval_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
@@ -111,8 +103,8 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     shared = {
         "y": {"field": "group", "type": "nominal", "title": None, "sort": None,
               "axis": _labels(rows)},
-        "yOffset": {"field": "phase", "type": "nominal", "sort": ["before", "after"]},
-        "color": _phase_color(),
+        "yOffset": {"field": "phase", "type": "nominal", "sort": PHASES},
+        "color": _color("phase", PHASES, (BEFORE, AFTER)),
     }  # fmt: skip
     x = {"type": "quantitative", "title": title, "scale": {"domain": [0, 1]}}
     layers = [
@@ -122,7 +114,8 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
          "encoding": {**shared, "x": {**x, "field": "value"}, "description": {"field": "told"}}},
     ]  # fmt: skip
     groups = len({row["group"] for row in rows})
-    return _svg({"data": {"values": values}, "layer": layers, "height": 24 + 38 * groups})
+    spec = {"data": {"values": values}, "layer": layers, "height": 24 + 38 * groups}
+    return _svg(spec) + _legend(PHASES, (BEFORE, AFTER))
 
 
 def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
@@ -132,18 +125,17 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     encoding = {
         "y": {"field": "group", "type": "nominal", "title": None, "sort": None,
               "axis": _labels(rows)},
-        "yOffset": {"field": "phase", "type": "nominal", "sort": ["before", "after"]},
+        "yOffset": {"field": "phase", "type": "nominal", "sort": PHASES},
         "x": {"field": "value", "type": "quantitative", "title": title,
               "scale": {"domain": [0, 1]}},
-        "color": _phase_color(),
+        "color": _color("phase", PHASES, (BEFORE, AFTER)),
         "description": {"field": "told"},
     }  # fmt: skip
     values = [{**row, "told": _told(row)} for row in rows]
     groups = len({row["group"] for row in rows})
     mark = {"type": "bar", "cornerRadiusEnd": 2}
-    return _svg(
-        {"data": {"values": values}, "mark": mark, "encoding": encoding, "height": 26 * groups}
-    )
+    spec = {"data": {"values": values}, "mark": mark, "encoding": encoding, "height": 26 * groups}
+    return _svg(spec) + _legend(PHASES, (BEFORE, AFTER))
 
 
 def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -157,12 +149,18 @@ def _told(row: Mapping[str, Any]) -> str:
     return f"{row['group']}, {row['phase']}: {row['value']:.3f}{bounds}"
 
 
-def _phase_color() -> dict[str, Any]:
-    return {
-        "field": "phase", "type": "nominal", "sort": ["before", "after"],
-        "legend": {"symbolType": "circle", "symbolStrokeWidth": 0},
-        "scale": {"domain": ["before", "after"], "range": [BEFORE, AFTER]},
-    }  # fmt: skip
+def _color(field: str, names: Sequence[str], colors: Sequence[str]) -> dict[str, Any]:
+    """A colour for each name; the legend is text of the page, whose fonts only it knows."""
+    scale = {"domain": list(names), "range": list(colors[: len(names)])}
+    return {"field": field, "type": "nominal", "sort": names, "legend": None, "scale": scale}
+
+
+def _legend(names: Sequence[str], colors: Sequence[str]) -> str:
+    items = "".join(
+        f'<span><i style="background:{color}"></i>{escape(name)}</span>'
+        for name, color in zip(names, colors, strict=False)
+    )
+    return f'<div class="legend">{items}</div>'
 
 
 def _targets() -> dict[str, Any]:

@@ -42,12 +42,16 @@ HACKING: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
 
 def alarms(metrics: Metrics) -> str:
     """Return the alarms as a card, "" without any."""
-    raised = [(row["step"], message) for row in metrics for message in row.get("alarms") or []]
-    if not raised:
-        return ""
-    lines = "".join(f"<li>step {step}: {safe(message)}</li>" for step, message in raised[-20:])
-    more = f" (the last 20 of {len(raised)})" if len(raised) > 20 else ""
-    return card(f"Alarms{more}", f"<ul>{lines}</ul>", classes="alarm wide")
+    raised: dict[str, list[tuple[int, str]]] = {}
+    for row in metrics:
+        for message in row.get("alarms") or []:
+            raised.setdefault(message.split(" ", 1)[0], []).append((row["step"], message))
+    lines = "".join(
+        f"<li>{len(steps)} {'steps' if len(steps) > 1 else 'step'}, {steps[0][0]} to "
+        f"{steps[-1][0]}; at last: {safe(steps[-1][1])}</li>"
+        for steps in raised.values()
+    )
+    return card("Alarms", f"<ul>{lines}</ul>", classes="alarm wide") if lines else ""
 
 
 def curves(

@@ -20,6 +20,24 @@ CANARIES = (
 """Code that one analyser alone must find fault with."""
 
 
+BROKEN_RULES = {"java": ("ssrf_insecure_patterns",)}
+"""Rules of CodeShield 1.0.1 that no semgrep can read; one of them disables all of its language."""
+
+
+def _without_broken_rules() -> None:
+    """Let the detector read a copy of its rules here, without those that cannot be read."""
+    from codeshield.insecure_code_detector import oss
+
+    folder = Path("rules", "_generated_")
+    folder.mkdir(parents=True)
+    for file in (oss.SEMGREP_RULE_REPO_PATH / "_generated_").glob("*_cyberseceval.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        broken = BROKEN_RULES.get(file.name.split("_")[0], ())
+        config["rules"] = [rule for rule in config["rules"] if rule["id"] not in broken]
+        (folder / file.name).write_text(json.dumps(config), encoding="utf-8")
+    oss.SEMGREP_RULE_REPO_PATH = Path("rules").resolve()
+
+
 class _Complaints(logging.Handler):
     """Collects what the detector only logs: failures that it would count as clean code."""
 
@@ -60,6 +78,7 @@ def scan(language: str, code: str, complaints: _Complaints) -> dict[str, Any]:
 def main() -> None:
     """Scan what standard input holds, the canaries first if asked to."""
     complaints = _Complaints()
+    _without_broken_rules()
     logging.getLogger("codeshield").addHandler(complaints)
     if sys.argv[1:] == ["canaries"]:
         answer: Any = [
