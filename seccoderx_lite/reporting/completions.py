@@ -58,11 +58,13 @@ class Pairs:
 
 def rollouts(rows: Sequence[Row]) -> str:
     """Return the browser of training rollouts, those that fooled the judge first."""
-    chosen = sorted(rows, key=lambda row: (_outcome(row) != "fooled", -row["step"]))
+    distinct = {(row["step"], row["task"], row["completion"]): row for row in rows}.values()
+    chosen = sorted(distinct, key=lambda row: (_outcome(row) != "fooled", -row["step"]))
     items = (_rollout(row) for row in chosen[:MOST_ROLLOUTS])
     outcomes = [("fooled", "fooled the judge"), ("right", "safe and passing"),
                 ("vulnerable", "judged vulnerable"), ("other", "anything else")]  # fmt: skip
-    note = f"{min(len(rows), MOST_ROLLOUTS)} of the {len(rows)} rollouts that were kept."
+    shown = min(len(distinct), MOST_ROLLOUTS)
+    note = f"{shown} different ones of the {len(rows)} rollouts that were kept."
     controls = [("outcome", "every rollout", outcomes)]
     return _browser("rollouts", "Rollouts with verdicts", controls, items, note)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.errors import RunFolderError
-from seccoderx_lite.metrics import TaskScores, paired_difference
+from seccoderx_lite.metrics import TaskScores, mcnemar, paired_difference
 from seccoderx_lite.recipe import deciding_fields, dump_recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.reporting.completions import Pairs, rollouts
@@ -18,7 +18,7 @@ from seccoderx_lite.reporting.results import results
 from seccoderx_lite.reporting.training_curves import comparison_curves, curves
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.suites.asking import GREEDY, Outcome, read_outcomes
-from seccoderx_lite.suites.telling import share, signed
+from seccoderx_lite.suites.telling import p_value, share, signed
 
 
 def run(folder: RunFolder) -> Path:
@@ -110,9 +110,9 @@ def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
     outcomes = read_outcomes(folder)
     phase = "after" if any(key[0] == "after" for key in outcomes) else "before"
     samples: dict[tuple[str, str], list[Outcome]] = {}
-    for (own, suite, task, sample), outcome in outcomes.items():
+    for own, suite, task, sample in sorted(outcomes):
         if own == phase and sample != GREEDY:
-            samples.setdefault((suite, task), []).append(outcome)
+            samples.setdefault((suite, task), []).append(outcomes[own, suite, task, sample])
     found: dict[str, dict[str, TaskScores]] = {}
     for (suite, task), own_samples in samples.items():
         scores = TaskScores(task, (), tuple(outcome.score for outcome in own_samples))
@@ -131,7 +131,15 @@ def _change(
         )
     except ValueError:  # no task in common, or benign tasks, which have no ESR
         return "-"
-    return signed({"mean": change.mean, "interval_95": change.interval_95})
+    test = mcnemar(*([_passes(own[task]) for task in shared] for own in (mine, theirs)))
+    told = signed({"mean": change.mean, "interval_95": change.interval_95})
+    return f"{told}, McNemar {p_value(test.p)}"
+
+
+def _passes(task: TaskScores) -> bool | None:
+    """Strict func-sec of the first sample."""
+    value = task.samples[0].func_sec if task.samples[0] else None
+    return None if value is None else value == 1.0
 
 
 def _recipe_table(runs: Mapping[str, RunFolder]) -> str:

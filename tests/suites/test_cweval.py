@@ -4,13 +4,13 @@ import logging
 import shutil
 
 import pytest
+from suites.cweval_checkout import write_checkout
 
 from seccoderx_lite.errors import DataError
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.suites.cweval import read_cweval
 from seccoderx_lite.suites.cweval_grading import CwevalGrader, assemble
 from seccoderx_lite.suites.loading import load_suite
-from suites.cweval_checkout import write_checkout
 
 
 @pytest.fixture(scope="module")
