@@ -27,8 +27,9 @@ def scores(esr: float) -> dict:
     group = {"functional": 1.0, "secure": esr, "esr": esr, "func_sec": esr, "n": 4, "unscored": 1,
              "interval_95": {"esr": [esr - 0.1, esr + 0.1]}}  # fmt: skip
     at_k = {"1": {"func@k": 1.0, "sec@k": esr, "func_sec@k": esr}}
-    return {**group, "n_samples": 8, "at_k": at_k, "statuses": {"passed": 8}, "per_cwe": {"CWE-89": group},
-            "per_language": {"python": group, "c": group}, "greedy": None}  # fmt: skip
+    return {**group, "n_samples": 8, "at_k": at_k, "statuses": {"passed": 8},
+            "per_cwe": {"CWE-89": group}, "per_language": {"python": group, "c": group},
+            "greedy": None}  # fmt: skip
 
 
 def metrics(step: int) -> dict:
