@@ -115,7 +115,12 @@ def export(
 @app.command()
 def doctor() -> None:
     """Show what this machine offers; exit 1 if `train` could not work here."""
-    from seccoderx_lite.environment import describe_gpu, sandbox_tier, works_in_four_bits
+    from seccoderx_lite.environment import (
+        describe_gpu,
+        missing_toolchains,
+        sandbox_tier,
+        works_in_four_bits,
+    )
     from seccoderx_lite.sandbox import Sandbox
 
     gpu, four_bits = describe_gpu(), works_in_four_bits()
@@ -124,6 +129,8 @@ def doctor() -> None:
     typer.echo(f"GPU      {gpu['name'] if gpu else 'none: training runs on the CPU'}")
     typer.echo(f"4-bit    {'works' if four_bits is None else 'fails: ' + four_bits}")
     typer.echo(f"sandbox  {tier or 'none'} ({layers})")
+    for language, how in missing_toolchains().items():
+        typer.echo(f"tests    none in {language}: they stay unscored; {how}")
     if four_bits or tier not in ("strong", "confined"):
         typer.echo(
             "train would not work with the default recipe: set model.quantization: none if 4-bit "

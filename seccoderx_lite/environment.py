@@ -9,6 +9,7 @@ from pathlib import Path
 from seccoderx_lite.errors import SandboxError
 from seccoderx_lite.records import Json
 from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.sandbox.languages import describe_toolchains
 
 PACKAGES = (
     "seccoderx-lite", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate",
@@ -56,6 +57,19 @@ def works_in_four_bits() -> str | None:
     except (RuntimeError, NotImplementedError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     return None if values.grad is not None else "a 4-bit layer passed no gradient back"
+
+
+HOW_TO_GET = {
+    "python": "apt install python3", "javascript": "apt install nodejs", "c": "apt install gcc",
+    "cpp": "apt install g++", "java": "apt install default-jdk-headless",
+    "go": "apt install golang-go, and for CWEval golang.org/x/tools/cmd/goimports",
+}  # fmt: skip
+
+
+def missing_toolchains() -> dict[str, str]:
+    """Return, for each language whose tests cannot be run here, how to get what is missing."""
+    found = describe_toolchains()
+    return {name: HOW_TO_GET[name] for name, said in found.items() if said.startswith("unscored")}
 
 
 def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:

@@ -75,7 +75,7 @@ def _environment(tools: list[str]) -> dict[str, str]:
     return {
         "PATH": ":".join([*tools, os.environ.get("PATH", "/usr/bin:/bin")]),
         "NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules:/usr/share/nodejs",
-        "ASAN_OPTIONS": "hard_rss_limit_mb=2048",
+        "ASAN_OPTIONS": "detect_leaks=0:hard_rss_limit_mb=2048",
         "GO111MODULE": "off", "GOPROXY": "off", "GOTELEMETRY": "off", "GOMAXPROCS": "2",
         "CGO_ENABLED": "0", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }  # fmt: skip

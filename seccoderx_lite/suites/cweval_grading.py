@@ -178,11 +178,25 @@ class CwevalGrader:
         if known is None:
             try:
                 known = self._run(files, files.reference)
+                if files.sanitize:
+                    known = self._if_told_apart(files, known)
             except SandboxError as error:
                 known = CwevalRun(status="unscored", output=str(error))
             with self._lock:
                 self._references[key] = known
         return known
+
+    def _if_told_apart(self, files: CwevalFiles, reference: CwevalRun) -> CwevalRun:
+        """The reference's run, or unscored where the insecure twin is not found out.
+
+        The sanitizer's search for leaks needs ptrace, which the sandbox refuses.
+        """
+        twin = self._run(files, files.reference, unsafe=True)
+        if twin.passed >= twin.markers.keys():
+            return reference
+        return CwevalRun(
+            status="unscored", output="its insecure twin passes here; leaks are not looked for"
+        )
 
     def _run(self, files: CwevalFiles, code: str, *, unsafe: bool = False) -> CwevalRun:
         """Run the tests on code, or those of the insecure twin."""
