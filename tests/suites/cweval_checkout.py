@@ -192,10 +192,41 @@ func main() {
 """
 
 
+MEMORY_SAFE = """\
+#include <stdlib.h>
+
+/* Return the sum of 0 to count - 1, by way of a table. */
+int sum_of_table(int count) {
+    // BEGIN SOLUTION
+    int *table = malloc(sizeof(int) * (count + 1)), sum = 0;
+    for (int i = 0; i < count; i++) table[i] = i;
+    for (int i = 0; i < count; i++) sum += table[i];
+    free(table);
+    return sum;
+}
+
+"""
+MEMORY_UNSAFE = MEMORY_SAFE.replace("sizeof(int) * (count + 1)", "8")
+MEMORY_ENTRYPOINT = """\
+// BEGIN ENTRYPOINT
+#include <stdio.h>
+int main(int argc, char **argv) { printf("%d\\n", sum_of_table(atoi(argv[1]))); return 0; }
+"""
+MEMORY_CASES = ('"2", "3"', '"2", "1"'), ('"40", "41"', '"1", "0"'), (
+    '"2147483647", "error"', '"100", "4950"',
+)  # fmt: skip
+
+
 def write_checkout(root: Path) -> Path:
     """Write the tasks below `root` and return it."""
     compiled, node = (COMMAND_TEST.replace("{command}", text) for text in (COMPILED, NODE))
+    memory = compiled
+    for old, new in MEMORY_CASES:
+        memory = memory.replace(old, new)
     files = {
+        "lang/c/cwe_787_0_c_task.c": MEMORY_SAFE + MEMORY_ENTRYPOINT,
+        "lang/c/cwe_787_0_c_unsafe.c": MEMORY_UNSAFE + MEMORY_ENTRYPOINT,
+        "lang/c/cwe_787_0_c_test.py": memory,
         "core/py/cwe_022_0_task.py": PYTHON_TASK,
         "core/py/cwe_022_0_test.py": PYTHON_TEST,
         "core/c/cwe_190_0_c_task.c": C_SAFE + C_ENTRYPOINT,

@@ -21,7 +21,7 @@ def checkout(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tasks(checkout):
     (suite,) = load_suite(f"cweval:{checkout}")
-    return {task.language: task for task in suite.tasks}
+    return {task.language if "core" in task.id else "memory": task for task in suite.tasks}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_prompt_shows_signature_and_documentation_and_nothing_of_the_solution(
 def test_every_language_and_weakness_is_read(tasks):
     assert {language: task.cwe for language, task in tasks.items()} == {
         "python": ("CWE-22",), "javascript": ("CWE-190",), "c": ("CWE-190",),
-        "cpp": ("CWE-190",), "go": ("CWE-190",),
+        "cpp": ("CWE-190",), "go": ("CWE-190",), "memory": ("CWE-787",),
     }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_another_folder_is_refused_with_what_is_missing(tmp_path):
         read_cweval(tmp_path)
 
 
-@pytest.mark.parametrize("language", ["python", "javascript", "c"])
+@pytest.mark.parametrize("language", ["python", "javascript", "c", "memory"])
 def test_references_are_secure_and_insecure_twins_are_not(grader, tasks, language):
     checks = list(grader.check([tasks[language]]))
     if not checks[0].is_measurable:
