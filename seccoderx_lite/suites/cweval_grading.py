@@ -6,6 +6,7 @@ the task is unscored and the reason is told. The tests of the reference also say
 answer has to pass, so that code which cannot be imported or built scores 0 instead of vanishing.
 """
 
+import importlib.util
 import json
 import re
 import secrets
@@ -97,7 +98,7 @@ class CwevalCheck:
 
 
 class CwevalGrader:
-    """Grades completions of CWEval tasks; one after the other on every core."""
+    """Grades completions of CWEval tasks, one on every core."""
 
     uses_model = False
 
@@ -133,7 +134,8 @@ class CwevalGrader:
             run = self._run(files, code)
         except SandboxError as error:
             return Grade(None, "unscored", str(error))
-        if missing := _MISSING_LIBRARY.search(run.output):
+        missing = _MISSING_LIBRARY.search(run.output)
+        if missing and importlib.util.find_spec(missing[1]) is None:
             return Grade(None, "unscored", f"this machine lacks {missing[1]}; pip install it")
         functional = run.share("functionality", reference.markers)
         secure = float(run.share("security", reference.markers) == 1.0)

@@ -95,6 +95,8 @@ def read_note(name, folder):
         ("python", fenced("import a_module_that_is_not_there"), 0.0, 0.0, "compile_error"),
         ("python", fenced("def another(): pass"), 0.0, 0.0, "compile_error"),
         ("python", fenced("import os; os._exit(0)"), 0.0, 0.0, "failed"),
+        ("python", fenced("raise ModuleNotFoundError(\"No module named 'yaml'\")"), 0.0, 0.0,
+         "compile_error"),
         ("python", "I would rather not.", 0.0, 0.0, "no_code"),
         ("c", fenced(C_INSECURE), 1.0, 0.0, "failed"),
         ("c", fenced("int next_number("), 0.0, 0.0, "compile_error"),
