@@ -148,10 +148,10 @@ def eval_code(
                        "the address of an OpenAI-compatible server."),
     ],
     suite: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="builtin:tiny, a file of tasks with tests, cweval:CHECKOUT or "
                      "cyberseceval:FILE; may be given more than once."),
-    ],
+    ] = None,
     adapter: Annotated[
         Path | None, typer.Option(help="LoRA adapter on top of the model.")
     ] = None,
@@ -205,8 +205,10 @@ def eval_code(
     """
     from seccoderx_lite import eval_code as work
 
+    if not suite and not regrade:
+        raise RecipeError("--suite: say what to measure, for example --suite builtin:tiny")
     if check:
-        raise typer.Exit(_tell_checks(work.check_suites(suite)))
+        raise typer.Exit(_tell_checks(work.check_suites(suite or [])))
     from seccoderx_lite import pipeline
 
     with _Progress() as progress:

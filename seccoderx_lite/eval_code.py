@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.errors import DataError, RecipeError
-from seccoderx_lite.recipe import Recipe, check_recipe
+from seccoderx_lite.recipe import Recipe, check_recipe, with_paths_from
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.suites.cweval_grading import CwevalCheck, CwevalGrader
@@ -62,7 +62,8 @@ def evaluation_recipe(
             else {"base": judge}
         )
     name = "eval-" + "".join(c if c.isalnum() else "-" for c in Path(source).name or source)
-    return check_recipe({"name": name, "model": base, "evaluate": evaluate}, "eval code")
+    document = {"name": name, "model": base, "evaluate": evaluate}
+    return check_recipe(with_paths_from(Path.cwd(), document), "eval code")
 
 
 def _is_address(model: str) -> bool:

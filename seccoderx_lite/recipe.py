@@ -65,6 +65,7 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
     "recipe_fingerprint",
+    "with_paths_from",
 ]
 
 _LOCATIONS = (
@@ -150,10 +151,10 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file cannot be read, or breaks rules; all faults are in one message.
     """
     path = Path(path)
-    document = _with_paths_from(path.parent, read_document(path))
+    document = with_paths_from(path.parent, read_document(path))
     for override in overrides:
         parts, value = parse_override(override)
-        alone = _with_paths_from(Path.cwd(), with_value({}, parts, value))
+        alone = with_paths_from(Path.cwd(), with_value({}, parts, value))
         document = with_value(document, parts, value_at(alone, ".".join(parts)))
     return check_recipe(document, str(path))
 
@@ -215,8 +216,8 @@ def _contradictions(model: type[Section], data: Any, prefix: str = "") -> Iterat
             yield from _contradictions(section, data.get(name), f"{prefix}{name}.")
 
 
-def _with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """The document with its relative paths resolved against a folder, where they exist there."""
+def with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with its relative paths resolved against a folder that has them."""
     for key in _LOCATIONS:
         value = value_at(document, key)
         if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -36,6 +37,18 @@ def test_of_a_run_folder_the_policy_is_measured_on_its_own_base(tmp_path):
     recipe = evaluation_recipe(str(tmp_path / "run"), SETTINGS)
     assert recipe.model.base == "builtin:tiny"
     assert recipe.evaluate.adapter == str(tmp_path / "run" / "policy" / "adapter")
+
+
+def test_paths_are_kept_whole_so_that_answers_can_be_graded_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "CWEval").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = evaluation_recipe("m", {"suites": ["cweval:CWEval", "builtin:tiny"]})
+    assert recipe.evaluate.suites == [f"cweval:{tmp_path / 'CWEval'}", "builtin:tiny"]
+
+
+def test_without_a_suite_the_command_says_what_is_missing():
+    done = CliRunner().invoke(app, ["eval", "code", "m"])
+    assert isinstance(done.exception, RecipeError) and "--suite" in str(done.exception)
 
 
 def test_a_server_needs_the_name_of_its_model():
@@ -86,17 +99,14 @@ def test_a_model_behind_a_server_is_measured_and_graded_again(server, tmp_path):
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation["before"]["builtin:tiny/held_out"]["functional"] == 0.0
     assert (folder / "report.html").exists()
-    again = CliRunner().invoke(
-        app, ["eval", "code", str(folder), "--suite", "builtin:tiny", "--regrade"]
-    )
+    again = CliRunner().invoke(app, ["eval", "code", str(folder), "--regrade"])
     assert again.exit_code == 0 and "ESR 0.000" in again.output
 
 
 def test_check_proves_the_set_up_of_cweval(tmp_path):
     checkout = write_checkout(tmp_path)
-    for language in ("c", "cpp", "js", "go"):
-        for file in (checkout / "benchmark/core" / language).iterdir():
-            file.unlink()
+    for folder in ("core/c", "core/cpp", "core/js", "core/go", "lang"):
+        shutil.rmtree(checkout / "benchmark" / folder)
     command = ["eval", "code", "any", "--suite", f"cweval:{checkout}", "--check"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0 and "2 as they should be, 0 wrong" in done.output
