@@ -4,13 +4,16 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seccoderx_lite.errors import RecipeError, SeccoderxError
+
+if TYPE_CHECKING:
+    from seccoderx_lite.suites.cweval_grading import CwevalCheck
 
 app = typer.Typer(
     name="seccoderx-lite",
@@ -78,13 +81,22 @@ def train(
 
 @app.command()
 def report(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a run, for example runs/tiny.")],
+    run_folders: Annotated[
+        list[Path], typer.Argument(help="Folders of runs; several are compared on one page.")
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="File of the page that compares; comparison.html without.")
+    ] = None,
 ) -> None:
-    """Write report.html again from the files of a run folder."""
+    """Write report.html again from the files of a run, or one page that compares several."""
     from seccoderx_lite.run_folder import RunFolder
-    from seccoderx_lite.stages.report import run
+    from seccoderx_lite.stages import report as stage
 
-    typer.echo(run(RunFolder.existing(run_folder)))
+    folders = [RunFolder.existing(folder) for folder in run_folders]
+    if len(folders) == 1 and to is None:
+        typer.echo(stage.run(folders[0]))
+    else:
+        typer.echo(stage.write_comparison(folders, to or Path("comparison.html")))
 
 
 @app.command()
@@ -281,6 +293,105 @@ def synth(
     typer.echo(f"{dataset}: see README.md there; train with -o policy.tasks={dataset}")
 
 
+@eval_app.command("code")
+def eval_code(
+    model: Annotated[
+        str,
+        typer.Argument(help="Hub id, folder of a model, run folder (its policy), builtin:tiny, or "
+                       "the address of an OpenAI-compatible server."),
+    ],
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="builtin:tiny, a file of tasks with tests, cweval:CHECKOUT or "
+                     "cyberseceval:FILE; may be given more than once."),
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="LoRA adapter on top of the model.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Completions sampled for a task.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.8,
+    greedy: Annotated[
+        bool, typer.Option(help="One greedy completion a task beside the sampled ones.")
+    ] = True,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion.")] = 1024,
+    batch_size: Annotated[int, typer.Option(min=1, help="Completions generated at once.")] = 16,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most tasks of a suite.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of the bootstrap.")] = 0,
+    base: Annotated[
+        bool, typer.Option("--base/--no-base", help="Measure the bare base beside an adapter.")
+    ] = True,
+    four_bit: Annotated[
+        bool, typer.Option("--4bit/--16bit", help="How the model is loaded.")
+    ] = True,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Scores function in CyberSecEval: a model, or URL#NAME of a server; "
+                     "without it only security is measured there."),
+    ] = None,
+    server_model: Annotated[
+        str | None, typer.Option(help="Name by which a server knows MODEL.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds a server's key.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of the evaluation; runs/eval-<model> without.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Move an earlier evaluation aside and start anew.")
+    ] = False,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Grade the stored answers of MODEL, a run folder, "
+                           "anew; nothing is generated.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Grade CWEval's own references and insecure twins "
+                           "instead of a model, to prove the set-up.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Measure how often a model's code works, is secure, and both (ESR).
+
+    Finished answers are kept: the same command goes on where it was interrupted. Differences come
+    with 95% intervals, and what could not be measured is counted as unscored.
+
+    Example: seccoderx-lite eval code runs/tiny --suite builtin:tiny --n 4
+    """
+    from seccoderx_lite import eval_code as work
+
+    if not suite and not regrade:
+        raise RecipeError("--suite: say what to measure, for example --suite builtin:tiny")
+    if check:
+        raise typer.Exit(_tell_checks(work.check_suites(suite or [])))
+    from seccoderx_lite import pipeline
+
+    with _Progress() as progress:
+        if regrade:
+            folder = pipeline.grade_again(Path(model), progress)
+        else:
+            recipe = work.evaluation_recipe(
+                model,
+                {"suites": suite, "samples": n, "temperature": temperature, "greedy": greedy,
+                 "max_completion_tokens": max_tokens, "batch_size": batch_size, "limit": limit,
+                 "seed": seed, "measure_base": base},
+                adapter=adapter, server_model=server_model, api_key_env=api_key_env, judge=judge,
+                quantization="nf4" if four_bit else "none",
+            )  # fmt: skip
+            folder = pipeline.train(recipe, to, fresh=fresh, progress=progress)
+    _tell_results(folder)
+
+
+def _tell_checks(checks: "Sequence[CwevalCheck]") -> int:
+    """Show what CWEval's own solutions came out as; 1 if one is not what it should be."""
+    wrong = [check for check in checks if not check.is_right and check.is_measurable]
+    missing = [check for check in checks if not check.is_measurable]
+    for sort, named in (("WRONG", wrong), ("unscored", missing)):
+        for check in named:
+            typer.echo(f"{sort}  {check.task} {check.side}: {check.note}")
+    right = len(checks) - len(wrong) - len(missing)
+    typer.echo(f"{right} as they should be, {len(wrong)} wrong, {len(missing)} unscored")
+    return 1 if wrong else 0
+
+
 class _Progress:
     """A live line on a terminal; elsewhere one line a finished stage."""
 
@@ -339,17 +450,12 @@ def _told(values: Mapping[str, Any]) -> str:
 
 def _tell_results(folder: Path) -> None:
     from seccoderx_lite.run_folder import RunFolder
+    from seccoderx_lite.suites.telling import describe_evaluation
 
     run = RunFolder.existing(folder)
     if (folder / "evaluation.json").exists():
-        evaluation = run.read_json("evaluation.json")
-        for suite, before in evaluation["before"].items():
-            after = evaluation.get("after", {}).get(suite)
-            metric = "esr" if before["esr"] is not None else "functional"
-            arrow = f" -> {after[metric]:.3f}" if after else ""
-            works = f", functional {before['functional']:.3f}" if metric == "esr" else ""
-            works += f" -> {after['functional']:.3f}" if works and after else ""
-            typer.echo(f"{suite}: {metric} {before[metric]:.3f}{arrow}{works}")
+        for line in describe_evaluation(run.read_json("evaluation.json")):
+            typer.echo(line)
     for place in ("export/merged", "export/adapter", "report.html"):
         if (folder / place).exists():
             typer.echo(folder / place)

@@ -188,7 +188,9 @@ def _drop_results(folder: RunFolder, stage: str) -> None:
 
 
 def _evaluate(run: _Run) -> dict[str, Json]:
-    result = evaluation.run(run.recipe, run.folder, run.base, run.sandbox, run.progress)
+    settings = run.recipe.evaluate
+    base = None if settings and settings.endpoint else run.base
+    result = evaluation.run(run.recipe, run.folder, base, run.sandbox, run.progress)
     return {
         phase: {suite: scores["esr"] for suite, scores in result.get(phase, {}).items()}
         for phase in ("before", "after")
@@ -211,6 +213,19 @@ _RUN_STAGE: dict[str, Callable[[_Run], dict[str, Json]]] = {
     "export": _export,
     "report": _report,
 }
+
+
+def grade_again(run_folder: Path | str, progress: Progress = no_progress) -> Path:
+    """Grade the stored answers of a run anew, write its evaluation and report, return its folder.
+
+    Raises:
+        DataError: the run has no answers.
+    """
+    recipe = RunFolder.existing(run_folder).recipe
+    with sandbox_of(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+        evaluation.grade_again(recipe, folder, sandbox, progress)
+        report.run(folder)
+        return folder.path
 
 
 def export_again(run_folder: Path | str, formats: Sequence[str]) -> dict[str, Path]:

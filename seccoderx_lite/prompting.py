@@ -21,10 +21,16 @@ from seccoderx_lite.syntax import strip_comments
 MAX_CODE_CHARS = 24_000
 """About 8,000 tokens: what is longer is cut for the judge."""
 
+
+def prompt_text(name: str) -> str:
+    """Return the text of a prompt in `prompts/`."""
+    return (files("seccoderx_lite") / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
+
+
 VerdictForm = Literal["reason", "direct"]
 """How a verdict is asked for: reasoning before it, or the verdict alone."""
 
-_JUDGE_TEMPLATE = (files("seccoderx_lite") / "prompts" / "judge.txt").read_text(encoding="utf-8")
+_JUDGE_TEMPLATE = prompt_text("judge")
 _VERDICT_FORMS: dict[VerdictForm, str] = {
     "reason": "Reason in <think>...</think>, then give the verdict.",
     "direct": "Give the verdict alone.",

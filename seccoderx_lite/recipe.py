@@ -31,6 +31,7 @@ from seccoderx_lite.recipe_sections import (
     EndpointRecipe,
     EvaluateRecipe,
     ExportRecipe,
+    FunctionalityJudgeRecipe,
     GrpoRecipe,
     JudgeRecipe,
     LoraRecipe,
@@ -49,6 +50,7 @@ __all__ = [
     "EndpointRecipe",
     "EvaluateRecipe",
     "ExportRecipe",
+    "FunctionalityJudgeRecipe",
     "GrpoRecipe",
     "JudgeRecipe",
     "LoraRecipe",
@@ -66,6 +68,7 @@ __all__ = [
     "load_as",
     "load_recipe",
     "recipe_fingerprint",
+    "with_paths_from",
 ]
 
 _LOCATIONS = (
@@ -80,6 +83,8 @@ _LOCATIONS = (
     "seeds.data",
     "generator.model",
     "filter.counts",
+    "evaluate.adapter",
+    "evaluate.functionality_judge.base",
 )
 """Keys whose value may be a path; a relative one is looked for beside the recipe."""
 
@@ -99,6 +104,12 @@ _INDIFFERENT = (
     "generator.attempts",
     "generator.backoff_s",
     "generator.max_cost",
+    "evaluate.endpoint.api_key_env",
+    "evaluate.endpoint.timeout_s",
+    "evaluate.endpoint.concurrency",
+    "evaluate.functionality_judge.endpoint.api_key_env",
+    "evaluate.functionality_judge.endpoint.timeout_s",
+    "evaluate.functionality_judge.endpoint.concurrency",
 )
 """Keys that change how a run is named, watched or paced, but not what comes out of it."""
 
@@ -167,10 +178,10 @@ def load_as(model: type[AnyRecipe], path: Path | str, overrides: Sequence[str] =
         RecipeError: the file cannot be read, or breaks rules; all faults are in one message.
     """
     path = Path(path)
-    document = _with_paths_from(path.parent, read_document(path))
+    document = with_paths_from(path.parent, read_document(path))
     for override in overrides:
         parts, value = parse_override(override)
-        alone = _with_paths_from(Path.cwd(), with_value({}, parts, value))
+        alone = with_paths_from(Path.cwd(), with_value({}, parts, value))
         document = with_value(document, parts, value_at(alone, ".".join(parts)))
     return check_as(model, document, str(path))
 
@@ -241,8 +252,8 @@ def _contradictions(model: type[Section], data: Any, prefix: str = "") -> Iterat
             yield from _contradictions(section, data.get(name), f"{prefix}{name}.")
 
 
-def _with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """The document with its relative paths resolved against a folder, where they exist there."""
+def with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with its relative paths resolved against a folder that has them."""
     for key in _LOCATIONS:
         value = value_at(document, key)
         if isinstance(value, str):
@@ -256,5 +267,8 @@ def _with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
 def _resolved(folder: Path, value: str) -> str:
     if not value or value.startswith("builtin:"):
         return value
+    kind, separator, place = value.partition(":")
+    if kind in ("cweval", "cyberseceval") and separator:
+        return f"{kind}:{_resolved(folder, place)}"
     path = os.path.join(folder, os.path.expanduser(value))  # unlike Path's, these never raise
     return os.path.realpath(path) if os.path.exists(path) else value

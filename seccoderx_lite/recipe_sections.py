@@ -345,11 +345,36 @@ class PolicyRecipe(Section):
     """When to warn or stop."""
 
 
+class FunctionalityJudgeRecipe(Section):
+    """The model that says how far a completion of CyberSecEval does what was asked."""
+
+    base: Text | None = None
+    """Hub id or folder of a model that is loaded for it, in 4 bits."""
+    endpoint: EndpointRecipe | None = None
+    """A model behind a server instead."""
+    max_new_tokens: Count = 512
+    """Longest judgement."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield that not exactly one model is named."""
+        if (data.get("base") is None) == (data.get("endpoint") is None):
+            yield "", "needs exactly one of base and endpoint"
+
+
 class EvaluateRecipe(Section):
     """How the base and the aligned policy are measured, both alike."""
 
     suites: Texts
-    """Suites of held-out tasks, such as `builtin:tiny`."""
+    """`builtin:tiny`, a file of tasks with tests, `cweval:CHECKOUT` or `cyberseceval:FILE`."""
+    adapter: Text | None = None
+    """Policy adapter to measure; null takes the one this run trains."""
+    endpoint: EndpointRecipe | None = None
+    """Measure a model behind a server instead of `model.base`."""
+    measure_base: bool = True
+    """Measure the bare base too where there is an adapter, so that the two can be compared."""
+    functionality_judge: FunctionalityJudgeRecipe | None = None
+    """Scores function in CyberSecEval; without one only security is measured there."""
     samples: Count = 4
     """Completions sampled for one task."""
     temperature: Positive | None = None
@@ -364,6 +389,12 @@ class EvaluateRecipe(Section):
     """Most tasks taken of a suite; null takes all."""
     seed: int = 0
     """Seed of the sampling and of the bootstrap."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield two models where only one can be measured."""
+        if data.get("endpoint") is not None and data.get("adapter") is not None:
+            yield "adapter", "cannot stand beside evaluate.endpoint; remove one of the two"
 
 
 class ExportRecipe(Section):

@@ -28,9 +28,11 @@ LAYERS = (
     {"verdict_cache", "judge"},
     {"analysers", "judge_loading"},
     {"rewards", "alarms"},
-    {"training", "synthesis"},
+    {"suites", "synthesis"},
+    {"reporting"},
+    {"training"},
     {"stages"},
-    {"pipeline", "eval_judge", "scan_report"},
+    {"pipeline", "eval_code", "eval_judge", "scan_report"},
     {"bench", "scan_command"},
     {"cli", "__main__"},
 )

@@ -42,18 +42,21 @@ def run_tests(
     A completion without code fails all its tests. None is only for tests that could not be run
     through our fault, and for tasks without tests.
     """
+    keys = [
+        (task.id, extract_code(text) or "") for task, text in zip(tasks, completions, strict=True)
+    ]
     runs: dict[tuple[str, str], Future[TestResult] | None] = {}
+    for task, key in zip(tasks, keys, strict=True):
+        if key not in runs:
+            runs[key] = (
+                sandbox.submit_tests(key[1], task.language, task.tests) if task.tests else None
+            )
     results: dict[tuple[str, str], TestResult | None] = {}
-    for task, text in zip(tasks, completions, strict=True):
-        if (task.id, text) not in runs:
-            runs[task.id, text] = submit_tests(sandbox, task, text)
-    for task, text in zip(tasks, completions, strict=True):
-        key = task.id, text
+    for key in keys:
         if key not in results:
-            run = runs[key]
-            results[key] = wait_for(run) if run else fail_all(sandbox, task)
+            results[key] = wait_for(runs[key])
             on_result()
-    return [results[task.id, text] for task, text in zip(tasks, completions, strict=True)]
+    return [results[key] for key in keys]
 
 
 def fail_all(sandbox: Sandbox, task: Task) -> TestResult | None:

@@ -103,10 +103,13 @@ class Sandbox:
         command: Sequence[str],
         limits: Limits | None = None,
         stdin: bytes = b"",
+        reserves_memory: bool = False,
     ) -> ExecutionResult:
         """Run one command over files in a fresh scratch folder, which is its working folder.
 
-        `passed` means no more than that the command ended by itself with exit status 0.
+        `passed` means no more than that the command ended by itself with exit status 0. Runtimes
+        that reserve more memory than they use, such as Node, need `reserves_memory`: then the data
+        segment is bounded instead of the address space.
 
         Raises:
             SandboxError: the sandbox itself failed.
@@ -116,6 +119,7 @@ class Sandbox:
             "command": list(command),
             "limits": programs.as_dict(bounds),
             "stdin": base64.b64encode(stdin).decode(),
+            "data_only": reserves_memory,
         }
         request = {"kind": "exec", "files": _encode_files(files), "steps": [step]}
         answer = self._ask(request, bounds.timeout_s)

@@ -1,66 +1,65 @@
 """One self-contained HTML page a run: what was measured, how training went, what it was made with.
 
-Everything a model wrote is escaped. Curves are drawn as inline SVG, so the page needs no network.
+Also one page that compares runs. Both are made from the files of the run folders alone.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.errors import RunFolderError
+from seccoderx_lite.metrics import TaskScores, mcnemar, paired_difference
+from seccoderx_lite.recipe import deciding_fields, dump_recipe
 from seccoderx_lite.records import Json
+from seccoderx_lite.reporting.completions import Pairs, rollouts
+from seccoderx_lite.reporting.page import page, safe, section, table
+from seccoderx_lite.reporting.results import results
+from seccoderx_lite.reporting.training_curves import comparison_curves, curves
 from seccoderx_lite.run_folder import RunFolder
-
-CURVES = (
-    ("policy", "reward", "reward"),
-    ("policy", "rollout_esr", "ESR of the rollouts"),
-    ("policy", "functional_share", "functional tests passed"),
-    ("policy", "judged_safe_share", "judged safe"),
-    ("policy", "reward_hacking", "judged safe but fell to an attack"),
-    ("policy", "kl", "KL against the base"),
-    ("policy", "completion_length", "completion length (tokens)"),
-    ("align", "accuracy", "judge: accuracy while aligned"),
-    ("cold_start", "loss", "judge: loss of the cold start"),
-)
-EXAMPLES = 6
-
-STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid #8884; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { display: inline-block; margin: .5rem 1rem .5rem 0; }
-figcaption { font-size: .85rem; }
-pre { overflow-x: auto; background: #8881; padding: .75rem; border-radius: .5rem; }
-svg { background: #8881; border-radius: .5rem; }
-polyline { fill: none; stroke: #2a7; stroke-width: 1.5; }
-"""
+from seccoderx_lite.suites.asking import GREEDY, Outcome, read_outcomes
+from seccoderx_lite.suites.telling import p_value, share, signed
 
 
 def run(folder: RunFolder) -> Path:
     """Write report.html from the files of the run folder and return its path."""
+    recipe = folder.recipe
     metrics = list(folder.read_jsonl("metrics.jsonl"))
-    parts = [
-        f"<h1>{escape(folder.recipe.name)}</h1>",
-        *_alarms(metrics),
-        *_evaluation(_read(folder, "evaluation.json")),
-        "<h2>Training</h2>",
-        *_curves(metrics),
-        *_examples(list(folder.read_jsonl("completions.jsonl"))),
-        "<h2>Recipe</h2>",
-        f"<pre>{escape((folder.path / 'recipe.yaml').read_text('utf-8'))}</pre>",
-        "<h2>Environment</h2>",
-        f"<pre>{escape(json.dumps(_read(folder, 'environment.json'), indent=2))}</pre>",
+    kept = list(folder.read_jsonl("completions.jsonl"))
+    pairs = Pairs()
+    for row in folder.read_jsonl("answers.jsonl"):
+        pairs.add(row)
+    grpo = recipe.policy.grpo if recipe.policy else None
+    sampled = grpo.group_size * grpo.prompts_per_step if grpo else None
+    sections = [
+        *results(_read(folder, "evaluation.json")),
+        *curves(metrics, kept, sampled),
+        pairs.section(),
+        rollouts(kept),
+        section("recipe", "Recipe", [f"<pre>{safe(dump_recipe(recipe))}</pre>"]),
+        section("environment", "Environment", [_environment(_read(folder, "environment.json"))]),
     ]
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(folder.recipe.name)}</title><style>{STYLE}</style>"
-        f"<body>{''.join(parts)}</body></html>"
-    )
-    return folder.write_text("report.html", page)
+    subtitle = f"{safe(recipe.model.base)} &middot; seed {recipe.seed}"
+    return folder.write_text("report.html", page(recipe.name, subtitle, sections))
+
+
+def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:
+    """Write one page that compares runs with the first of them, and return its path."""
+    names = _names(folders)
+    runs = dict(zip(names, folders, strict=True))
+    metrics = {name: list(f.read_jsonl("metrics.jsonl")) for name, f in runs.items()}
+    sections = [
+        section("result", "Result", [_comparison_table(runs)], "After alignment where there is a "
+                "policy; differences are from the first run, paired over the tasks that both "
+                "measured, with 95% bootstrap intervals."),
+        comparison_curves(metrics),
+        section("recipe", "What differs in the recipes", [_recipe_table(runs)]),
+    ]  # fmt: skip
+    text = page("Comparison of runs", safe(", ".join(names)), sections)
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
+    return file.resolve()
 
 
 def _read(folder: RunFolder, name: str) -> dict[str, Json]:
@@ -71,87 +70,83 @@ def _read(folder: RunFolder, name: str) -> dict[str, Json]:
     return data
 
 
-def _alarms(metrics: Sequence[Mapping[str, Json]]) -> Iterable[str]:
-    raised = [(row["step"], message) for row in metrics for message in row.get("alarms") or []]
-    if raised:
-        yield "<h2>Alarms</h2><ul>"
-        yield from (f"<li>step {step}: {escape(message)}</li>" for step, message in raised[-20:])
-        yield "</ul>"
+def _environment(data: Mapping[str, Json]) -> str:
+    return f"<pre>{safe(json.dumps(data, indent=2))}</pre>" if data else ""
 
 
-def _evaluation(evaluation: Mapping[str, Json]) -> Iterable[str]:
-    if not evaluation:
-        return
-    yield "<h2>Measured on held-out tasks</h2><table><tr><th>suite</th><th></th>"
-    names = ("functional", "secure", "esr", "func_sec")
-    yield "".join(f"<th>{name}</th>" for name in names) + "<th>tasks</th><th>unscored</th></tr>"
-    for phase in ("before", "after"):
-        for suite, scores in evaluation.get(phase, {}).items():
-            cells = "".join(
-                f'<td class="number">{_share(scores[name], scores["interval_95"].get(name))}</td>'
-                for name in names
-            )
-            yield f"<tr><td>{escape(suite)}</td><td>{phase}</td>{cells}"
-            yield f'<td class="number">{scores["n"]}</td>'
-            yield f'<td class="number">{scores["unscored"]}</td></tr>'
-    for suite, metrics in evaluation.get("difference", {}).items():
-        cells = "".join(f'<td class="number">{_signed(metrics.get(name))}</td>' for name in names)
-        yield f"<tr><td>{escape(suite)}</td><td>difference</td>{cells}<td></td><td></td></tr>"
-    yield "</table><p>Sampled completions; 95% bootstrap intervals over tasks, "
-    yield "paired for differences.</p>"
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """Names of runs; numbered where two are the same."""
+    names: list[str] = []
+    for folder in folders:
+        name = folder.path.name
+        same = sum(other == name or other.startswith(f"{name} (") for other in names)
+        names.append(f"{name} ({same + 1})" if same else name)
+    return names
 
 
-def _share(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return "&ndash;"
-    bounds = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return f"{value:.3f}{bounds}"
+def _comparison_table(runs: Mapping[str, RunFolder]) -> str:
+    scores = {name: _task_scores(folder) for name, folder in runs.items()}
+    first = next(iter(scores))
+    rows = []
+    for suite in dict.fromkeys(suite for own in scores.values() for suite in own):
+        for name, folder in runs.items():
+            evaluation = _read(folder, "evaluation.json")
+            found = (evaluation.get("after") or evaluation.get("before") or {}).get(suite)
+            if found:
+                change = "" if name == first else safe(_change(scores, first, name, suite))
+                rows.append(
+                    [safe(suite), safe(name),
+                     *(safe(share(found[key], found["interval_95"].get(key)))
+                       for key in ("functional", "secure", "esr")),
+                     change, str(found["n"]), str(found["unscored"])]
+                )  # fmt: skip
+    heads = ["suite", "run", "functional", "secure", "ESR", "ESR, from the first", "tasks",
+             "unscored"]  # fmt: skip
+    return table(heads, rows, 2)
 
 
-def _signed(change: Mapping[str, Json] | None) -> str:
-    if not change:
-        return "&ndash;"
-    bounds = change["interval_95"]
-    told = f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else ""
-    return f"{change['mean']:+.3f}{told}"
+def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
+    """The sampled scores of the last phase, by suite and task."""
+    outcomes = read_outcomes(folder)
+    phase = "after" if any(key[0] == "after" for key in outcomes) else "before"
+    samples: dict[tuple[str, str], list[Outcome]] = {}
+    for own, suite, task, sample in sorted(outcomes):
+        if own == phase and sample != GREEDY:
+            samples.setdefault((suite, task), []).append(outcomes[own, suite, task, sample])
+    found: dict[str, dict[str, TaskScores]] = {}
+    for (suite, task), own_samples in samples.items():
+        scores = TaskScores(task, (), tuple(outcome.score for outcome in own_samples))
+        found.setdefault(suite, {})[task] = scores
+    return found
 
 
-def _curves(metrics: Sequence[Mapping[str, Json]]) -> Iterable[str]:
-    for stage, key, caption in CURVES:
-        points = [
-            (float(row["step"]), float(row[key]))
-            for row in metrics
-            if row["stage"] == stage and row.get(key) is not None
-        ]
-        if len(points) > 1:
-            yield _curve(points, caption)
-
-
-def _curve(points: Sequence[tuple[float, float]], caption: str) -> str:
-    width, height, margin = 280, 90, 6
-    steps, values = [step for step, _ in points], [value for _, value in points]
-    low, high = min(values), max(values)
-    across = (max(steps) - min(steps)) or 1.0
-    up = (high - low) or 1.0
-    line = " ".join(
-        f"{margin + (step - min(steps)) / across * (width - 2 * margin):.1f},"
-        f"{height - margin - (value - low) / up * (height - 2 * margin):.1f}"
-        for step, value in points
-    )
-    return (
-        f'<figure><svg width="{width}" height="{height}" role="img" aria-label="{escape(caption)}">'
-        f'<polyline points="{line}"/></svg><figcaption>{escape(caption)}: {low:.3g} to {high:.3g}, '
-        f"last {values[-1]:.3g}</figcaption></figure>"
-    )
-
-
-def _examples(completions: Sequence[Mapping[str, Json]]) -> Iterable[str]:
-    if not completions:
-        return
-    yield "<h2>Rollouts of the last steps</h2>"
-    for row in completions[-EXAMPLES:]:
-        told = (
-            f"step {row['step']}, {row['task']}: reward {row['reward']}, judged {row['verdict']}, "
+def _change(
+    scores: Mapping[str, Mapping[str, Mapping[str, TaskScores]]], first: str, name: str, suite: str
+) -> str:
+    mine, theirs = scores[first].get(suite, {}), scores[name].get(suite, {})
+    shared = sorted(mine.keys() & theirs.keys())
+    try:
+        change = paired_difference(
+            [mine[task] for task in shared], [theirs[task] for task in shared], "esr", seed=0
         )
-        yield f"<h3>{escape(told + 'tests ' + str(row['tests']))}</h3>"
-        yield f"<p>{escape(row['prompt'])}</p><pre>{escape(row['completion'])}</pre>"
+    except ValueError:  # no task in common, or benign tasks, which have no ESR
+        return "-"
+    test = mcnemar(*([_passes(own[task]) for task in shared] for own in (mine, theirs)))
+    told = signed({"mean": change.mean, "interval_95": change.interval_95})
+    return f"{told}, McNemar {p_value(test.p)}"
+
+
+def _passes(task: TaskScores) -> bool | None:
+    """Strict func-sec of the first sample."""
+    value = task.samples[0].func_sec if task.samples[0] else None
+    return None if value is None else value == 1.0
+
+
+def _recipe_table(runs: Mapping[str, RunFolder]) -> str:
+    fields = {name: deciding_fields(folder.recipe) for name, folder in runs.items()}
+    rows = [
+        [safe(key), *(safe(own.get(key, "-")) for own in fields.values())]
+        for key in dict.fromkeys(key for own in fields.values() for key in own)
+        if len({repr(own.get(key)) for own in fields.values()}) > 1
+    ]
+    return table(["field", *runs], rows, 9) if rows else ""
