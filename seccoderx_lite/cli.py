@@ -116,6 +116,31 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def estimate(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/tiny.yaml.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", help="Change one setting: policy.grpo.group_size=4.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="GPU memory, for example 16GB; this machine's without.")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option(help="A GPU by name, for example T4: its memory, and least time.")
+    ] = None,
+) -> None:
+    """Tell the GPU memory and work of a recipe before it is run, from the model's config alone.
+
+    Exit code 1 if it does not fit; the smallest change that makes it fit is told. The figures are
+    estimates for one CUDA GPU and were never measured on one.
+    """
+    from seccoderx_lite.estimate_command import run
+    from seccoderx_lite.recipe import load_recipe
+
+    if not run(load_recipe(recipe, override or []), memory, card, typer.echo):
+        raise typer.Exit(1)
+
+
 class _Progress:
     """A live line on a terminal; elsewhere one line a finished stage."""
 

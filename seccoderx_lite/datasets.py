@@ -113,6 +113,15 @@ def in_split(records: Sequence[Record], split: str) -> list[Record]:
     return chosen
 
 
+def held_back(records: Sequence[Record]) -> list[Record]:
+    """Return the split validation; all records where the data set has none, as published ones.
+
+    For watching and comparing only: what it holds may have been trained on.
+    """
+    chosen = [record for record in records if record.extra.get("split") == "validation"]
+    return chosen or list(records)
+
+
 def _load(
     source: str | Path,
     split: str | None,

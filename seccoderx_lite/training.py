@@ -26,6 +26,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.out_of_memory import train_within_memory
 from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
@@ -206,18 +207,34 @@ def _common_arguments(
     }
 
 
+def _micro_batch(whole: int, trainer: Mapping[str, Any], name: str) -> int:
+    """Sequences that go through the model at once; all of a step unless `trainer` says less."""
+    micro = int(trainer.get("per_device_train_batch_size", whole))
+    if micro < 1 or whole % micro:
+        raise ModelError(
+            f"trainer.per_device_train_batch_size: must divide {name} = {whole} (got {micro})"
+        )
+    return micro
+
+
 def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
     """Return the settings of supervised training with the loss on the answer only.
 
-    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start.
+    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start. A smaller
+    `trainer.per_device_train_batch_size` is made up for by gradient accumulation.
+
+    Raises:
+        ModelError: the examples of a step cannot be divided into micro-batches of that size.
     """
+    micro = _micro_batch(section.batch_size, section.trainer, "batch_size")
     return SFTConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
             "train_sampling_strategy": "sequential",
             "lr_scheduler_type": "cosine",
             "warmup_steps": section.steps // 10,
-            "per_device_train_batch_size": section.batch_size,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": section.batch_size // micro,
             "max_length": section.max_tokens,
             "completion_only_loss": True,
             "packing": False,
@@ -236,12 +253,7 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
         ModelError: the rollouts of a step cannot be divided into micro-batches of that size.
     """
     rollouts = section.group_size * section.prompts_per_step
-    micro = int(section.trainer.get("per_device_train_batch_size", rollouts))
-    if micro < 1 or rollouts % micro:
-        raise ModelError(
-            f"trainer.per_device_train_batch_size: must divide group_size x prompts_per_step = "
-            f"{rollouts} (got {micro})"
-        )
+    micro = _micro_batch(rollouts, section.trainer, "group_size x prompts_per_step")
     return GRPOConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
@@ -262,7 +274,11 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
 
 
 def train(trainer: Any, checkpoints: Path) -> None:
-    """Run a trainer from its newest complete checkpoint, or from the start."""
+    """Run a trainer from its newest complete checkpoint, or from the start.
+
+    Raises:
+        ModelError: memory ran out, and smaller micro-batches could not help.
+    """
     # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, which swallows small
     # steps.
     for parameter in adapter_parameters(trainer.model, "policy").values():
@@ -274,7 +290,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     checkpoint = latest_checkpoint(checkpoints)
     if checkpoint:
         logger.info("resuming from %s", checkpoint.name)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train_within_memory(trainer, checkpoint)
 
 
 def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> list[dict[str, Json]]:

@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 LAYERS = (
     {"errors", "records", "cwe", "syntax", "prompting", "metrics", "detection_metrics"},
     {"recipe", "recipe_sections", "recipe_reading", "run_folder"},
-    {"roles", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
+    {"roles", "shapes", "estimate", "fitting", "estimate_command", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
     {"judge"},
     {"rewards", "alarms"},
-    {"training"},
+    {"training", "out_of_memory"},
     {"stages"},
     {"pipeline"},
     {"cli", "__main__"},

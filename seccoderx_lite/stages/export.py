@@ -20,7 +20,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from seccoderx_lite.datasets import in_split, load_tasks
+from seccoderx_lite.datasets import held_back, load_tasks
 from seccoderx_lite.errors import ModelError, RunStopped
 from seccoderx_lite.generation import generate_texts, render_chat
 from seccoderx_lite.model_card import model_card
@@ -106,7 +106,7 @@ def _refuse_judge(folder: RunFolder) -> None:
 def _gate_tasks(recipe: Recipe, count: int) -> list[Task]:
     if recipe.policy is None:
         return []
-    tasks = in_split(load_tasks(recipe.policy.tasks), "validation")
+    tasks = held_back(load_tasks(recipe.policy.tasks))
     return [task for task in tasks if task.tests][:count] or list(tasks[:count])
 
 
