@@ -64,10 +64,12 @@ def train(
 
     loaded = load_recipe(recipe, override or [])
     from seccoderx_lite.pipeline import train as run
+    from seccoderx_lite.processes import is_first_process
 
-    with _Progress() as progress:
+    with _Progress(is_first_process()) as progress:
         folder = run(loaded, run_folder, stages=stage or [], fresh=fresh, progress=progress)
-    _tell_results(folder)
+    if is_first_process():
+        _tell_results(folder)
 
 
 @app.command()
@@ -87,12 +89,28 @@ def export(
     format: Annotated[
         list[str] | None, typer.Option(help="adapter or merged; may be given twice.")
     ] = None,
+    role: Annotated[str, typer.Option(help="policy or judge.")] = "policy",
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the exports; the run's export/ without.")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Also upload to this repository of the hub: ORG/NAME.")
+    ] = None,
 ) -> None:
-    """Export the policy of a finished run again, in other formats than its recipe says."""
+    """Export the policy or the judge of a run again, to any folder or to the Hugging Face hub.
+
+    Every export is loaded again and compared with what was trained before it is handed over. Log
+    in once with `hf auth login` before --push; a new repository is private.
+    """
+    from seccoderx_lite.hub import push_folder, repository_for
     from seccoderx_lite.pipeline import export_again
 
-    for form, folder in export_again(run_folder, format or ["adapter"]).items():
+    formats = format or ["adapter"]
+    targets = {form: repository_for(push, form, formats) for form in formats} if push else {}
+    for form, folder in export_again(run_folder, formats, role=role, to=to).items():
         typer.echo(f"{form}: {folder}")
+        if push:
+            typer.echo(f"{form}: {push_folder(folder, targets[form])}")
 
 
 @app.command()
@@ -144,7 +162,7 @@ def estimate(
 class _Progress:
     """A live line on a terminal; elsewhere one line a finished stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_shown: bool) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -159,7 +177,7 @@ class _Progress:
         self._bar = Progress(
             TextColumn("{task.description:<10}"), BarColumn(20), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
-            console=self._console, disable=not self._console.is_terminal,
+            console=self._console, disable=not (is_shown and self._console.is_terminal),
         )  # fmt: skip
         self._tasks: dict[str, Any] = {}
 

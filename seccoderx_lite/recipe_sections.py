@@ -114,11 +114,18 @@ def _http_address(value: str) -> str:
     return value
 
 
+HttpAddress = Annotated[Text, AfterValidator(_http_address)]
+
+
 class EndpointRecipe(Section):
     """A judge behind an OpenAI-compatible server."""
 
-    url: Annotated[Text, AfterValidator(_http_address)]
-    """Base address up to and including `/v1`."""
+    url: Annotated[
+        Annotated[HttpAddress, Tag("address")]
+        | Annotated[Annotated[list[HttpAddress], Field(min_length=1)], Tag("list")],
+        Discriminator(lambda value: "list" if isinstance(value, list) else "address"),
+    ]
+    """Base address up to and including `/v1`; a list of replicas is asked in turn."""
     model: Text
     """Name the server knows the judge by."""
     api_key_env: Text | None = None

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.processes import is_first_process
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 
 transformers_logging.disable_progress_bar()
@@ -176,7 +177,9 @@ def detach_adapters(base: Base) -> None:
 
 
 def save_adapter(model: PeftModel, role: Role, folder: Path) -> None:
-    """Save one role's adapter, and nothing else, in the PEFT layout."""
+    """Save one role's adapter, and nothing else, in the PEFT layout; the first process does."""
+    if not is_first_process():
+        return
     name = ADAPTER_NAMES[role]
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), selected_adapters=[name])

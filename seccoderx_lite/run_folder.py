@@ -43,10 +43,13 @@ class RunFolder:
     that process ends, so a killed run never has to be unlocked by hand.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, lock: int | None = None) -> None:
+    def __init__(
+        self, path: Path, recipe: Recipe, lock: int | None = None, *, writes: bool = True
+    ) -> None:
         self.path = path
         self.recipe = recipe
         self._lock = lock
+        self._writes = writes
 
     @classmethod
     def open(
@@ -91,6 +94,11 @@ class RunFolder:
         if not (path / _RECIPE).exists():
             raise RunFolderError(f"{path} is no run folder: it has no {_RECIPE}")
         return cls(path, _stored_recipe(path))
+
+    @classmethod
+    def following(cls, path: Path | str, recipe: Recipe) -> Self:
+        """Return a folder that another process of the same run writes; writes here do nothing."""
+        return cls(Path(os.path.abspath(path)), recipe, writes=False)
 
     def close(self) -> None:
         """Let another process have the folder; harmless when repeated."""
@@ -155,6 +163,8 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> Path:
         """Replace a file as a whole: whoever reads it sees the old text or the new one."""
         target = self.path / name
+        if not self._writes:
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}{_TEMPORARY}")
         with temporary.open("w", encoding="utf-8", errors="replace") as file:
@@ -188,6 +198,8 @@ class RunFolder:
 
         The line reaches the kernel before this returns, so that only a power failure can lose it.
         """
+        if not self._writes:
+            return
         line = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         descriptor = os.open(self.path / name, flags, 0o666)
@@ -219,7 +231,7 @@ class RunFolder:
 
         For example `lambda r: r["stage"] != "policy" or r["step"] <= checkpoint_step`.
         """
-        if (self.path / name).exists():
+        if self._writes and (self.path / name).exists():
             kept = [json.dumps(r, ensure_ascii=False) for r in self.read_jsonl(name) if keep(r)]
             self.write_text(name, "".join(f"{line}\n" for line in kept))
 

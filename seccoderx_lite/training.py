@@ -14,7 +14,7 @@ import random
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.out_of_memory import train_within_memory
+from seccoderx_lite.processes import from_all, is_first_process, process_count, wait_for_all
 from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
@@ -130,7 +131,7 @@ class StepRecorder(TrainerCallback):
             return
         record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
         record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
-        record |= self._step_values(state.global_step)
+        record |= _together(from_all(self._step_values(state.global_step)))
         record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
         if tokens := record.pop("completion_tokens", None):
             record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
@@ -147,6 +148,25 @@ _KEPT_LOGS = {
     "completions/clipped_ratio": "truncated_share",
     "mean_token_accuracy": "token_accuracy",
 }  # fmt: skip
+
+
+_SUMMED = {"completion_tokens", "unscored", "unclear_verdicts"}
+
+
+def _together(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """The values of a step of which each process did an equal share: sums, or means."""
+    if len(shares) == 1:
+        return dict(shares[0])
+    together: dict[str, Json] = {}
+    for name in shares[0]:
+        values = [share[name] for share in shares if share.get(name) is not None]
+        if name == "alarms":
+            together[name] = list(dict.fromkeys(alarm for alarms in values for alarm in alarms))
+        elif name in _SUMMED:
+            together[name] = sum(values)
+        else:
+            together[name] = sum(values) / len(values) if values else None
+    return together
 
 
 def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
@@ -207,14 +227,25 @@ def _common_arguments(
     }
 
 
-def _micro_batch(whole: int, trainer: Mapping[str, Any], name: str) -> int:
-    """Sequences that go through the model at once; all of a step unless `trainer` says less."""
-    micro = int(trainer.get("per_device_train_batch_size", whole))
-    if micro < 1 or whole % micro:
+def _micro_batch(
+    whole: int, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, name: str
+) -> tuple[int, int]:
+    """Sequences at once, and how often a step, in each process; all at once unless `trainer` says.
+
+    With several processes each takes an equal share of the step.
+    """
+    share, rest = divmod(whole, process_count())
+    if rest:
         raise ModelError(
-            f"trainer.per_device_train_batch_size: must divide {name} = {whole} (got {micro})"
+            f"{name} = {whole} must be divisible by the number of processes ({process_count()})"
         )
-    return micro
+    micro = int(section.trainer.get("per_device_train_batch_size", share))
+    if micro < 1 or share % micro:
+        told = name if process_count() == 1 else f"{name} / {process_count()} processes"
+        raise ModelError(
+            f"trainer.per_device_train_batch_size: must divide {told} = {share} (got {micro})"
+        )
+    return micro, share // micro
 
 
 def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
@@ -226,7 +257,7 @@ def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> S
     Raises:
         ModelError: the examples of a step cannot be divided into micro-batches of that size.
     """
-    micro = _micro_batch(section.batch_size, section.trainer, "batch_size")
+    micro, accumulated = _micro_batch(section.batch_size, section, "batch_size")
     return SFTConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
@@ -234,7 +265,7 @@ def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> S
             "lr_scheduler_type": "cosine",
             "warmup_steps": section.steps // 10,
             "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": section.batch_size // micro,
+            "gradient_accumulation_steps": accumulated,
             "max_length": section.max_tokens,
             "completion_only_loss": True,
             "packing": False,
@@ -253,12 +284,17 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
         ModelError: the rollouts of a step cannot be divided into micro-batches of that size.
     """
     rollouts = section.group_size * section.prompts_per_step
-    micro = _micro_batch(rollouts, section.trainer, "group_size x prompts_per_step")
+    if section.prompts_per_step % process_count():
+        raise ModelError(
+            f"prompts_per_step: must be a multiple of the number of processes, "
+            f"{process_count()}, so that each scores whole groups (got {section.prompts_per_step})"
+        )
+    micro, accumulated = _micro_batch(rollouts, section, "group_size x prompts_per_step")
     return GRPOConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
             "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": rollouts // micro,
+            "gradient_accumulation_steps": accumulated,
             "num_generations": section.group_size,
             "max_completion_length": section.max_completion_tokens,
             "temperature": section.temperature,
@@ -287,6 +323,9 @@ def train(trainer: Any, checkpoints: Path) -> None:
         trainer.model.save_pretrained, selected_adapters=["default"]
     )
     trainer.remove_callback(PrinterCallback)
+    if is_first_process():
+        latest_checkpoint(checkpoints)  # half-written ones are gone before the others look
+    wait_for_all()
     checkpoint = latest_checkpoint(checkpoints)
     if checkpoint:
         logger.info("resuming from %s", checkpoint.name)
@@ -306,6 +345,11 @@ def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> lis
     return ordered[:count]
 
 
+def _sequences_a_step(config: SFTConfig | GRPOConfig) -> int:
+    """Over all processes."""
+    return int(config.train_batch_size) * config.gradient_accumulation_steps * process_count()
+
+
 def make_sft_trainer(
     base: Base,
     recipe: Recipe,
@@ -314,7 +358,7 @@ def make_sft_trainer(
     recorder: StepRecorder,
 ) -> Any:
     """Return TRL's supervised trainer for a new adapter on the bare base."""
-    count = int(config.max_steps) * config.train_batch_size * config.gradient_accumulation_steps
+    count = int(config.max_steps) * _sequences_a_step(config)
     rows = in_training_order(rows, count, recipe.seed)
     set_seed(recipe.seed)
     trainer = SFTTrainer(
@@ -339,8 +383,7 @@ def make_grpo_trainer(
 ) -> Any:
     """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
     set_seed(recipe.seed)
-    rollouts = config.train_batch_size * config.gradient_accumulation_steps
-    count = int(config.max_steps) * rollouts // (config.num_generations or 1)
+    count = int(config.max_steps) * _sequences_a_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     trained = isinstance(base.model, PeftModel)
     trainer = GRPOTrainer(

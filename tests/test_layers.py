@@ -10,12 +10,12 @@ PACKAGE = Path(__file__).parent.parent / "seccoderx_lite"
 LAYERS = (
     {"errors", "records", "cwe", "syntax", "prompting", "metrics", "detection_metrics"},
     {"recipe", "recipe_sections", "recipe_reading", "run_folder"},
-    {"roles", "shapes", "estimate", "fitting", "estimate_command", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
+    {"roles", "processes", "hub", "shapes", "estimate", "fitting", "estimate_command", "generation", "sandbox", "datasets", "dataset_files", "environment", "model_card"},
     {"judge"},
     {"rewards", "alarms"},
     {"training", "out_of_memory"},
     {"stages"},
-    {"pipeline"},
+    {"pipeline", "integrations"},
     {"cli", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
