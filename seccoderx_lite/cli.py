@@ -87,7 +87,7 @@ def report(
 def export(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run, for example runs/tiny.")],
     format: Annotated[
-        list[str] | None, typer.Option(help="adapter or merged; may be given twice.")
+        list[str] | None, typer.Option(help="adapter, merged or gguf; may be given again.")
     ] = None,
     role: Annotated[str, typer.Option(help="policy or judge.")] = "policy",
     to: Annotated[

@@ -1,8 +1,8 @@
 """Memory and work of a recipe before it is run, from configs alone: no weights, no GPU.
 
-What stays in memory (weights, adapters, optimiser) is counted exactly (`shapes`). On top of it comes
-what a phase needs at its worst: the longest prompts and completions, as TRL and transformers hold
-them on a CUDA GPU with fused attention. The terms of a training step were checked on a CPU against
+What stays in memory (weights, adapters, optimiser) is counted exactly (`shapes`). On top of it
+comes what a phase needs at its worst: the longest prompts and completions, as TRL and transformers
+hold them on a CUDA GPU with fused attention. The terms of a training step were checked on a CPU against
 every tensor alive in real steps (`tests/test_estimate.py`); nothing was measured on a GPU.
 
 The phases come one after the other, so the peak is what stays plus the largest of them.
@@ -223,8 +223,8 @@ def activation_bytes(
     """Return the peak of activations, logits and their gradients for so many tokens.
 
     The loss is at its peak (`loss_bytes`) when all layers have been computed, and gone when their
-    gradients are computed. With gradient checkpointing every layer keeps its input only, and one layer at a
-    time is computed again.
+    gradients are computed. With gradient checkpointing every layer keeps its input only, and one
+    layer at a time is computed again.
     """
     layer = layer_bytes(shape, rank, dtype_bytes)
     kept, again = layer * shape.layers, 0

@@ -192,7 +192,10 @@ def verdict(recipe: Recipe, shapes: Shapes, memory_bytes: int) -> tuple[bool, st
     changes = smallest_change(recipe, shapes, memory_bytes)
     lacking = f"does not fit in {size}: {(peak - memory_bytes) / GIB:.1f} GiB too much"
     if changes is None:
-        return False, f"{lacking}, and no smaller setting helps; take a smaller base or a larger GPU"
+        return (
+            False,
+            f"{lacking}, and no smaller setting helps; take a smaller base or a larger GPU",
+        )
     overrides = " ".join(f"-o {key}={str(value).lower()}" for key, value in changes)
     return False, f"{lacking}; the smallest change that makes it fit: {overrides}"
 

@@ -16,20 +16,23 @@ USE = {
         "from transformers import AutoModelForCausalLM\n\n"
         'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
     ),
+    "gguf": (
+        'import subprocess\n\nsubprocess.run(["ollama", "create", "my-model", "-f", "Modelfile"])'
+    ),
 }
 
 
 def model_card(
     recipe: Recipe,
     folder: RunFolder,
-    form: Literal["adapter", "merged"],
+    form: Literal["adapter", "merged", "gguf"],
     role: Literal["policy", "judge"] = "policy",
 ) -> str:
     """Return the card as Markdown with the metadata block that model hubs read."""
     base = recipe.model.base
     if role == "judge" and recipe.judge and recipe.judge.base:
         base = recipe.judge.base
-    library = "peft" if form == "adapter" else "transformers"
+    library = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[form]
     kind = "LoRA adapter" if form == "adapter" else "LoRA adapter merged into the base"
     return "\n".join(
         [
@@ -110,8 +113,9 @@ def _measured(folder: RunFolder) -> list[str]:
     return [
         *rows,
         "",
-        "Tests were executed on held-out tasks; the judge that rewarded the training was not asked. "
-        "Sampled at the temperature of training. Intervals are 95% bootstrap intervals over tasks.",
+        "Tests were executed on held-out tasks; the judge that rewarded the training was not "
+        "asked. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
+        "over tasks.",
     ]
 
 

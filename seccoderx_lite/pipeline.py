@@ -260,7 +260,9 @@ def export_again(
     changed = check_recipe(document, "export")
     with _sandbox(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
         if to and (there := [form for form in formats if (Path(to) / form).exists()]):
-            raise RecipeError(f"--to: {Path(to) / there[0]} is there already; choose another folder")
+            raise RecipeError(
+                f"--to: {Path(to) / there[0]} is there already; choose another folder"
+            )
         target = Path(to) if to else folder.export / "judge" if role == "judge" else folder.export
         base = recipe.judge.base if role == "judge" and recipe.judge else None
         model = recipe.model.model_copy(update={"base": base}) if base else recipe.model

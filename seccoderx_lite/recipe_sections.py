@@ -362,8 +362,12 @@ class EvaluateRecipe(Section):
 class ExportRecipe(Section):
     """What the run hands over, and how far it may stray from the trained policy."""
 
-    formats: Annotated[list[Literal["adapter", "merged"]], Field(min_length=1)] = ["adapter"]
-    """The adapter alone, a merged 16-bit model, or both."""
+    formats: Annotated[list[Literal["adapter", "merged", "gguf"]], Field(min_length=1)] = [
+        "adapter"
+    ]
+    """The adapter alone, a merged 16-bit model, and that as one GGUF file for llama.cpp."""
+    llama_cpp: Text | None = None
+    """Folder of a llama.cpp checkout, for gguf; null looks for an installed converter."""
     merge_into: Literal["base", "nf4"] = "base"
     """Merge into the 16-bit base, or into its NF4 round trip held in 16 bits."""
     max_logit_difference: Positive = 1.0

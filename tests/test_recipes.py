@@ -1,4 +1,4 @@
-"""The recipes for real models: their headers, and two steps of each on data in the published layout.
+"""Recipes for real models: their headers, and two steps of each on data as published.
 
 The base is a random tiny model and the data lie in a folder named as on the hub, so that nothing
 is downloaded.

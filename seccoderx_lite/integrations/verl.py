@@ -58,8 +58,9 @@ def compute_score(
 
 
 def _scores(rows: Sequence[Mapping[str, Json]], recipe: str) -> Scores:
+    scorer = _scorer(str(Path(recipe).resolve()))
     tasks = [_task(row["metadata"], number) for number, row in enumerate(rows, start=1)]
-    scored = _scorer(str(Path(recipe).resolve())).score(tasks, [row["response"] for row in rows])
+    scored = scorer.score(tasks, [row["response"] for row in rows])
     rewards = [item.reward for item in scored if item.reward is not None]
     if not rewards:
         raise JudgeError(
@@ -79,8 +80,10 @@ def _scores(rows: Sequence[Mapping[str, Json]], recipe: str) -> Scores:
 
 
 def _task(columns: Mapping[str, Json], number: int) -> Task:
-    """The task a row of columns is; the prompt itself does not reach a reward function."""
-    return task_of({"id": str(number), "problem": "-", "prompt": "-", **columns}, number)
+    """The task a row of columns is; its prompt, which a reward does not need, is taken out."""
+    is_own_layout = "language" in columns
+    missing = {"id": str(number), "prompt": "-"} if is_own_layout else {"problem": "-"}
+    return task_of({**missing, **columns}, number)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Hand over the policy or the judge: an adapter in the PEFT layout, or a merged 16-bit model.
+"""Hand over the policy or the judge: an adapter in the PEFT layout, a merged 16-bit model, or GGUF.
 
 An adapter is merged into the 16-bit base (`merge_into: base`), or into the NF4 round trip of the
 base held in 16 bits (`nf4`: exactly what training saw); never into 4-bit weights, whose steps
@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.datasets import held_back, load_tasks
 from seccoderx_lite.errors import ModelError, RunStopped
 from seccoderx_lite.generation import generate_texts, render_chat
+from seccoderx_lite.gguf_file import FILE, convert, find_converter, modelfile
 from seccoderx_lite.model_card import model_card
 from seccoderx_lite.recipe import ExportRecipe, Recipe
 from seccoderx_lite.records import Json, Task
@@ -83,8 +85,11 @@ def run(
             model = PeftModel.from_pretrained(base.model, str(made))
         else:
             quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
-            _export_merged(base, source, made, quantized)
-            model = _load_plain(made)
+            if form == "merged":
+                _export_merged(base, source, made, quantized)
+            else:
+                _export_gguf(base, source, made, quantized, settings.llama_cpp)
+            model = _load_plain(made, FILE if form == "gguf" else None)
         (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
         got = _behaviour(model.eval(), base.tokenizer, tasks, tested, recipe, sandbox)
         if form == "adapter":
@@ -228,8 +233,18 @@ def _export_merged(base: Base, source: Path, target: Path, into_round_trip: bool
     base.tokenizer.save_pretrained(target)
 
 
-def _load_plain(folder: Path) -> Any:
-    options: dict[str, Any] = {"dtype": compute_dtype()}
+def _export_gguf(
+    base: Base, source: Path, target: Path, into_round_trip: bool, checkout: str | None
+) -> None:
+    converter = find_converter(checkout)
+    with TemporaryDirectory(dir=target.parent) as merged:
+        _export_merged(base, source, Path(merged), into_round_trip)
+        convert(Path(merged), target, converter)
+    (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")
+
+
+def _load_plain(folder: Path, gguf_file: str | None = None) -> Any:
+    options: dict[str, Any] = {"dtype": compute_dtype(), "gguf_file": gguf_file}
     if torch.cuda.is_available():
         options["device_map"] = {"": torch.cuda.current_device()}
     return AutoModelForCausalLM.from_pretrained(folder, **options)

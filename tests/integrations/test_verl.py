@@ -55,9 +55,7 @@ def expected(code, label):
 
 def test_easyr1_gets_the_reward_and_its_parts(recipe):
     with server(judged) as (url, _):
-        safe, unsafe = compute_score(
-            [easyr1_input(SAFE), easyr1_input(UNSAFE)], recipe=recipe(url)
-        )
+        safe, unsafe = compute_score([easyr1_input(SAFE), easyr1_input(UNSAFE)], recipe=recipe(url))
     assert safe["overall"] == pytest.approx(expected(SAFE, "safe")["reward"])
     assert unsafe["overall"] == pytest.approx(expected(UNSAFE, "vulnerable")["reward"])
     assert (safe["vulnerability"], unsafe["vulnerability"]) == (1.0, 0.0)
@@ -85,20 +83,19 @@ def test_a_rollout_we_failed_to_score_gets_the_mean_of_the_others_and_is_counted
         return (500, b"") if "eval(" in body["messages"][0]["content"] else judged(body)
 
     with server(fails_for_eval) as (url, _):
-        safe, failed = compute_score(
-            [easyr1_input(SAFE), easyr1_input(UNSAFE)], recipe=recipe(url)
-        )
+        safe, failed = compute_score([easyr1_input(SAFE), easyr1_input(UNSAFE)], recipe=recipe(url))
     assert (safe["unscored"], failed["unscored"]) == (0.0, 1.0)
     assert failed["overall"] == safe["overall"]
 
 
 def test_a_batch_of_which_nothing_could_be_scored_is_an_error(recipe):
-    with server(lambda body: (500, b"")) as (url, _), pytest.raises(JudgeError, match="none of 1"):
+    broken = server(lambda body: (500, b""))
+    with broken as (url, _), pytest.raises(JudgeError, match="none of 1 rollouts"):
         compute_score([easyr1_input(SAFE)], recipe=recipe(url))
 
 
 def test_columns_that_are_no_task_are_named(recipe):
-    with pytest.raises(DataError, match="lacks generated_code of the layout 'SecCoderX alignment"):
+    with pytest.raises(DataError, match="lacks generated_code"):
         columns = {key: value for key, value in COLUMNS.items() if key != "generated_code"}
         compute_score(
             [{**easyr1_input(SAFE), "metadata": {**columns}}], recipe=recipe("http://127.0.0.1:9")
@@ -108,5 +105,5 @@ def test_columns_that_are_no_task_are_named(recipe):
 def test_a_judge_that_would_need_the_trainers_gpu_is_refused(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("name: x\nmodel: {base: b}\njudge: {adapter: a}\npolicy: {tasks: t}\n")
-    with pytest.raises(RecipeError, match="judge.endpoint is required here"):
+    with pytest.raises(RecipeError, match="endpoint is required here"):
         compute_score([easyr1_input(SAFE)], recipe=str(file))
