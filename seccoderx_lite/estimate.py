@@ -2,8 +2,8 @@
 
 What stays in memory (weights, adapters, optimiser) is counted exactly (`shapes`). On top of it
 comes what a phase needs at its worst: the longest prompts and completions, as TRL and transformers
-hold them on a CUDA GPU with fused attention. The terms of a training step were checked on a CPU against
-every tensor alive in real steps (`tests/test_estimate.py`); nothing was measured on a GPU.
+hold them on a CUDA GPU with fused attention. The terms of a training step were checked on a CPU
+against every tensor alive in real steps (`tests/test_estimate.py`); nothing was measured on a GPU.
 
 The phases come one after the other, so the peak is what stays plus the largest of them.
 """
@@ -98,13 +98,13 @@ def _stays(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
     yield Part(
         "base weights",
         base.base_bytes(held, GPU_DTYPE_BYTES),
-        f"{base.parameters / 1e9:.2f} billion parameters, {kind}",
+        f"{base.parameters / 1e6:,.0f} million parameters, {kind}",
     )
     if shapes.judge:
         yield Part(
             "judge's own base",
             shapes.judge.base_bytes(held, GPU_DTYPE_BYTES),
-            f"{shapes.judge.parameters / 1e9:.2f} billion parameters, {kind}",
+            f"{shapes.judge.parameters / 1e6:,.0f} million parameters, {kind}",
         )
     trained = base.lora_parameters(recipe.model.lora)
     if _is_trained(recipe):
@@ -142,7 +142,7 @@ def _phases(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
         prompt = min(_judge_prompt_tokens(judge), base.max_tokens)
         yield from _grpo_phases("align", base, recipe, judge.align, prompt)
     if policy:
-        yield from _grpo_phases("policy", base, recipe, policy.grpo, recipe.model.max_prompt_tokens)
+        yield from _grpo_phases("policy", base, recipe, policy.grpo, _prompt_tokens(recipe, base))
     if policy and judge and not judge.endpoint:
         rows, prompt = _judge_batch(judge, policy.grpo)
         yield Part(
@@ -151,7 +151,7 @@ def _phases(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
             f"{rows} x ({prompt} + {judge.max_new_tokens}) tokens",
         )
     if asked := recipe.evaluate:
-        prompt, longest = recipe.model.max_prompt_tokens, asked.max_completion_tokens
+        prompt, longest = _prompt_tokens(recipe, base), asked.max_completion_tokens
         yield Part(
             "evaluate",
             _generation_bytes(base, asked.batch_size, prompt, longest),
@@ -180,6 +180,10 @@ def _grpo_phases(
 def micro_batch(whole: int, trainer: Mapping[str, Any]) -> int:
     """Return how many sequences go through the model at once while training."""
     return int(trainer.get("per_device_train_batch_size", whole))
+
+
+def _prompt_tokens(recipe: Recipe, base: ModelShape) -> int:
+    return min(recipe.model.max_prompt_tokens, base.max_tokens)
 
 
 def _judge_prompt_tokens(judge: JudgeRecipe) -> int:
@@ -273,7 +277,7 @@ def _work(recipe: Recipe, shapes: Shapes) -> Work | None:
         return None
     grpo, base = recipe.policy.grpo, shapes.base
     rollouts = grpo.group_size * grpo.prompts_per_step
-    prompt, longest = recipe.model.max_prompt_tokens, grpo.max_completion_tokens
+    prompt, longest = _prompt_tokens(recipe, base), grpo.max_completion_tokens
     tokens = rollouts * (prompt + longest)
     # A pass costs 2 operations a weight and token. Rollout 1 pass, reference 1 (with KL), update
     # forward 1, again for checkpointing 1, backward 1 (the frozen weights get no gradient).

@@ -201,4 +201,5 @@ def verdict(recipe: Recipe, shapes: Shapes, memory_bytes: int) -> tuple[bool, st
 
 
 def _line(name: str, size: int, detail: str) -> str:
-    return f"  {name:<24}{size / GIB:7.2f} GiB  {detail}".rstrip()
+    figure = f"{size / GIB:7.2f} GiB" if size >= GIB / 10 else f"{size / 2**20:7.1f} MiB"
+    return f"  {name:<24}{figure}  {detail}".rstrip()
