@@ -72,7 +72,9 @@ def compute_dtype() -> torch.dtype:
     """Return bfloat16 on GPUs that have it, float16 on older ones, float32 on a CPU."""
     if not torch.cuda.is_available():
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # A T4 has bfloat16 in emulation only, which is slow.
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 else torch.float16
 
 
 def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:

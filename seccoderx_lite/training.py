@@ -33,6 +33,7 @@ from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
     Base,
     adapter_parameters,
+    compute_dtype,
     lora_config,
     require_policy_optimizer,
 )
@@ -205,7 +206,7 @@ def _common_arguments(
     recipe: Recipe, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, checkpoints: Path
 ) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    bf16 = on_gpu and compute_dtype() is torch.bfloat16
     return {
         "output_dir": str(checkpoints),
         "max_steps": section.steps,

@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import two_processes
 from safetensors.torch import load_file
 
 from seccoderx_lite.errors import ModelError
@@ -31,24 +33,34 @@ policy:
 """
 
 
-def environment():
-    return {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **more}
 
 
-def run(*command):
-    done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, env=environment(), timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def run_pair(*command):
+    """Start two processes that find each other as a launcher would have them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    pair = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)], stderr=subprocess.PIPE, text=True,
+            env=environment(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+                            MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    for process in pair:
+        _, told = process.communicate(timeout=900)
+        assert process.returncode == 0, told[-3000:]
 
 
 def test_two_processes_train_as_one_does(tmp_path):
     """Same global batch, same rollouts: the same losses and weights, to rounding."""
-    script = TESTS / "two_processes.py"
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    run(sys.executable, script, tmp_path / "one")
-    run(*LAUNCH, script, tmp_path / "two")
+    two_processes.main(tmp_path / "one")
+    run_pair(TESTS / "two_processes.py", tmp_path / "two")
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
@@ -64,10 +76,12 @@ def test_two_processes_train_as_one_does(tmp_path):
         assert torch.allclose(got[name], tensor, atol=float(moved) / 50), name
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_leaves_one_run_folder(tmp_path):
     file = tmp_path / "two.yaml"
     file.write_text(RECIPE)
-    run(*LAUNCH, "-m", "seccoderx_lite", "train", file, "--run-folder", tmp_path / "run")
+    command = ["-m", "seccoderx_lite", "train", file, "--run-folder", tmp_path / "run"]
+    subprocess.run([*LAUNCH, *map(str, command)], check=True, env=environment(), timeout=900)
     rows = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
