@@ -228,7 +228,7 @@ def _tell_results(folder: Path) -> None:
             works = f", functional {before['functional']:.3f}" if metric == "esr" else ""
             works += f" -> {after['functional']:.3f}" if works and after else ""
             typer.echo(f"{suite}: {metric} {before[metric]:.3f}{arrow}{works}")
-    for place in ("export/merged", "export/adapter", "report.html"):
+    for place in ("export/merged", "export/adapter", "export/gguf", "report.html"):
         if (folder / place).exists():
             typer.echo(folder / place)
 

@@ -5,12 +5,15 @@ alone writes the run folder.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+
+from seccoderx_lite.records import Json
 
 Value = TypeVar("Value")
 
@@ -37,3 +40,22 @@ def wait_for_all() -> None:
 def from_all(value: Value) -> list[Value]:
     """Return the value of every process, in their order."""
     return list(gather_object([value])) if process_count() > 1 else [value]
+
+
+_SUMMED = {"completion_tokens", "unscored", "unclear_verdicts"}
+
+
+def together(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """Return the values of a step of which each process did an equal share: sums, or means."""
+    if len(shares) == 1:
+        return dict(shares[0])
+    whole: dict[str, Json] = {}
+    for name in shares[0]:
+        values = [share[name] for share in shares if share.get(name) is not None]
+        if name == "alarms":
+            whole[name] = list(dict.fromkeys(alarm for alarms in values for alarm in alarms))
+        elif name in _SUMMED:
+            whole[name] = sum(values)
+        else:
+            whole[name] = sum(values) / len(values) if values else None
+    return whole

@@ -14,7 +14,7 @@ import random
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,13 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.out_of_memory import train_within_memory
-from seccoderx_lite.processes import from_all, is_first_process, process_count, wait_for_all
+from seccoderx_lite.processes import (
+    from_all,
+    is_first_process,
+    process_count,
+    together,
+    wait_for_all,
+)
 from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
@@ -132,7 +138,7 @@ class StepRecorder(TrainerCallback):
             return
         record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
         record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
-        record |= _together(from_all(self._step_values(state.global_step)))
+        record |= together(from_all(self._step_values(state.global_step)))
         record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
         if tokens := record.pop("completion_tokens", None):
             record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
@@ -149,25 +155,6 @@ _KEPT_LOGS = {
     "completions/clipped_ratio": "truncated_share",
     "mean_token_accuracy": "token_accuracy",
 }  # fmt: skip
-
-
-_SUMMED = {"completion_tokens", "unscored", "unclear_verdicts"}
-
-
-def _together(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """The values of a step of which each process did an equal share: sums, or means."""
-    if len(shares) == 1:
-        return dict(shares[0])
-    together: dict[str, Json] = {}
-    for name in shares[0]:
-        values = [share[name] for share in shares if share.get(name) is not None]
-        if name == "alarms":
-            together[name] = list(dict.fromkeys(alarm for alarms in values for alarm in alarms))
-        elif name in _SUMMED:
-            together[name] = sum(values)
-        else:
-            together[name] = sum(values) / len(values) if values else None
-    return together
 
 
 def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:

@@ -13,9 +13,10 @@ import two_processes
 from safetensors.torch import load_file
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.processes import together
 from seccoderx_lite.recipe import check_recipe
 from seccoderx_lite.run_folder import RunFolder
-from seccoderx_lite.training import _together, grpo_config
+from seccoderx_lite.training import grpo_config
 
 TESTS = Path(__file__).parent
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
@@ -108,7 +109,7 @@ def test_shares_of_a_step_become_one_record():
         {"reward/format": 1.0, "unscored": 1, "rollout_esr": None, "alarms": ["a"]},
         {"reward/format": 0.5, "unscored": 2, "rollout_esr": 0.5, "alarms": ["a", "b"]},
     ]
-    assert _together(shares) == {
+    assert together(shares) == {
         "reward/format": 0.75, "unscored": 3, "rollout_esr": 0.5, "alarms": ["a", "b"]
     }  # fmt: skip
 

@@ -132,9 +132,7 @@ def _refuse_judge(folder: RunFolder) -> None:
 
 
 def _gate_tasks(recipe: Recipe, count: int) -> list[Task]:
-    if recipe.policy is None:
-        return []
-    tasks = held_back(load_tasks(recipe.policy.tasks))
+    tasks = held_back(load_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny"))
     return [task for task in tasks if task.tests][:count] or list(tasks[:count])
 
 
