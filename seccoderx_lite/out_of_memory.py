@@ -45,7 +45,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError):
         return False
-    return should_reduce_batch_size(error) or "out of memory" in str(error).lower()
+    return bool(should_reduce_batch_size(error)) or "out of memory" in str(error).lower()
 
 
 def train_within_memory(trainer: Any, checkpoint: Path | None) -> None:

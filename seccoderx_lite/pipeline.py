@@ -263,7 +263,8 @@ def export_again(
             raise RecipeError(
                 f"--to: {Path(to) / there[0]} is there already; choose another folder"
             )
-        target = Path(to) if to else folder.export / "judge" if role == "judge" else folder.export
+        places = {"policy": folder.export, "judge": folder.export / "judge"}
+        target = Path(to) if to else places[role]
         base = recipe.judge.base if role == "judge" and recipe.judge else None
         model = recipe.model.model_copy(update={"base": base}) if base else recipe.model
         export.run(
