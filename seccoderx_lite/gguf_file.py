@@ -17,18 +17,23 @@ from seccoderx_lite.generation import render_chat
 FILE = "model-f16.gguf"
 _SCRIPT = "convert_hf_to_gguf.py"
 
-# The converter knows tokenizers by a hash of what they make of a text, so it refuses one of our
-# own. A byte-level one with the default pattern is GPT-2's by definition, whatever its vocabulary.
-_RUN = """
+# The converter knows tokenizers by a hash of the ids they give a text, so it refuses one with a
+# vocabulary of its own. How text is split is what llama.cpp needs, and that the pattern says.
+_RUN = r"""
 import json, runpy, sys
 from pathlib import Path
 script = sys.argv[1]
 sys.argv = sys.argv[1:]  # the converter's own: script, model, options
 sys.path[:0] = [str(Path(script).parent / "gguf-py"), str(Path(script).parent)]
+qwen2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 pre = json.loads((Path(sys.argv[1]) / "tokenizer.json").read_text()).get("pre_tokenizer") or {}
-if pre.get("type") == "ByteLevel" and pre.get("use_regex", True):
+patterns = [p["pattern"].get("Regex") for p in pre.get("pretokenizers", []) if p["type"] == "Split"]
+if patterns == [qwen2]:
     from conversion.base import TextModel
-    TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
+    TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
 runpy.run_path(script, run_name="__main__")
 """
 
