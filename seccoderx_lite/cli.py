@@ -73,10 +73,12 @@ def train(
 
     loaded = load_recipe(recipe, override or [])
     from seccoderx_lite.pipeline import train as run
+    from seccoderx_lite.processes import is_first_process
 
-    with _Progress() as progress:
+    with _Progress(is_first_process()) as progress:
         folder = run(loaded, run_folder, stages=stage or [], fresh=fresh, progress=progress)
-    _tell_results(folder)
+    if is_first_process():
+        _tell_results(folder)
 
 
 @app.command()
@@ -103,14 +105,30 @@ def report(
 def export(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run, for example runs/tiny.")],
     format: Annotated[
-        list[str] | None, typer.Option(help="adapter or merged; may be given twice.")
+        list[str] | None, typer.Option(help="adapter, merged or gguf; may be given again.")
+    ] = None,
+    role: Annotated[str, typer.Option(help="policy or judge.")] = "policy",
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the exports; the run's export/ without.")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Also upload to this repository of the hub: ORG/NAME.")
     ] = None,
 ) -> None:
-    """Export the policy of a finished run again, in other formats than its recipe says."""
+    """Export the policy or the judge of a run again, to any folder or to the Hugging Face hub.
+
+    Every export is loaded again and compared with what was trained before it is handed over. Log
+    in once with `hf auth login` before --push; a new repository is private.
+    """
+    from seccoderx_lite.hub import push_folder, repository_for
     from seccoderx_lite.pipeline import export_again
 
-    for form, folder in export_again(run_folder, format or ["adapter"]).items():
+    formats = format or ["adapter"]
+    targets = {form: repository_for(push, form, formats) for form in formats} if push else {}
+    for form, folder in export_again(run_folder, formats, role=role, to=to).items():
         typer.echo(f"{form}: {folder}")
+        if push:
+            typer.echo(f"{form}: {push_folder(folder, targets[form])}")
 
 
 @eval_app.command("judge")
@@ -392,10 +410,35 @@ def _tell_checks(checks: "Sequence[CwevalCheck]") -> int:
     return 1 if wrong else 0
 
 
+@app.command()
+def estimate(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/tiny.yaml.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", help="Change one setting: policy.grpo.group_size=4.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="GPU memory, for example 16GB; this machine's without.")
+    ] = None,
+    card: Annotated[
+        str | None, typer.Option(help="A GPU by name, for example T4: its memory, and least time.")
+    ] = None,
+) -> None:
+    """Tell the GPU memory and work of a recipe before it is run, from the model's config alone.
+
+    Exit code 1 if it does not fit; the smallest change that makes it fit is told. The figures are
+    estimates for one CUDA GPU and were never measured on one.
+    """
+    from seccoderx_lite.estimate_command import run
+    from seccoderx_lite.recipe import load_recipe
+
+    if not run(load_recipe(recipe, override or []), memory, card, typer.echo):
+        raise typer.Exit(1)
+
+
 class _Progress:
     """A live line on a terminal; elsewhere one line a finished stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_shown: bool = True) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -410,7 +453,7 @@ class _Progress:
         self._bar = Progress(
             TextColumn("{task.description:<10}"), BarColumn(20), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
-            console=self._console, disable=not self._console.is_terminal,
+            console=self._console, disable=not (is_shown and self._console.is_terminal),
         )  # fmt: skip
         self._tasks: dict[str, Any] = {}
 
@@ -456,7 +499,7 @@ def _tell_results(folder: Path) -> None:
     if (folder / "evaluation.json").exists():
         for line in describe_evaluation(run.read_json("evaluation.json")):
             typer.echo(line)
-    for place in ("export/merged", "export/adapter", "report.html"):
+    for place in ("export/merged", "export/adapter", "export/gguf", "report.html"):
         if (folder / place).exists():
             typer.echo(folder / place)
 

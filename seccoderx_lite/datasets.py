@@ -48,6 +48,26 @@ def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
     return tasks
 
 
+def task_of(columns: Mapping[str, Json], number: int) -> Task:
+    """Return the task that the columns of one row are, in any of the layouts of `load_tasks`.
+
+    Arrays, as other libraries make of lists, are taken as lists.
+
+    Raises:
+        DataError: the columns are no task; the message says why.
+    """
+    data = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()}
+    row = Row(f"row {number}", number, data)
+    layout = _layout_of(row, _TASK_LAYOUTS, LABELLED_LAYOUTS)
+    if lacking := [column for column in layout.required if column not in data]:
+        raise DataError(f"{row.place}: lacks {', '.join(lacking)} of the layout {layout.name!r}")
+    try:
+        (task,) = layout.read(row)
+    except Unusable as reason:
+        raise DataError(f"{row.place}: {reason}{reason.hint}") from reason
+    return task
+
+
 def load_labelled(source: str | Path, split: str | None = None) -> list[LabelledCode]:
     """Return the labelled code of a `builtin:` name, file, folder or hub id.
 
@@ -99,6 +119,15 @@ def in_split(records: Sequence[Record], split: str) -> list[Record]:
         found = sorted({str(record.extra.get("split")) for record in records})
         raise DataError(f"nothing in split {split}; the splits are {', '.join(found)}")
     return chosen
+
+
+def held_back(records: Sequence[Record]) -> list[Record]:
+    """Return the split validation; all records where the data set has none, as published ones.
+
+    For watching and comparing only: what it holds may have been trained on.
+    """
+    chosen = [record for record in records if record.extra.get("split") == "validation"]
+    return chosen or list(records)
 
 
 def _load(

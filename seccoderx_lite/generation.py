@@ -1,5 +1,6 @@
 """Text in, text out: batched generation on the loaded base, or from an OpenAI-compatible server."""
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -154,6 +155,8 @@ class EndpointGenerator:
 
     def __init__(self, recipe: EndpointRecipe) -> None:
         self._recipe = recipe
+        urls = [recipe.url] if isinstance(recipe.url, str) else recipe.url
+        self._urls = itertools.cycle(urls)  # replicas in turn, whichever thread asks
         self._key = None
         if recipe.api_key_env:
             self._key = os.environ.get(recipe.api_key_env)
@@ -212,7 +215,7 @@ class EndpointGenerator:
             **settings,
         }
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        url = self._recipe.url.rstrip("/") + "/chat/completions"
+        url = next(self._urls).rstrip("/") + "/chat/completions"
         try:
             reply = httpx.post(url, json=body, headers=headers, timeout=self._recipe.timeout_s)
             reply.raise_for_status()

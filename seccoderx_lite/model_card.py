@@ -16,14 +16,24 @@ USE = {
         "from transformers import AutoModelForCausalLM\n\n"
         'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
     ),
+    "gguf": (
+        'import subprocess\n\nsubprocess.run(["ollama", "create", "my-model", "-f", "Modelfile"])'
+    ),
 }
 
 
-def model_card(recipe: Recipe, folder: RunFolder, form: Literal["adapter", "merged"]) -> str:
+def model_card(
+    recipe: Recipe,
+    folder: RunFolder,
+    form: Literal["adapter", "merged", "gguf"],
+    role: Literal["policy", "judge"] = "policy",
+) -> str:
     """Return the card as Markdown with the metadata block that model hubs read."""
     base = recipe.model.base
-    library = "peft" if form == "adapter" else "transformers"
-    tasks = recipe.policy.tasks if recipe.policy else "none"
+    if role == "judge" and recipe.judge and recipe.judge.base:
+        base = recipe.judge.base
+    library = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[form]
+    kind = "LoRA adapter" if form == "adapter" else "LoRA adapter merged into the base"
     return "\n".join(
         [
             "---",
@@ -33,22 +43,17 @@ def model_card(recipe: Recipe, folder: RunFolder, form: Literal["adapter", "merg
             "---",
             f"# {recipe.name}",
             "",
-            f"`{base}` aligned by seccoderx-lite to write code that works and resists attacks "
-            f"({'LoRA adapter' if form == 'adapter' else 'LoRA adapter merged into the base'}).",
+            f"{_made(base, role)} ({kind}).",
             "",
             "```python",
             USE[form],
             "```",
             "",
-            f"Trained by GRPO on the tasks `{tasks}`.",
+            _trained_on(recipe, role),
             "",
             "## Measured",
             "",
-            *_measured(folder),
-            "",
-            "Tests were executed on held-out tasks; the judge that rewarded the training was not "
-            "asked. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
-            "over tasks.",
+            *(_measured(folder) if role == "policy" else _measured_judge(folder)),
             "",
             "## Recipe",
             "",
@@ -58,6 +63,38 @@ def model_card(recipe: Recipe, folder: RunFolder, form: Literal["adapter", "merg
             "",
         ]
     )
+
+
+def _made(base: str, role: str) -> str:
+    aim = "tell vulnerable code" if role == "judge" else "write code that works and resists attacks"
+    verb = "trained" if role == "judge" else "aligned"
+    return f"`{base}` {verb} by seccoderx-lite to {aim}"
+
+
+def _trained_on(recipe: Recipe, role: str) -> str:
+    if role == "policy":
+        return f"Trained by GRPO on the tasks `{recipe.policy.tasks if recipe.policy else 'none'}`."
+    judge = recipe.judge
+    stages = [
+        f"{name} on `{section.data}`"
+        for name, section in (
+            ("a supervised cold start", judge and judge.cold_start),
+            ("GRPO", judge and judge.align),
+        )
+        if section
+    ]
+    return f"Trained by {' and '.join(stages) or 'another run'}."
+
+
+def _measured_judge(folder: RunFolder) -> list[str]:
+    for stage in ("align", "cold_start"):
+        if folder.is_done(stage) and (splits := folder.read_summary(stage).get("held_out")):
+            return ["| held-out code | accuracy | unclear | n |", "|---|---|---|---|"] + [
+                f"| {split} | {_share(of['accuracy'])} | {_share(of['unclear_share'])} "
+                f"| {of['n']:.0f} |"
+                for split, of in splits.items()
+            ]
+    return ["Nothing was measured in this run."]
 
 
 def _measured(folder: RunFolder) -> list[str]:
@@ -73,7 +110,13 @@ def _measured(folder: RunFolder) -> list[str]:
                 f"| {_share(scores['secure'])} "
                 f"| {_share(scores['esr'], scores['interval_95'].get('esr'))} | {scores['n']} |"
             )
-    return rows
+    return [
+        *rows,
+        "",
+        "Tests were executed on held-out tasks; the judge that rewarded the training was not "
+        "asked. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
+        "over tasks.",
+    ]
 
 
 def _share(value: Json, interval: Json = None) -> str:

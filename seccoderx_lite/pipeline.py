@@ -11,6 +11,7 @@ from typing import Any
 from seccoderx_lite.environment import describe_environment
 from seccoderx_lite.errors import ModelError, RecipeError
 from seccoderx_lite.judge import Judge, unsure_band
+from seccoderx_lite.processes import is_first_process, process_count, wait_for_all
 from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe, Recipe, check_recipe
 from seccoderx_lite.records import Json
 from seccoderx_lite.roles import Base, Role, attach_adapter, load_base
@@ -19,6 +20,8 @@ from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
 from seccoderx_lite.training import Progress, no_progress
 
+SHARED_STAGES = ("cold_start", "align", "policy")
+"""Stages that several processes work on together; the first one does the others alone."""
 STAGES = ("cold_start", "align", "policy", "evaluate", "export", "report")
 
 
@@ -77,18 +80,42 @@ def train(
             f"its stages are {', '.join(planned)}"
         )
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
+    progress = progress if is_first_process() else no_progress
     with sandbox_of(recipe) as sandbox:
         environment = describe_environment(sandbox)
-        with RunFolder.open(target, recipe, fresh, environment) as folder:
+        with _run_folder(target, recipe, fresh, environment) as folder:
             run = _Run(recipe, folder, sandbox, progress)
             for stage in stages or planned:
-                if stages:
-                    folder.forget(stage)
-                    _drop_results(folder, stage)
-                if not folder.is_done(stage):
-                    folder.mark_done(stage, _RUN_STAGE[stage](run))
-                progress(stage, 1, 1, {"done": True, **folder.read_summary(stage)})
+                if stage in SHARED_STAGES or is_first_process():
+                    _run_stage(run, stage, again=bool(stages))
             return folder.path
+
+
+def _run_folder(
+    target: Path, recipe: Recipe, fresh: bool, environment: dict[str, Json]
+) -> RunFolder:
+    """Open the folder in the first process; the others follow when it is there."""
+    if is_first_process():
+        folder = RunFolder.open(target, recipe, fresh, environment)
+        wait_for_all()
+        return folder
+    wait_for_all()
+    return RunFolder.following(target, recipe)
+
+
+def _run_stage(run: _Run, stage: str, again: bool) -> None:
+    """Run a stage unless it is done; processes that share it begin and end it together."""
+    together = wait_for_all if stage in SHARED_STAGES else lambda: None
+    if again and is_first_process():
+        run.folder.forget(stage)
+        _drop_results(run.folder, stage)
+    together()
+    is_done = run.folder.is_done(stage)
+    together()
+    if not is_done:
+        run.folder.mark_done(stage, _RUN_STAGE[stage](run))
+    together()
+    run.progress(stage, 1, 1, {"done": True, **run.folder.read_summary(stage)})
 
 
 @contextmanager
@@ -98,7 +125,10 @@ def sandbox_of(recipe: Recipe) -> Iterator[Sandbox]:
     limits = Limits(
         timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
     )
-    with Sandbox(settings.isolation, settings.workers, limits) as sandbox:
+    workers = settings.workers
+    if workers is None and process_count() > 1:
+        workers = max(1, len(os.sched_getaffinity(0)) // process_count())
+    with Sandbox(settings.isolation, workers, limits) as sandbox:
         yield sandbox
 
 
@@ -120,6 +150,8 @@ def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
     assert judge is not None
     section = judge.align or judge.cold_start
     assert section is not None
+    if not is_first_process():
+        return {}
     summary = judge_training.finish(run.recipe, run.folder, run.base, stage, section.data)
     copy = run.folder.judge_adapter.with_name(".adapter")
     shutil.rmtree(copy, ignore_errors=True)
@@ -228,17 +260,40 @@ def grade_again(run_folder: Path | str, progress: Progress = no_progress) -> Pat
         return folder.path
 
 
-def export_again(run_folder: Path | str, formats: Sequence[str]) -> dict[str, Path]:
-    """Export the policy of a run in the formats asked for and return where each is.
+def export_again(
+    run_folder: Path | str,
+    formats: Sequence[str],
+    *,
+    role: str = "policy",
+    to: Path | str | None = None,
+) -> dict[str, Path]:
+    """Export the policy or the judge of a run in the formats asked for; return where each is.
 
     Raises:
-        RecipeError: a format is unknown.
-        RunStopped: an export strays from the live policy.
+        RecipeError: a format or the role is unknown.
+        RunStopped: an export strays from the live adapter.
     """
+    if role not in ("policy", "judge"):
+        raise RecipeError(f"--role: must be policy or judge (got {role!r})")
     recipe = RunFolder.existing(run_folder).recipe
     document = recipe.model_dump(mode="json")
     document["export"] = {**(document["export"] or {}), "formats": list(formats)}
     changed = check_recipe(document, "export")
     with sandbox_of(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
-        export.run(changed, folder, load_base(recipe.model), sandbox)
-        return {form: folder.export / form for form in formats}
+        if to and (there := [form for form in formats if (Path(to) / form).exists()]):
+            raise RecipeError(
+                f"--to: {Path(to) / there[0]} is there already; choose another folder"
+            )
+        places = {"policy": folder.export, "judge": folder.export / "judge"}
+        target = Path(to) if to else places[role]
+        base = recipe.judge.base if role == "judge" and recipe.judge else None
+        model = recipe.model.model_copy(update={"base": base}) if base else recipe.model
+        export.run(
+            changed,
+            folder,
+            load_base(model),
+            sandbox,
+            role="judge" if role == "judge" else "policy",
+            target=target,
+        )
+        return {form: target / form for form in formats}

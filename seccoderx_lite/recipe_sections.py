@@ -121,11 +121,18 @@ def http_address(value: str) -> str:
     return value
 
 
+HttpAddress = Annotated[Text, AfterValidator(http_address)]
+
+
 class EndpointRecipe(Section):
     """A judge behind an OpenAI-compatible server."""
 
-    url: Annotated[Text, AfterValidator(http_address)]
-    """Base address up to and including `/v1`."""
+    url: Annotated[
+        Annotated[HttpAddress, Tag("address")]
+        | Annotated[Annotated[list[HttpAddress], Field(min_length=1)], Tag("list")],
+        Discriminator(lambda value: "list" if isinstance(value, list) else "address"),
+    ]
+    """Base address up to and including `/v1`; a list of replicas is asked in turn."""
     model: Text
     """Name the server knows the judge by."""
     api_key_env: Text | None = None
@@ -400,8 +407,12 @@ class EvaluateRecipe(Section):
 class ExportRecipe(Section):
     """What the run hands over, and how far it may stray from the trained policy."""
 
-    formats: Annotated[list[Literal["adapter", "merged"]], Field(min_length=1)] = ["adapter"]
-    """The adapter alone, a merged 16-bit model, or both."""
+    formats: Annotated[list[Literal["adapter", "merged", "gguf"]], Field(min_length=1)] = [
+        "adapter"
+    ]
+    """The adapter alone, a merged 16-bit model, and that as one GGUF file for llama.cpp."""
+    llama_cpp: Text | None = None
+    """Folder of a llama.cpp checkout, for gguf; null looks for an installed converter."""
     merge_into: Literal["base", "nf4"] = "base"
     """Merge into the 16-bit base, or into its NF4 round trip held in 16 bits."""
     max_logit_difference: Positive = 1.0

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.processes import is_first_process
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 
 transformers_logging.disable_progress_bar()
@@ -71,7 +72,9 @@ def compute_dtype() -> torch.dtype:
     """Return bfloat16 on GPUs that have it, float16 on older ones, float32 on a CPU."""
     if not torch.cuda.is_available():
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # A T4 has bfloat16 in emulation only, which is slow.
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 else torch.float16
 
 
 def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -176,7 +179,9 @@ def detach_adapters(base: Base) -> None:
 
 
 def save_adapter(model: PeftModel, role: Role, folder: Path) -> None:
-    """Save one role's adapter, and nothing else, in the PEFT layout."""
+    """Save one role's adapter, and nothing else, in the PEFT layout; the first process does."""
+    if not is_first_process():
+        return
     name = ADAPTER_NAMES[role]
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(str(folder), selected_adapters=[name])

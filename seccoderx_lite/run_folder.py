@@ -45,10 +45,13 @@ class RunFolder(Generic[RecipeOf]):
     that process ends, so a killed run never has to be unlocked by hand.
     """
 
-    def __init__(self, path: Path, recipe: RecipeOf, lock: int | None = None) -> None:
+    def __init__(
+        self, path: Path, recipe: RecipeOf, lock: int | None = None, *, writes: bool = True
+    ) -> None:
         self.path = path
         self.recipe = recipe
         self._lock = lock
+        self._writes = writes
 
     @classmethod
     def open(
@@ -93,6 +96,11 @@ class RunFolder(Generic[RecipeOf]):
         if not (path / _RECIPE).exists():
             raise RunFolderError(f"{path} is no run folder: it has no {_RECIPE}")
         return RunFolder(path, _stored_recipe(path, Recipe))
+
+    @classmethod
+    def following(cls, path: Path | str, recipe: RecipeOf) -> Self:
+        """Return a folder that another process of the same run writes; writes here do nothing."""
+        return cls(Path(os.path.abspath(path)), recipe, writes=False)
 
     def close(self) -> None:
         """Let another process have the folder; harmless when repeated."""
@@ -156,6 +164,8 @@ class RunFolder(Generic[RecipeOf]):
 
     def write_text(self, name: str, text: str) -> Path:
         """Replace a file as a whole: whoever reads it sees the old text or the new one."""
+        if not self._writes:
+            return self.path / name
         return folder_files.write_text(self.path / name, text)
 
     def write_json(self, name: str, data: Json) -> Path:
@@ -175,7 +185,8 @@ class RunFolder(Generic[RecipeOf]):
 
         The line reaches the kernel before this returns, so that only a power failure can lose it.
         """
-        folder_files.append_jsonl(self.path / name, record)
+        if self._writes:
+            folder_files.append_jsonl(self.path / name, record)
 
     def read_jsonl(self, name: str) -> Iterator[dict[str, Json]]:
         """Yield the records of a file, none if it is missing; a line still being written is left.
@@ -190,7 +201,7 @@ class RunFolder(Generic[RecipeOf]):
 
         For example `lambda r: r["stage"] != "policy" or r["step"] <= checkpoint_step`.
         """
-        if (self.path / name).exists():
+        if self._writes and (self.path / name).exists():
             kept = [json.dumps(r, ensure_ascii=False) for r in self.read_jsonl(name) if keep(r)]
             self.write_text(name, "".join(f"{line}\n" for line in kept))
 

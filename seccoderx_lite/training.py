@@ -26,6 +26,14 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.out_of_memory import train_within_memory
+from seccoderx_lite.processes import (
+    from_all,
+    is_first_process,
+    process_count,
+    together,
+    wait_for_all,
+)
 from seccoderx_lite.progress import Progress as Progress
 from seccoderx_lite.progress import no_progress as no_progress
 from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
@@ -33,6 +41,7 @@ from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
     Base,
     adapter_parameters,
+    compute_dtype,
     lora_config,
     require_policy_optimizer,
 )
@@ -119,7 +128,7 @@ class StepRecorder(TrainerCallback):
             return
         record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
         record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
-        record |= self._step_values(state.global_step)
+        record |= together(from_all(self._step_values(state.global_step)))
         record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
         if tokens := record.pop("completion_tokens", None):
             record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
@@ -174,7 +183,7 @@ def _common_arguments(
     recipe: Recipe, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, checkpoints: Path
 ) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    bf16 = on_gpu and compute_dtype() is torch.bfloat16
     return {
         "output_dir": str(checkpoints),
         "max_steps": section.steps,
@@ -196,18 +205,45 @@ def _common_arguments(
     }
 
 
+def _micro_batch(
+    whole: int, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, name: str
+) -> tuple[int, int]:
+    """Sequences at once, and how often a step, in each process; all at once unless `trainer` says.
+
+    With several processes each takes an equal share of the step.
+    """
+    share, rest = divmod(whole, process_count())
+    if rest:
+        raise ModelError(
+            f"{name} = {whole} must be divisible by the number of processes ({process_count()})"
+        )
+    micro = int(section.trainer.get("per_device_train_batch_size", share))
+    if micro < 1 or share % micro:
+        told = name if process_count() == 1 else f"{name} / {process_count()} processes"
+        raise ModelError(
+            f"trainer.per_device_train_batch_size: must divide {told} = {share} (got {micro})"
+        )
+    return micro, share // micro
+
+
 def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
     """Return the settings of supervised training with the loss on the answer only.
 
-    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start.
+    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start. A smaller
+    `trainer.per_device_train_batch_size` is made up for by gradient accumulation.
+
+    Raises:
+        ModelError: the examples of a step cannot be divided into micro-batches of that size.
     """
+    micro, accumulated = _micro_batch(section.batch_size, section, "batch_size")
     return SFTConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
             "train_sampling_strategy": "sequential",
             "lr_scheduler_type": "cosine",
             "warmup_steps": section.steps // 10,
-            "per_device_train_batch_size": section.batch_size,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": accumulated,
             "max_length": section.max_tokens,
             "completion_only_loss": True,
             "packing": False,
@@ -226,17 +262,17 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
         ModelError: the rollouts of a step cannot be divided into micro-batches of that size.
     """
     rollouts = section.group_size * section.prompts_per_step
-    micro = int(section.trainer.get("per_device_train_batch_size", rollouts))
-    if micro < 1 or rollouts % micro:
+    if section.prompts_per_step % process_count():
         raise ModelError(
-            f"trainer.per_device_train_batch_size: must divide group_size x prompts_per_step = "
-            f"{rollouts} (got {micro})"
+            f"prompts_per_step: must be a multiple of the number of processes, "
+            f"{process_count()}, so that each scores whole groups (got {section.prompts_per_step})"
         )
+    micro, accumulated = _micro_batch(rollouts, section, "group_size x prompts_per_step")
     return GRPOConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
             "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": rollouts // micro,
+            "gradient_accumulation_steps": accumulated,
             "num_generations": section.group_size,
             "max_completion_length": section.max_completion_tokens,
             "temperature": section.temperature,
@@ -252,7 +288,11 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
 
 
 def train(trainer: Any, checkpoints: Path) -> None:
-    """Run a trainer from its newest complete checkpoint, or from the start."""
+    """Run a trainer from its newest complete checkpoint, or from the start.
+
+    Raises:
+        ModelError: memory ran out, and smaller micro-batches could not help.
+    """
     # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, which swallows small
     # steps.
     for parameter in adapter_parameters(trainer.model, "policy").values():
@@ -261,10 +301,13 @@ def train(trainer: Any, checkpoints: Path) -> None:
         trainer.model.save_pretrained, selected_adapters=["default"]
     )
     trainer.remove_callback(PrinterCallback)
+    if is_first_process():
+        latest_checkpoint(checkpoints)  # half-written ones are gone before the others look
+    wait_for_all()
     checkpoint = latest_checkpoint(checkpoints)
     if checkpoint:
         logger.info("resuming from %s", checkpoint.name)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train_within_memory(trainer, checkpoint)
 
 
 def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> list[dict[str, Json]]:
@@ -280,6 +323,11 @@ def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> lis
     return ordered[:count]
 
 
+def _sequences_a_step(config: SFTConfig | GRPOConfig) -> int:
+    """Over all processes."""
+    return int(config.train_batch_size) * config.gradient_accumulation_steps * process_count()
+
+
 def make_sft_trainer(
     base: Base,
     recipe: Recipe,
@@ -288,7 +336,7 @@ def make_sft_trainer(
     recorder: StepRecorder,
 ) -> Any:
     """Return TRL's supervised trainer for a new adapter on the bare base."""
-    count = int(config.max_steps) * config.train_batch_size * config.gradient_accumulation_steps
+    count = int(config.max_steps) * _sequences_a_step(config)
     rows = in_training_order(rows, count, recipe.seed)
     set_seed(recipe.seed)
     trainer = SFTTrainer(
@@ -313,8 +361,7 @@ def make_grpo_trainer(
 ) -> Any:
     """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
     set_seed(recipe.seed)
-    rollouts = config.train_batch_size * config.gradient_accumulation_steps
-    count = int(config.max_steps) * rollouts // (config.num_generations or 1)
+    count = int(config.max_steps) * _sequences_a_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     trained = isinstance(base.model, PeftModel)
     trainer = GRPOTrainer(

@@ -11,6 +11,8 @@ from seccoderx_lite.errors import RecipeError
 from seccoderx_lite.recipe import load_as
 from seccoderx_lite.synth_recipe import SynthRecipe
 
+ROOT = Path(__file__).parent.parent
+
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -23,7 +25,8 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def test_help_names_every_command():
     told = run("--help").stdout
-    assert all(command in told for command in ("train", "synth", "export", "report", "doctor"))
+    commands = ("train", "synth", "eval", "scan", "estimate", "bench", "export", "report", "doctor")
+    assert all(command in told for command in commands)
 
 
 def test_train_help_explains_resuming_and_overrides():
@@ -107,6 +110,16 @@ def test_a_report_of_no_run_is_refused(tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in run("--debug", "report", str(tmp_path)).stderr
+
+
+def test_estimate_tells_table_and_verdict_and_fails_where_it_does_not_fit():
+    done = run("estimate", "recipes/tiny.yaml", "--memory", "16GB", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "base weights" in done.stdout
+    assert "fits in 16.0 GiB with" in done.stdout
+    small = run("estimate", "recipes/tiny.yaml", "--memory", "1GB", cwd=ROOT)
+    assert small.returncode == 1
+    assert "the smallest change that makes it fit: -o " in small.stdout
 
 
 def test_doctor_tells_what_the_machine_offers():

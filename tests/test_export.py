@@ -1,10 +1,13 @@
 """Exports: what is merged, what is refused, what the card says."""
 
+import shutil
+
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from seccoderx_lite.errors import ModelError
 from seccoderx_lite.model_card import model_card
 from seccoderx_lite.recipe import LoraRecipe, check_recipe
 from seccoderx_lite.roles import (
@@ -17,7 +20,8 @@ from seccoderx_lite.roles import (
     sequence_logprobs,
 )
 from seccoderx_lite.run_folder import RunFolder
-from seccoderx_lite.stages.export import _export_merged
+from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.stages.export import _export_merged, run
 
 PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
 
@@ -50,8 +54,8 @@ def live_logprobs(folder):
 
 @pytest.mark.parametrize("merge_into", ["base", "nf4"])
 def test_a_merged_model_is_sixteen_bit_and_close_to_the_live_policy(folder, tmp_path, merge_into):
-    tokenizer = load_base(folder.recipe.model).tokenizer
-    _export_merged(folder.recipe, folder, tokenizer, tmp_path / "merged", merge_into)
+    base = load_base(folder.recipe.model)
+    _export_merged(base, folder.policy_adapter, tmp_path / "merged", merge_into == "nf4")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     bare = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
     assert merged.dtype is torch.bfloat16
@@ -64,15 +68,49 @@ def test_a_merged_model_is_sixteen_bit_and_close_to_the_live_policy(folder, tmp_
 
 
 def test_merging_into_the_round_trip_is_closer_than_into_the_base(folder, tmp_path):
-    tokenizer = load_base(folder.recipe.model).tokenizer
+    base = load_base(folder.recipe.model)
     live, gaps = live_logprobs(folder), {}
     for merge_into in ("base", "nf4"):
         target = tmp_path / merge_into
-        _export_merged(folder.recipe, folder, tokenizer, target, merge_into)
+        _export_merged(base, folder.policy_adapter, target, merge_into == "nf4")
         merged = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
         with torch.no_grad():
             gaps[merge_into] = (sequence_logprobs(merged, PROMPT, COMPLETION) - live).abs().mean()
     assert gaps["nf4"] < gaps["base"]
+
+
+def test_merging_in_sixteen_bits_rounds_each_weight_once(folder, tmp_path):
+    """As if the base were held in float32: the sums are, though the base is not."""
+    base = load_base(folder.recipe.model)
+    _export_merged(base, folder.policy_adapter, tmp_path / "merged", False)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
+    whole = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(whole, str(folder.policy_adapter)).merge_and_unload()
+    for name, weight in adapted.state_dict().items():
+        assert torch.equal(merged[name], weight.to(torch.bfloat16)), name
+
+
+def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):
+    shutil.copytree(folder.policy_adapter, folder.judge_adapter)
+    folder.mark_done("cold_start", {"held_out": {"transfer": {
+        "accuracy": 0.94, "unclear_share": 0.0, "n": 204.0, "unscored": 0.0}}})  # fmt: skip
+    with Sandbox("limits-only", 1) as sandbox:
+        figures = run(
+            folder.recipe, folder, load_base(folder.recipe.model), sandbox,
+            role="judge", target=tmp_path / "out",
+        )  # fmt: skip
+    assert set(figures) == {"merged"}
+    card = (tmp_path / "out" / "merged" / "README.md").read_text()
+    assert "to tell vulnerable code" in card
+    assert "| transfer | 0.940 | 0.000 | 204 |" in card
+
+
+def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
+    with (
+        Sandbox("limits-only", 1) as sandbox,
+        pytest.raises(ModelError, match="holds no judge adapter; run the stages cold_start"),
+    ):
+        run(folder.recipe, folder, load_base(folder.recipe.model), sandbox, role="judge")
 
 
 def test_the_card_says_what_was_measured(folder):

@@ -299,6 +299,14 @@ def test_a_judge_behind_a_server_is_asked_in_the_openai_way(monkeypatch):
     assert (body["model"], body["max_tokens"], body["temperature"]) == ("judge-8b", 99, 0.0)
 
 
+def test_replicas_are_asked_in_turn():
+    replies = {"first": lambda body: chat_reply("1"), "second": lambda body: chat_reply("2")}
+    with server(replies["first"]) as (one, asked_one), server(replies["second"]) as (two, asked):
+        codes = [CodeToJudge(f"int({n})", "python", ()) for n in range(10)]
+        endpoint_judge([one, two]).verdicts(codes)
+    assert (len(asked_one), len(asked)) == (5, 5)
+
+
 @pytest.mark.parametrize(
     "reply",
     [

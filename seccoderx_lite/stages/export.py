@@ -1,28 +1,30 @@
-"""Hand over the policy: an adapter in the PEFT layout, or a merged 16-bit model.
+"""Hand over the policy or the judge: an adapter in the PEFT layout, a merged 16-bit model, or GGUF.
 
 An adapter is merged into the 16-bit base (`merge_into: base`), or into the NF4 round trip of the
 base held in 16 bits (`nf4`: exactly what training saw); never into 4-bit weights, whose steps
-swallow small changes. Sums are made in float32 and rounded once.
+swallow small changes. The base is held in 16 bits, each sum is made in float32 and rounded once.
 
-Every export is loaded again with plain transformers and PEFT and held against the live policy: on
-logits, and by executing tests on a few held-out tasks. What strays further than the recipe allows
-is not handed over.
+Every export is loaded again with plain transformers and PEFT and held against the live adapter: on
+logits, and for a policy by executing tests on a few held-out tasks. What strays further than the
+recipe allows is not handed over.
 """
 
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from seccoderx_lite.datasets import in_split, load_tasks
+from seccoderx_lite.datasets import held_back, load_tasks
 from seccoderx_lite.errors import ModelError, RunStopped
 from seccoderx_lite.generation import generate_texts, render_chat
+from seccoderx_lite.gguf_file import FILE, convert, find_converter, modelfile
 from seccoderx_lite.model_card import model_card
 from seccoderx_lite.recipe import ExportRecipe, Recipe
 from seccoderx_lite.records import Json, Task
@@ -50,40 +52,66 @@ def run(
     base: Base,
     sandbox: Sandbox,
     progress: Progress = no_progress,
+    *,
+    role: Literal["policy", "judge"] = "policy",
+    target: Path | None = None,
 ) -> dict[str, Json]:
-    """Export the trained policy in every format of the recipe; return each format's gate figures.
+    """Export a trained adapter in every format of the recipe; return each format's gate figures.
+
+    `base` must be the one the role's adapter was trained on. `target` takes the place of the run
+    folder's `export/`; a folder of a format that is already there is replaced.
 
     Raises:
-        ModelError: the run folder's policy adapter is missing, or is the judge's.
-        RunStopped: an export strays from the live policy; it is left under `export/rejected`.
+        ModelError: the role's adapter is missing, or the policy's is the judge's.
+        RunStopped: an export strays from the live adapter; it is left under `rejected`.
     """
     settings = recipe.export or ExportRecipe()
-    _refuse_judge(folder)
+    target = target or folder.export
+    source = _adapter_of(role, recipe, folder)
     tasks = _gate_tasks(recipe, settings.gate_tasks)
+    tested = tasks if role == "policy" else []
     detach_adapters(base)
-    attach_adapter(base, folder.policy_adapter, "policy")
+    attach_adapter(base, source, "policy")  # the only one on the base, so TRL's name does for both
     with acting_as("policy", base.model, base.tokenizer) as live:
-        expected = _behaviour(live, base.tokenizer, tasks, recipe, sandbox)
+        expected = _behaviour(live, base.tokenizer, tasks, tested, recipe, sandbox)
     detach_adapters(base)
     figures: dict[str, Json] = {}
     for number, form in enumerate(settings.formats):
-        made = folder.export / f".making-{form}"
+        made = target / f".making-{form}"
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         if form == "adapter":
-            _export_adapter(recipe, folder, made)
+            _export_adapter(base.name, source, made)
             model = PeftModel.from_pretrained(base.model, str(made))
         else:
-            _export_merged(recipe, folder, base.tokenizer, made, settings.merge_into)
-            model = _load_plain(made)
-        got = _behaviour(model.eval(), base.tokenizer, tasks, recipe, sandbox)
+            quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
+            if form == "merged":
+                _export_merged(base, source, made, quantized)
+            else:
+                _export_gguf(base, source, made, quantized, settings.llama_cpp)
+            model = _load_plain(made, FILE if form == "gguf" else None)
+        (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
+        got = _behaviour(model.eval(), base.tokenizer, tasks, tested, recipe, sandbox)
         if form == "adapter":
             base.model = model
             detach_adapters(base)
         figures[form] = _gate(form, expected, got, settings, made)
-        _put_in_place(made, folder.export / form)
+        _put_in_place(made, target / form)
         progress("export", number + 1, len(settings.formats), figures[form])
     return figures
+
+
+def _adapter_of(role: Literal["policy", "judge"], recipe: Recipe, folder: RunFolder) -> Path:
+    if role == "policy":
+        _refuse_judge(folder)
+        return folder.policy_adapter
+    given = recipe.judge.adapter if recipe.judge else None
+    adapter = Path(given) if given else folder.judge_adapter
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            f"export: {adapter} holds no judge adapter; run the stages cold_start or align first"
+        )
+    return adapter
 
 
 def _refuse_judge(folder: RunFolder) -> None:
@@ -104,16 +132,19 @@ def _refuse_judge(folder: RunFolder) -> None:
 
 
 def _gate_tasks(recipe: Recipe, count: int) -> list[Task]:
-    if recipe.policy is None:
-        return []
-    tasks = in_split(load_tasks(recipe.policy.tasks), "validation")
+    tasks = held_back(load_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny"))
     return [task for task in tasks if task.tests][:count] or list(tasks[:count])
 
 
 def _behaviour(
-    model: Any, tokenizer: Any, tasks: Sequence[Task], recipe: Recipe, sandbox: Sandbox
+    model: Any,
+    tokenizer: Any,
+    tasks: Sequence[Task],
+    tested: Sequence[Task],
+    recipe: Recipe,
+    sandbox: Sandbox,
 ) -> dict[str, Any]:
-    """Return the model's next-token logits after each prompt, and its greedy ESR on the tasks."""
+    """Return the model's logits along each prompt, and its greedy ESR on the tasks to be tested."""
     logits = []
     for task in tasks[:GATE_PROMPTS]:
         ids = tokenizer(render_chat(tokenizer, task.prompt), return_tensors="pt")["input_ids"]
@@ -123,10 +154,10 @@ def _behaviour(
             )
     limit = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
     texts = generate_texts(
-        model, tokenizer, [task.prompt for task in tasks],
+        model, tokenizer, [task.prompt for task in tested],
         max_new_tokens=limit, temperature=0.0, batch_size=16,
     )  # fmt: skip
-    results = run_tests(sandbox, tasks, texts)
+    results = run_tests(sandbox, tested, texts)
     esr = [
         (result.functional_share or 0.0) * (result.is_secure or not result.security_total)
         for result in results
@@ -176,35 +207,42 @@ def _put_in_place(made: Path, target: Path) -> None:
     made.rename(target)
 
 
-def _export_adapter(recipe: Recipe, folder: RunFolder, target: Path) -> None:
-    shutil.copytree(folder.policy_adapter, target, dirs_exist_ok=True)
+def _export_adapter(base_name: str, source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
     config_file = target / "adapter_config.json"
     config = json.loads(config_file.read_text())
-    config["base_model_name_or_path"] = resolve_base(recipe.model.base)
+    config["base_model_name_or_path"] = resolve_base(base_name)
     config_file.write_text(json.dumps(config, indent=2))
-    (target / "README.md").write_text(model_card(recipe, folder, "adapter"), "utf-8")
 
 
-def _export_merged(
-    recipe: Recipe, folder: RunFolder, tokenizer: Any, target: Path, merge_into: str
-) -> None:
-    source = resolve_base(recipe.model.base)
-    if merge_into == "nf4" and recipe.model.quantization == "nf4":
+def _export_merged(base: Base, source: Path, target: Path, into_round_trip: bool) -> None:
+    """Write the merged model in 16 bits, in shards, with tokenizer and generation config."""
+    half = torch.float16 if compute_dtype() is torch.float16 else torch.bfloat16
+    place = resolve_base(base.name)
+    if into_round_trip:
         quantized = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, quantization_config=nf4_config(torch.float32)
+            place, dtype=torch.float32, quantization_config=nf4_config(torch.float32)
         )
         model = quantized.dequantize(dtype=torch.float32)
     else:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, str(folder.policy_adapter)).merge_and_unload()
-    half = torch.float16 if compute_dtype() is torch.float16 else torch.bfloat16
-    merged.to(half).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    (target / "README.md").write_text(model_card(recipe, folder, "merged"), "utf-8")
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=half)
+    peft = PeftModel.from_pretrained(model, str(source), autocast_adapter_dtype=True)
+    peft.merge_and_unload().to(half).save_pretrained(target, max_shard_size="4GB")
+    base.tokenizer.save_pretrained(target)
 
 
-def _load_plain(folder: Path) -> Any:
-    options: dict[str, Any] = {"dtype": compute_dtype()}
+def _export_gguf(
+    base: Base, source: Path, target: Path, into_round_trip: bool, checkout: str | None
+) -> None:
+    converter = find_converter(checkout)
+    with TemporaryDirectory(dir=target.parent) as merged:
+        _export_merged(base, source, Path(merged), into_round_trip)
+        convert(Path(merged), target, converter)
+    (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")
+
+
+def _load_plain(folder: Path, gguf_file: str | None = None) -> Any:
+    options: dict[str, Any] = {"dtype": compute_dtype(), "gguf_file": gguf_file}
     if torch.cuda.is_available():
         options["device_map"] = {"": torch.cuda.current_device()}
     return AutoModelForCausalLM.from_pretrained(folder, **options)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.alarms import Alarms, step_shares
-from seccoderx_lite.datasets import in_split, load_labelled, load_tasks
+from seccoderx_lite.datasets import held_back, in_split, load_labelled, load_tasks
 from seccoderx_lite.errors import DataError, ModelError, RunStopped
 from seccoderx_lite.generation import render_chat
 from seccoderx_lite.judge import Judge, judge_accuracy
@@ -281,4 +281,4 @@ def _canaries(recipe: Recipe, judge: Judge) -> Canaries | None:
             "no canaries: judge.canaries.data names no labelled code to watch the judge with"
         )
         return None
-    return Canaries(judge, recipe, in_split(load_labelled(source), "validation"))
+    return Canaries(judge, recipe, held_back(load_labelled(source)))

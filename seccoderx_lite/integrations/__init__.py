@@ -1,0 +1,1 @@
+"""Our reward inside other trainers."""

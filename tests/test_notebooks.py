@@ -1,0 +1,57 @@
+"""The notebooks, run from top to bottom with the tiny recipe cut to a few steps."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="needs the extra [notebooks]")
+nbclient = pytest.importorskip("nbclient", reason="needs the extra [notebooks]")
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SHORT = [
+    "judge.cold_start.steps=2", "judge.align.steps=1", "policy.grpo.steps=2",
+    "policy.grpo.prompts_per_step=2", "policy.grpo.max_completion_tokens=24",
+    "judge.canaries.min_accuracy=0.0", "judge.max_new_tokens=8", "evaluate.limit=2",
+    "evaluate.samples=1", "evaluate.max_completion_tokens=24", "export=null",
+]  # fmt: skip
+
+
+def execute(folder, name):
+    """The notebook after a run in which its parameters ask for few steps."""
+    notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source += f"\noverrides = {SHORT!r}"
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=900, resources=resources).execute()
+    return notebook
+
+
+def pictures(notebook):
+    return sum(
+        "image/png" in output.get("data", {})
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+
+
+@pytest.mark.slow
+def test_the_notebooks_run_from_top_to_bottom_and_show_plots(tmp_path):
+    """One after the other: the second and third read the run of the first."""
+    folder = tmp_path / "recipes" / "notebooks"
+    shutil.copytree(RECIPES, folder.parent)
+    shown = {
+        name: pictures(execute(folder, name))
+        for name in ("quickstart", "read_a_run", "bring_your_own_tasks")
+    }
+    assert shown == {"quickstart": 1, "read_a_run": 2, "bring_your_own_tasks": 1}
+
+
+@pytest.mark.parametrize(
+    "file", sorted((RECIPES / "notebooks").glob("*.ipynb")), ids=lambda f: f.stem
+)
+def test_notebooks_are_kept_without_outputs(file):
+    notebook = nbformat.read(file, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell for cell in code if cell.outputs or cell.execution_count] == []
