@@ -237,9 +237,10 @@ def unsure_band(adapter: Path | None) -> tuple[float, float]:
     if file is None or not file.is_file():
         return UNSURE_BAND
     try:
-        low, high = json.loads(file.read_text(encoding="utf-8"))["unsure"]
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        low, high = settings.get("unsure", UNSURE_BAND)
         return float(low), float(high)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise DataError(
             f"{file}: no readable unsure band ({error}); set judge.unsure, or delete the file"
         ) from error

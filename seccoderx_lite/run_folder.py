@@ -170,6 +170,8 @@ class RunFolder(Generic[RecipeOf]):
 
     def write_json(self, name: str, data: Json) -> Path:
         """Replace a JSON file as a whole; numbers that are not finite become null."""
+        if not self._writes:
+            return self.path / name
         return folder_files.write_json(self.path / name, data)
 
     def read_json(self, name: str) -> Json:

@@ -73,8 +73,10 @@ def test_two_processes_train_as_one_does(tmp_path):
     got = load_file(tmp_path / "two" / "adapter" / "adapter_model.safetensors")
     moved = max(tensor.abs().max() for name, tensor in expected.items() if "lora_B" in name)
     assert moved > 1e-3
-    for name, tensor in expected.items():
-        assert torch.allclose(got[name], tensor, atol=float(moved) / 50), name
+    # As one vector: Adam makes a full step of a gradient that is nothing but rounding.
+    strayed = torch.cat([(got[name] - expected[name]).flatten() for name in expected])
+    learnt = torch.cat([tensor.flatten() for name, tensor in expected.items() if "lora_B" in name])
+    assert strayed.norm() < 0.01 * learnt.norm()
 
 
 @pytest.mark.slow

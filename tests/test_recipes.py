@@ -26,7 +26,7 @@ from seccoderx_lite.roles import load_base, lora_config, save_adapter
 from seccoderx_lite.shapes import model_shape
 
 ROOT = Path(__file__).parent.parent
-REAL = sorted(file for file in (ROOT / "recipes").glob("*.yaml") if file.stem != "tiny")
+REAL = sorted(file for file in (ROOT / "recipes").glob("*.yaml") if "tiny" not in file.stem)
 CONFIG_OF = {"SecCoderX_Reasoning_Vulnerability_Detection_Reward_Model": "Qwen3-8B"}
 CODE = "def run(text):\n    return eval(text)"
 CWE = [("CWE-95", "Eval Injection", "Input becomes code.")]
