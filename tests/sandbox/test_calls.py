@@ -153,6 +153,8 @@ def test_exceptions_cross_by_name_and_message(sandbox: Sandbox) -> None:
             sqlite3.connect(":memory:").execute("select nothing")
         if kind == "file":
             open("/does/not/exist")
+        if kind == "group":
+            raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
         raise {"mine": Mine("a message"), "sub": Sub("k"), "key": KeyError("k")}[kind]
     """, """
     import sqlite3
@@ -175,6 +177,9 @@ def test_exceptions_cross_by_name_and_message(sandbox: Sandbox) -> None:
     def test_standard_module():
         with pytest.raises(sqlite3.OperationalError):
             fail("sql")
+    def test_group():
+        with pytest.raises(ExceptionGroup, match="several"):
+            fail("group")
     def test_os_error():
         with pytest.raises(FileNotFoundError):
             fail("file")

@@ -215,9 +215,15 @@ def _known_class(name: str) -> type[BaseException] | None:
 
 
 def _rebuild(kind: type[BaseException], args: list[Any]) -> BaseException:
-    """An instance with the given arguments, made without running a constructor in Python."""
+    """An instance with the given arguments, made without running a constructor in Python.
+
+    The members of an exception group do not travel.
+    """
     try:
-        error = kind.__new__(kind, *args)
+        if issubclass(kind, BaseExceptionGroup):
+            error = kind.__new__(kind, str(args[0]) if args else "", [CandidateError()])
+        else:
+            error = kind.__new__(kind, *args)
     except (TypeError, ValueError):
         error = Exception.__new__(kind) if issubclass(kind, Exception) else CandidateError()
     error.args = tuple(args)
