@@ -219,11 +219,11 @@ def _rebuild(kind: type[BaseException], args: list[Any]) -> BaseException:
 
     The members of an exception group do not travel.
     """
+    make: Callable[..., BaseException] = kind.__new__
+    is_group = issubclass(kind, BaseExceptionGroup)
+    given = [str(args[0]) if args else "", [CandidateError()]] if is_group else args
     try:
-        if issubclass(kind, BaseExceptionGroup):
-            error = kind.__new__(kind, str(args[0]) if args else "", [CandidateError()])
-        else:
-            error = kind.__new__(kind, *args)
+        error = make(kind, *given)
     except (TypeError, ValueError):
         error = Exception.__new__(kind) if issubclass(kind, Exception) else CandidateError()
     error.args = tuple(args)
