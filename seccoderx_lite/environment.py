@@ -58,13 +58,6 @@ def works_in_four_bits() -> str | None:
     return None if values.grad is not None else "a 4-bit layer passed no gradient back"
 
 
-HOW_TO_GET = {
-    "python": "apt install python3", "javascript": "apt install nodejs", "c": "apt install gcc",
-    "cpp": "apt install g++", "java": "apt install default-jdk-headless",
-    "go": "apt install golang-go, and for CWEval golang.org/x/tools/cmd/goimports",
-}  # fmt: skip
-
-
 def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
     """Return the tier the sandbox offers and its layers in words; None with the reason if none."""
     try:

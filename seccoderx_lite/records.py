@@ -18,9 +18,6 @@ VerdictLabel = Literal["vulnerable", "safe", "unclear"]
 ExecutionStatus = Literal[
     "passed", "failed", "compile_error", "timeout", "memory", "output_limit", "crashed", "tampered"
 ]
-EXECUTION_STATUSES: tuple[ExecutionStatus, ...] = (
-    "passed", "failed", "compile_error", "timeout", "memory", "output_limit", "crashed", "tampered",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

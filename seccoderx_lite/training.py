@@ -57,12 +57,12 @@ class PhaseClock:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._started = self._mark = time.perf_counter()
+        self._mark = time.perf_counter()
 
     def start(self) -> None:
         """Begin a step."""
         self._seconds = {}
-        self._started = self._mark = time.perf_counter()
+        self._mark = time.perf_counter()
 
     def lap(self, phase: str) -> None:
         """Count the time since the last mark towards a phase."""

@@ -57,10 +57,3 @@ def run_tests(
             results[key] = wait_for(runs[key])
             on_result()
     return [results[key] for key in keys]
-
-
-def fail_all(sandbox: Sandbox, task: Task) -> TestResult | None:
-    """Return the result of a completion without code: all tests failed, counted by the sandbox."""
-    if task.tests is None:
-        return None
-    return wait_for(sandbox.submit_tests("", task.language, task.tests))
