@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.errors import RecipeError
-from seccoderx_lite.judge import CodeToJudge
 from seccoderx_lite.prompting import extract_block
 from seccoderx_lite.recipe import Recipe, check_recipe
 from seccoderx_lite.records import Json, ScoredCompletion, Task
-from seccoderx_lite.rewards.scorer import Scorer
+from seccoderx_lite.rewards.scorer import Scorer, code_to_judge
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
 from seccoderx_lite.run_folder import default_run_folder
 
@@ -45,10 +44,9 @@ class OneByOneScorer(Scorer):
         on_judged: Callable[[], None] = lambda: None,
     ) -> list[ScoredCompletion]:
         """Return one scored completion each, in order; nothing is shared and nothing overlaps."""
-        blocks = [extract_block(text) for text in completions]
         items = [
-            CodeToJudge(block.code if block else text, task.language, task.cwe)
-            for task, text, block in zip(tasks, completions, blocks, strict=True)
+            code_to_judge(task, text, extract_block(text))
+            for task, text in zip(tasks, completions, strict=True)
         ]
         verdicts = self.judge.reasoned(items) if self.judge else [None] * len(items)
         on_judged()

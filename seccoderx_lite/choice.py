@@ -36,8 +36,13 @@ def choice_probabilities(
     """
     if not texts:
         return []
+    heads = {
+        head: tokenizer(head, add_special_tokens=False)["input_ids"] if head else []
+        for head in dict.fromkeys(shared)
+    }
     split = [
-        _split(tokenizer, text, head, choices) for text, head in zip(texts, shared, strict=True)
+        _split(tokenizer, text, heads[head], choices)
+        for text, head in zip(texts, shared, strict=True)
     ]
     order = sorted(range(len(split)), key=lambda index: len(split[index].rest), reverse=True)
     probabilities = [0.0] * len(split)
@@ -62,7 +67,7 @@ class _Split:
     tokens: tuple[int, int]
 
 
-def _split(tokenizer: Any, text: str, shared: str, choices: tuple[str, str]) -> _Split:
+def _split(tokenizer: Any, text: str, shared: Sequence[int], choices: tuple[str, str]) -> _Split:
     first, second = (
         tokenizer(text + choice, add_special_tokens=False)["input_ids"] for choice in choices
     )
@@ -71,8 +76,7 @@ def _split(tokenizer: Any, text: str, shared: str, choices: tuple[str, str]) -> 
         raise ValueError(f"one of the choices {choices} is the beginning of the other")
     stem = first[:parting]
     # The last token before the text goes on may be another one than at its end.
-    head = tokenizer(shared, add_special_tokens=False)["input_ids"] if shared else []
-    length = min(_common_length(head, stem), len(stem) - 1)
+    length = min(_common_length(shared, stem), len(stem) - 1)
     return _Split(tuple(stem[:length]), tuple(stem[length:]), (first[parting], second[parting]))
 
 

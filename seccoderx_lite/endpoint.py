@@ -7,7 +7,6 @@ wrong setting and ends the run. Prompts are always of one user turn.
 """
 
 import email.utils
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,8 @@ from typing import Any
 import httpx
 import tenacity
 
-from seccoderx_lite.errors import GeneratorError, RecipeError
+from seccoderx_lite.errors import GeneratorError
+from seccoderx_lite.generation import key_headers
 from seccoderx_lite.synth_recipe import GeneratorRecipe
 
 LONGEST_BACKOFF_S = 60.0
@@ -125,7 +125,7 @@ class ChatEndpoint:
         self._stop = threading.Event()
         self._open_from = 0.0
         self._client = httpx.Client(
-            headers=_headers(recipe.api_key_env),
+            headers=key_headers(recipe.api_key_env, "generator.api_key_env"),
             timeout=recipe.timeout_s,
             limits=httpx.Limits(max_connections=recipe.concurrency),
         )
@@ -270,14 +270,3 @@ def seconds_to_wait(retry_after: str | None) -> float:
         except (ValueError, OverflowError):
             return 0.0
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else 0.0
-
-
-def _headers(api_key_env: str | None) -> dict[str, str]:
-    if not api_key_env:
-        return {}
-    if not (key := os.environ.get(api_key_env)):
-        raise RecipeError(
-            f"generator.api_key_env: the environment variable {api_key_env} is not set; set it, "
-            "or leave api_key_env out for a server without a key"
-        )
-    return {"Authorization": f"Bearer {key}"}

@@ -150,6 +150,22 @@ class RoleGenerator:
         return f"{base.name} {next(base.model.parameters()).dtype} {digest}"
 
 
+def key_headers(api_key_env: str | None, field: str) -> dict[str, str]:
+    """Return the headers that carry a server's key; `field` is the recipe's name of the variable.
+
+    Raises:
+        RecipeError: the variable is not set.
+    """
+    if not api_key_env:
+        return {}
+    if not (key := os.environ.get(api_key_env)):
+        raise RecipeError(
+            f"{field}: the environment variable {api_key_env} is not set; set it, "
+            "or leave api_key_env out for a server without a key"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
 class EndpointGenerator:
     """A generator behind an OpenAI-compatible server (`POST {url}/chat/completions`)."""
 
@@ -157,14 +173,7 @@ class EndpointGenerator:
         self._recipe = recipe
         urls = [recipe.url] if isinstance(recipe.url, str) else recipe.url
         self._urls = itertools.cycle(urls)  # replicas in turn, whichever thread asks
-        self._key = None
-        if recipe.api_key_env:
-            self._key = os.environ.get(recipe.api_key_env)
-            if not self._key:
-                raise RecipeError(
-                    f"endpoint.api_key_env: the environment variable {recipe.api_key_env} is not "
-                    "set; set it, or leave api_key_env out for a server without a key"
-                )
+        self._headers = key_headers(recipe.api_key_env, "endpoint.api_key_env")
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
@@ -214,10 +223,11 @@ class EndpointGenerator:
             "messages": [{"role": "user", "content": prompt}],
             **settings,
         }
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         url = next(self._urls).rstrip("/") + "/chat/completions"
         try:
-            reply = httpx.post(url, json=body, headers=headers, timeout=self._recipe.timeout_s)
+            reply = httpx.post(
+                url, json=body, headers=self._headers, timeout=self._recipe.timeout_s
+            )
             reply.raise_for_status()
             return reply.json()["choices"][0]
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:

@@ -255,8 +255,7 @@ def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, 
     scored = [
         (row, verdict) for row, verdict in zip(labelled, verdicts, strict=True) if verdict.label
     ]
-    right = sum((verdict.label == "vulnerable") == row.is_vulnerable and verdict.label != "unclear"
-                for row, verdict in scored)  # fmt: skip
+    right = sum(verdict.is_right(row.is_vulnerable) for row, verdict in scored)
     unclear = sum(verdict.label == "unclear" for _, verdict in scored)
     count = max(len(scored), 1)
     return {

@@ -64,6 +64,10 @@ class Verdict:
     p_vulnerable: float | None = None
     """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1]; None where only reasoned."""
 
+    def is_right(self, is_vulnerable: bool) -> bool:
+        """Tell whether it agrees with the truth; unclear never does."""
+        return self.label == ("vulnerable" if is_vulnerable else "safe")
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutionResult:

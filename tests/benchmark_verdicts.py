@@ -20,9 +20,8 @@ MODES = ("reason", "direct", "cascade")
 
 def accuracy(verdicts, rows) -> float:
     """Share of right labels; unclear is wrong."""
-    right = (v.label == ("vulnerable" if r.is_vulnerable else "safe")
-             for v, r in zip(verdicts, rows, strict=True))  # fmt: skip
-    return sum(right) / len(rows)
+    right = sum(v.is_right(r.is_vulnerable) for v, r in zip(verdicts, rows, strict=True))
+    return right / len(rows)
 
 
 def measure(base, adapter, rows, batch_size, rounds, max_new_tokens) -> None:

@@ -40,21 +40,31 @@ class Series:
     points: Sequence[tuple[float, float]]
 
 
+_STEPS = {
+    "field": "step", "type": "quantitative", "title": None, "scale": {"zero": False, "nice": False},
+}  # fmt: skip
+"""The axis of training steps."""
+
+
+def _told_values(drawn: Sequence[Series], unit: str, digits: int) -> list[dict[str, Any]]:
+    """The points of all series as rows, each with what a reader is told about it."""
+    return [
+        {"step": step, "value": value, "series": one.name,
+         "told": f"{one.name}: {value:.{digits}g}{unit} (step {step:g})"}
+        for one in drawn
+        for step, value in _thinned(one.points)
+    ]  # fmt: skip
+
+
 def line_chart(series: Sequence[Series], unit: str = "") -> str:
     """Return lines over training steps as SVG, "" where there is nothing to draw."""
     drawn = [one for one in series if len(one.points) > 1]
     if not drawn:
         return ""
-    values = [
-        {"step": step, "value": value, "series": one.name,
-         "told": f"{one.name}: {value:.4g}{unit} (step {step:g})"}
-        for one in drawn
-        for step, value in _thinned(one.points)
-    ]  # fmt: skip
+    values = _told_values(drawn, unit, digits=4)
     names = [one.name for one in drawn]
     encoding = {
-        "x": {"field": "step", "type": "quantitative", "title": None,
-              "scale": {"zero": False, "nice": False}},
+        "x": _STEPS,
         "y": {"field": "value", "type": "quantitative", "title": None,
               "scale": {"zero": False}},
         "color": _color("series", names, PALETTE),
@@ -72,16 +82,10 @@ def stacked_chart(series: Sequence[Series], unit: str) -> str:
     drawn = [one for one in series if one.points]
     if not drawn:
         return ""
-    values = [
-        {"step": step, "value": value, "series": one.name,
-         "told": f"{one.name}: {value:.3g}{unit} (step {step:g})"}
-        for one in drawn
-        for step, value in _thinned(one.points)
-    ]  # fmt: skip
+    values = _told_values(drawn, unit, digits=3)
     names = [one.name for one in drawn]
     encoding = {
-        "x": {"field": "step", "type": "quantitative", "title": None,
-              "scale": {"zero": False, "nice": False}},
+        "x": _STEPS,
         "y": {"field": "value", "type": "quantitative", "title": unit.strip(), "stack": True},
         "color": _color("series", names, PALETTE),
         "description": {"field": "told"},

@@ -73,11 +73,15 @@ class Scorer:
         items = {}
         for key, (task, text) in unique.items():
             block = extract_block(text)
-            code = block.code if block else text
             if task.cwe and (self.recipe.formula == "seccoderx" or _can_earn(block, task)):
-                items[key] = CodeToJudge(code, task.language, task.cwe)
+                items[key] = code_to_judge(task, text, block)
         verdicts = self.judge.verdicts(list(items.values()))
         return dict(zip(items, verdicts, strict=True))
+
+
+def code_to_judge(task: Task, completion: str, block: CodeBlock | None) -> CodeToJudge:
+    """Return what the judge reads of a completion: its code block, or all of it without one."""
+    return CodeToJudge(block.code if block else completion, task.language, task.cwe)
 
 
 def _can_earn(block: CodeBlock | None, task: Task) -> bool:

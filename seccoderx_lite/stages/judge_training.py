@@ -220,15 +220,12 @@ def _calibrate(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, Json
     """Ask both ways about validation code and find the band in which reasoning pays."""
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in labelled]
     truth = [row.is_vulnerable for row in labelled]
-    probabilities = [verdict.p_vulnerable or 0.0 for verdict in judge.direct(items)]
-    labels = [verdict.label for verdict in judge.reasoned(items)]
-    reasoned_right = [
-        label == ("vulnerable" if vulnerable else "safe")
-        for label, vulnerable in zip(labels, truth, strict=True)
-    ]
-    direct_right = [
-        (p >= 0.5) == vulnerable for p, vulnerable in zip(probabilities, truth, strict=True)
-    ]
+    direct, reasoned = judge.direct(items), judge.reasoned(items)
+    probabilities = [verdict.p_vulnerable or 0.0 for verdict in direct]
+    direct_right, reasoned_right = (
+        [verdict.is_right(t) for verdict, t in zip(verdicts, truth, strict=True)]
+        for verdicts in (direct, reasoned)
+    )
     return {
         "unsure": list(calibrated_band(probabilities, reasoned_right, direct_right)),
         "validation": {
