@@ -218,7 +218,7 @@ def calibrated_band(
     """
     order = sorted(range(len(probabilities)), key=lambda index: abs(probabilities[index] - 0.5))
     gain = best = 0
-    half_width = 1e-6  # reason about nothing, as long as nothing better is found
+    half_width = 0.0  # reason about nothing, as long as nothing better is found
     for count, index in enumerate(order[: int(REASONED_SHARE * len(order))], start=1):
         gain += reasoned_right[index] - direct_right[index]
         if gain >= best:

@@ -22,7 +22,7 @@ from seccoderx_lite import folder_files
 from seccoderx_lite.analysers import ANALYSERS, Analyser
 from seccoderx_lite.errors import ModelError, RecipeError
 from seccoderx_lite.generation import Generator, render_chat
-from seccoderx_lite.judge import CodeToJudge, Judge, judge_prompt
+from seccoderx_lite.judge import CodeToJudge, Judge, judge_prompt, unsure_band
 from seccoderx_lite.prompting import parse_verdict
 from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe
 from seccoderx_lite.recipe_reading import faults_of, invalid
@@ -211,10 +211,13 @@ def _answering(recipe: JudgeRecipe) -> dict[str, Json]:
 
 
 def _trained_with(adapter: Path) -> dict[str, Json]:
-    """The settings that the training of a judge left beside its adapter, in judge.json."""
+    """The recipe fields that the training of a judge left beside its adapter, in judge.json.
+
+    Its unsure band is no recipe field, which may not be empty: see `unsure_band`.
+    """
     file = adapter / "judge.json"
     data = folder_files.read_json(file) if file.is_file() else {}
-    return {field: value for field, value in data.items() if field in _ANSWERING}
+    return {field: data[field] for field in _ANSWERING if field in data and field != "unsure"}
 
 
 def _recipe(data: Mapping[str, Json]) -> JudgeRecipe:
@@ -239,12 +242,13 @@ def _local_judge(
     base = load_base(model)
     if adapter:
         attach_adapter(base, adapter, "judge")
-    judge = Judge.on(base, recipe, "judge" if adapter else "reference")
+    judge = Judge.on(base, recipe, "judge" if adapter else "reference", unsure_band(adapter))
     identity = {
         "base": Path(model.base).name if Path(model.base).is_dir() else model.base,
         "quantization": model.quantization,
         "adapter": _digest(adapter) if adapter else None,
         **_answering(recipe),
+        "unsure": list(judge.unsure),
     }
     label = name or (f"{model.base} with {adapter}" if adapter else model.base)
     return LoadedJudge(

@@ -239,6 +239,11 @@ def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows):
     assert sum(cascade) >= sum(direct)
 
 
+def test_where_reasoning_never_helps_nothing_is_reasoned_about_not_even_a_tie():
+    band = calibrated_band([0.5] * 40, [False] * 40, [True] * 40)
+    assert not band[0] < 0.5 < band[1]
+
+
 def test_the_band_beside_an_adapter_is_read_and_a_broken_one_is_refused(tmp_path):
     assert unsure_band(None) == unsure_band(tmp_path) == UNSURE_BAND
     (tmp_path / "judge.json").write_text('{"unsure": [0.3, 0.7]}')
