@@ -147,7 +147,8 @@ class RoleGenerator:
 
         base = self._base
         digest = adapter_digest(base.model, self._role) if self._role != "reference" else "bare"
-        return f"{base.name} {next(base.model.parameters()).dtype} {digest}"
+        precision = "nf4" if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype
+        return f"{base.name} {precision} {digest}"
 
 
 def key_headers(api_key_env: str | None, field: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seccoderx_lite.choice import choice_probabilities
+from seccoderx_lite.generation import RoleGenerator
 from seccoderx_lite.recipe import ModelRecipe
 from seccoderx_lite.roles import load_base
 
@@ -72,3 +73,9 @@ def test_a_choice_that_begins_the_other_is_refused(base):
         choice_probabilities(
             base.model, base.tokenizer, ["x"], [""], ("safe", "safe enough"), batch_size=1
         )
+
+
+def test_a_quantised_base_is_another_generator_than_the_same_base_in_full(base):
+    full = load_base(ModelRecipe(base="builtin:tiny", quantization="none"))
+    names = [RoleGenerator(each, "reference", 1).identity() for each in (base, full)]
+    assert names[0] != names[1]
