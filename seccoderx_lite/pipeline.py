@@ -18,6 +18,7 @@ from seccoderx_lite.roles import Base, Role, attach_adapter, load_base
 from seccoderx_lite.run_folder import RunFolder, default_run_folder
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
+from seccoderx_lite.trackers import require_trackers
 from seccoderx_lite.training import Progress, no_progress
 
 SHARED_STAGES = ("cold_start", "align", "policy")
@@ -70,7 +71,7 @@ def train(
     stages runs those alone, again if they were finished.
 
     Raises:
-        RecipeError: a named stage is not one of the recipe's.
+        RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
         SeccoderxError: whatever a stage raises.
     """
     planned = planned_stages(recipe)
@@ -79,6 +80,7 @@ def train(
             f"--stage: {unknown[0]} is not a stage of this recipe; "
             f"its stages are {', '.join(planned)}"
         )
+    require_trackers(recipe.report_to)
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
     progress = progress if is_first_process() else no_progress
     with sandbox_of(recipe) as sandbox:

@@ -46,6 +46,7 @@ from seccoderx_lite.roles import (
     require_policy_optimizer,
 )
 from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.trackers import finish_stage, tracker_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -198,8 +199,7 @@ def _common_arguments(
         "fp16": on_gpu and not bf16,
         "use_cpu": not on_gpu,
         "gradient_checkpointing": on_gpu,
-        "report_to": list(recipe.report_to) or "none",
-        "run_name": recipe.name,
+        **tracker_arguments(recipe.report_to, recipe.name, checkpoints.parent.name),
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
     }
@@ -308,6 +308,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     if checkpoint:
         logger.info("resuming from %s", checkpoint.name)
     train_within_memory(trainer, checkpoint)
+    finish_stage(trainer.args.report_to)
 
 
 def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> list[dict[str, Json]]:

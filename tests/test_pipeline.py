@@ -20,6 +20,7 @@ from seccoderx_lite.pipeline import _second_base, export_again, planned_stages, 
 from seccoderx_lite.recipe import load_recipe
 from seccoderx_lite.roles import attach_adapter, load_base, resolve_base
 from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.training import latest_checkpoint
 
 SMALL = """
 name: small
@@ -141,6 +142,16 @@ def test_the_adapter_export_works_in_plain_peft(finished):
     base = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(finished / "export" / "adapter"))
     assert list(model.peft_config) == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [("judge/align", "accuracy"), ("policy", "reward/functional")]
+)
+def test_trackers_get_what_the_rewards_measure(finished, stage, name):
+    state = latest_checkpoint(finished / stage / "checkpoints") / "trainer_state.json"
+    history = [logs for logs in json.loads(state.read_text())["log_history"] if "loss" in logs]
+    assert history
+    assert all(isinstance(logs[name], float) for logs in history)
 
 
 def test_a_finished_run_is_not_done_again(finished, recipe_file):

@@ -5,7 +5,7 @@ The reward of `align` is that of SecCoderX (`seccoder_rm.py`, compute_score_with
 read is the judge's own failure here and scores accuracy 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -127,7 +127,7 @@ class LabelReward:
 
     def __init__(self, clock: PhaseClock) -> None:
         self._clock = clock
-        self._step: dict[str, Json] = {}
+        self._step: dict[str, float] = {}
 
     def __call__(
         self,
@@ -135,6 +135,7 @@ class LabelReward:
         is_vulnerable: list[bool],
         form: list[VerdictForm],
         completion_ids: list[list[int]],
+        log_metric: Callable[[str, float], None],
         **columns: Any,
     ) -> list[float | None]:
         """Return 0.9 x accuracy + 0.1 x format of each answer."""
@@ -147,6 +148,8 @@ class LabelReward:
             "unclear_share": sum(parse_verdict(text) == "unclear" for text in texts) / len(texts),
             "completion_tokens": sum(map(len, completion_ids)),
         }
+        for name, value in self._step.items():
+            log_metric(name, value)
         self._clock.lap("reward")
         return [part["reward"] for part in parts]
 

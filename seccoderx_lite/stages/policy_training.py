@@ -16,7 +16,7 @@ steps a rollout batch.
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class CompositeReward:
         task_id: list[str],
         completion_ids: list[list[int]],
         trainer_state: Any,
+        log_metric: Callable[[str, float], None],
         **columns: Any,
     ) -> list[float | None]:
         """Return the reward of each completion, None for one that could not be scored."""
@@ -101,6 +102,9 @@ class CompositeReward:
         shares = step_shares(tasks, scored, self._group_size)
         self._step |= shares
         self._raise_alarms(step, shares)
+        for name, value in self._step.items():
+            if isinstance(value, int | float):
+                log_metric(name, value)
         for record in _rollout_records(step, tasks[: self._group_size], scored):
             self._folder.append_jsonl("completions.jsonl", record)
         return [item.reward for item in scored]
