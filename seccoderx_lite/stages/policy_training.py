@@ -235,7 +235,8 @@ def run(
     policy = recipe.policy
     assert policy is not None
     detach_adapters(base)
-    tasks, dropped = _fitting(in_split(load_tasks(policy.tasks), "train"), base, recipe)
+    tasks = _rewardable(in_split(load_tasks(policy.tasks), "train"), policy)
+    tasks, dropped = _fitting(tasks, base, recipe)
     rows: list[dict[str, Json]] = [
         {"prompt": [{"role": "user", "content": task.prompt}], "task_id": task.id} for task in tasks
     ]
@@ -259,6 +260,25 @@ def run(
     save_adapter(base.model, "policy", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}
+
+
+def _rewardable(tasks: Sequence[Task], policy: PolicyRecipe) -> list[Task]:
+    """Leave out what the original formula can pay for nothing: tasks that name no weakness."""
+    if policy.reward.formula != "seccoderx":
+        return list(tasks)
+    rewardable = [task for task in tasks if task.cwe]
+    if not rewardable:
+        raise DataError(
+            f"policy.tasks: {policy.tasks} names no weakness (cwe), and formula: seccoderx pays "
+            "for verdicts alone; use formula: guarded"
+        )
+    if len(rewardable) < len(tasks):
+        logger.info(
+            "%d of %d tasks name no weakness and are left out: formula seccoderx pays for verdicts",
+            len(tasks) - len(rewardable),
+            len(tasks),
+        )
+    return rewardable
 
 
 def _fitting(tasks: Sequence[Task], base: Base, recipe: Recipe) -> tuple[list[Task], int]:
