@@ -11,10 +11,10 @@ prompt (a share of them secure, the rest insecure, as on the internet), one-line
 programs, and ratings (weak or sound), as if it had read about the weaknesses. Pretraining sees
 every template; it never sees a prompt of an evaluation split.
 
-The base that ships had 2,600 steps without ratings, and then
+The base that ships had 2,600 steps without ratings, 800 with a review share of 0.35, and then
 
-    python -m seccoderx_lite.builtin.make_tiny pretrain \
-        --continue-from seccoderx_lite/builtin/tiny/model --steps 800 --learning-rate 1.5e-3
+    python -m seccoderx_lite.builtin.make_tiny pretrain --seed 11 \
+        --continue-from seccoderx_lite/builtin/tiny/model --steps 1100 --learning-rate 1.5e-3
 """
 
 import argparse
@@ -47,7 +47,7 @@ SECURE_SHARE = 0.42
 FOREIGN_NAME_SHARE = 0.3
 """Share of pretraining prompts whose function name comes from another template: teaches copying."""
 
-REVIEW_SHARE = 0.35
+REVIEW_SHARE = 0.5
 """Share of pretraining pairs that ask for a review or a rating of a program, not for a program."""
 
 TASKS_PER_TEMPLATE = {"train": 12, "validation": 1, "held_out": 3, "transfer": 5, "benign": 3}
