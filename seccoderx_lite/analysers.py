@@ -2,7 +2,7 @@
 
 `bandit` reads Python with its own rules. `semgrep` reads all languages but Go with the rules that
 the package `codeshield` ships, so nothing is fetched; the regular expressions beside them are not
-used.
+used, nor is a rule of it for Java that semgrep cannot read (see `codeshield_rules`).
 Both come with `pip install 'seccoderx-lite[analysers]'`.
 
 Code is vulnerable if there is a finding of a weakness that was asked about, of its parent or of its
@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from seccoderx_lite import cwe
+from seccoderx_lite import codeshield_rules, cwe
 from seccoderx_lite.errors import DataError, JudgeError
 from seccoderx_lite.judge import CodeToJudge
 from seccoderx_lite.records import ExecutionResult, Json, Language, Verdict
@@ -36,6 +36,7 @@ _PACKAGES = {
 }
 _BANDIT = "import sys; sys.path[:0] = sys.argv[1].split(':'); del sys.argv[1]\n"
 _BANDIT += "from bandit.cli.main import main; main()"
+_RULES = "rules.json"
 _ENDINGS: dict[Language, str] = {
     "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "java": "java", "go": "go",
 }  # fmt: skip
@@ -101,6 +102,8 @@ class Analyser:
         # A method on its own is indented, which no parser of Python takes.
         code = [textwrap.dedent(item.code) for item in items]
         files = dict(zip(names, code, strict=True))
+        if self._name == "semgrep":
+            files[_RULES] = json.dumps(codeshield_rules.read_rules(_rules(language)))
         result = self._sandbox.run(files, self._command(language), _LIMITS)
         try:
             by_name = (_read_bandit if self._name == "bandit" else _read_semgrep)(_json(result))
@@ -108,6 +111,8 @@ class Analyser:
             if len(items) == 1:
                 return [str(error)]
             return [self._reports([item], language)[0] for item in items]
+        if others := by_name.keys() - set(names):  # a fault of the rules, not of the code
+            return [str(by_name[min(others)]) for _ in items]
         return [by_name.get(name, []) for name in names]
 
     def _command(self, language: Language) -> list[str]:
@@ -118,7 +123,7 @@ class Analyser:
         core = _package("semgrep") / "bin" / "semgrep-core"
         # It refuses to start without trust anchors, though it has no network to use them on.
         environment = ["/usr/bin/env", f"SSL_CERT_FILE={_package('certifi') / 'cacert.pem'}"]
-        rules = ["-rules", str(_rules(language)), "-lang", language]
+        rules = ["-rules", _RULES, "-lang", language]
         options = ["-j", "1", "-timeout", "10", "-json"]
         return [*environment, str(core), *rules, *options, f"code0000.{_ENDINGS[language]}"]
 
@@ -141,8 +146,8 @@ def _package(name: str) -> Path:
 
 def _rules(language: Language) -> Path:
     """CodeShield's rules for a language; there are none for Go."""
-    folder = _package("codeshield") / "insecure_code_detector" / "rules" / "semgrep"
-    return folder / "_generated_" / f"{language}_cyberseceval.json"
+    folder = _package("codeshield") / "insecure_code_detector" / codeshield_rules.FOLDER
+    return folder / f"{language}{codeshield_rules.ENDING}"
 
 
 def _folders(name: AnalyserName) -> list[str]:

@@ -1,16 +1,16 @@
 """How probable one continuation is against another, from one forward pass instead of generation.
 
 What many prompts begin with (instructions, the description of a weakness) is computed once and its
-keys and values are shared by all of them.
+keys and values are shared by all of them, see `prefix_cache`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+from seccoderx_lite.prefix_cache import PrefixCache, padded_left, positions
 
 
 def choice_probabilities(
@@ -21,6 +21,7 @@ def choice_probabilities(
     choices: tuple[str, str],
     *,
     batch_size: int,
+    prefixes: PrefixCache,
 ) -> list[float]:
     """Return for each text the probability of the first choice against the second, in [0, 1].
 
@@ -32,29 +33,21 @@ def choice_probabilities(
         texts: Rendered prompts.
         shared: What each text begins with and others begin with too; "" for nothing.
         choices: The two continuations; neither may be the beginning of the other.
-        batch_size: Texts in one forward pass.
+        batch_size: Most texts in one forward pass.
+        prefixes: Keeps what was computed of `shared`; told of the weights that act now.
     """
     if not texts:
         return []
-    heads = {
-        head: tokenizer(head, add_special_tokens=False)["input_ids"] if head else []
-        for head in dict.fromkeys(shared)
-    }
-    split = [
-        _split(tokenizer, text, heads[head], choices)
-        for text, head in zip(texts, shared, strict=True)
-    ]
-    order = sorted(range(len(split)), key=lambda index: len(split[index].rest), reverse=True)
+    split = _split_all(tokenizer, texts, shared, choices)
     probabilities = [0.0] * len(split)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = [split[index] for index in chosen]
-        logits = _last_logits(model, tokenizer, batch)
+    for places in _batches([len(item.rest) for item in split], batch_size):
+        batch = [split[place] for place in places]
+        logits = _last_logits(model, tokenizer, batch, prefixes)
         first = torch.tensor([item.tokens[0] for item in batch], device=logits.device)
         second = torch.tensor([item.tokens[1] for item in batch], device=logits.device)
         margin = logits.gather(1, first[:, None]) - logits.gather(1, second[:, None])
-        for index, probability in zip(chosen, torch.sigmoid(margin[:, 0]).tolist(), strict=True):
-            probabilities[index] = probability
+        for place, probability in zip(places, torch.sigmoid(margin[:, 0]).tolist(), strict=True):
+            probabilities[place] = probability
     return probabilities
 
 
@@ -67,10 +60,26 @@ class _Split:
     tokens: tuple[int, int]
 
 
-def _split(tokenizer: Any, text: str, shared: Sequence[int], choices: tuple[str, str]) -> _Split:
-    first, second = (
-        tokenizer(text + choice, add_special_tokens=False)["input_ids"] for choice in choices
-    )
+def _split_all(
+    tokenizer: Any, texts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+) -> list[_Split]:
+    heads = list(dict.fromkeys(shared))
+    tokens_of = dict(zip(heads, _tokens(tokenizer, heads), strict=True))
+    first, second = (_tokens(tokenizer, [text + choice for text in texts]) for choice in choices)
+    return [
+        _split(one, other, tokens_of[head], choices)
+        for one, other, head in zip(first, second, shared, strict=True)
+    ]
+
+
+def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _split(
+    first: Sequence[int], second: Sequence[int], shared: Sequence[int], choices: tuple[str, str]
+) -> _Split:
     parting = _common_length(first, second)
     if parting in (len(first), len(second)):
         raise ValueError(f"one of the choices {choices} is the beginning of the other")
@@ -85,53 +94,41 @@ def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _last_logits(model: Any, tokenizer: Any, batch: Sequence[_Split]) -> torch.Tensor:
+_LEAST_FILLED = 0.75
+"""Texts shorter than this share of the longest of their batch go into the next one."""
+
+
+def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield the places of texts in batches of like length, so that little of one is padding.
+
+    >>> list(_batches([10, 40, 9, 39, 41], 2))
+    [[4, 1], [3], [0, 2]]
+    """
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place], reverse=True)
+    batch: list[int] = []
+    for place in order:
+        if batch and (len(batch) == size or lengths[place] < _LEAST_FILLED * lengths[batch[0]]):
+            yield batch
+            batch = []
+        batch.append(place)
+    yield batch
+
+
+def _last_logits(
+    model: Any, tokenizer: Any, batch: Sequence[_Split], prefixes: PrefixCache
+) -> torch.Tensor:
     """Return the logits after the last token of each text; shape (len(batch), vocabulary)."""
-    heads = list(dict.fromkeys(item.head for item in batch))
-    past = _key_values(model, tokenizer, heads) if all(heads) and len(heads) < len(batch) else None
+    heads = [item.head for item in batch]
+    past = prefixes.past(model, tokenizer, heads) if all(heads) else None
     if past is None:
-        whole = [item.head + item.rest for item in batch]
-        ids, mask = _padded(model, tokenizer, whole)
+        ids, mask = padded_left(model, tokenizer, [item.head + item.rest for item in batch])
         output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=False,
-                       position_ids=_positions(mask))  # fmt: skip
+                       position_ids=positions(mask))  # fmt: skip
     else:
-        layers, head_mask = past
-        rows = torch.tensor([heads.index(item.head) for item in batch], device=head_mask.device)
-        cache = DynamicCache()
-        for number, layer in enumerate(layers):
-            cache.update(layer[0][rows], layer[1][rows], number)
-        ids, mask = _padded(model, tokenizer, [item.rest for item in batch])
-        mask = torch.cat([head_mask[rows], mask], dim=1)
+        cache, head_mask = past
+        ids, mask = padded_left(model, tokenizer, [item.rest for item in batch])
+        mask = torch.cat([head_mask, mask], dim=1)
         output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, past_key_values=cache,
-                       position_ids=_positions(mask)[:, head_mask.shape[1] :])  # fmt: skip
+                       position_ids=positions(mask)[:, head_mask.shape[1] :])  # fmt: skip
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits
-
-
-def _key_values(
-    model: Any, tokenizer: Any, heads: Sequence[tuple[int, ...]]
-) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor] | None:
-    """Return each layer's keys and values of the heads, and the heads' mask.
-
-    None for models whose cache is of another kind.
-    """
-    ids, mask = _padded(model, tokenizer, heads)
-    output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=True,
-                   position_ids=_positions(mask))  # fmt: skip
-    layers = getattr(output.past_key_values, "layers", [])
-    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
-        return None
-    return [(layer.keys, layer.values) for layer in layers], mask
-
-
-def _padded(
-    model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = tokenizer.pad(
-        {"input_ids": [list(ids) for ids in sequences]}, padding_side="left", return_tensors="pt"
-    ).to(next(model.parameters()).device)
-    return batch["input_ids"], batch["attention_mask"]
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)

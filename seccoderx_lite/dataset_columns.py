@@ -40,6 +40,10 @@ class Unusable(Exception):
         self.hint = hint
 
 
+class LacksColumns(Unusable):
+    """A row without columns that its layout needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout(Generic[Record]):
     """One way of laying out records as rows."""
@@ -53,6 +57,20 @@ class Layout(Generic[Record]):
     """Whether the layout is the toolkit's, so that an unusable row is an error."""
     prepare: Callable[[list[Row]], list[Row]] = list
     """What is to be found out from all rows together."""
+
+    def records_of(self, row: Row) -> Sequence[Record]:
+        """Return what a row holds in this layout.
+
+        Raises:
+            LacksColumns: it has not all columns of the layout.
+            Unusable: a column holds something else than it must.
+        """
+        if lacking := [column for column in self.required if column not in row.data]:
+            raise LacksColumns(
+                f"lacks {', '.join(lacking)}",
+                f" of the layout {self.name!r}; it has {', '.join(row.data)}",
+            )
+        return self.read(row)
 
 
 def language_of(name: str) -> Language | None:

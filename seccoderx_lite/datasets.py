@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.dataset_columns import (
+    LacksColumns,
     Layout,
     Record,
     Unusable,
@@ -59,10 +60,8 @@ def task_of(columns: Mapping[str, Json], number: int) -> Task:
     data = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()}
     row = Row(f"row {number}", number, data)
     layout = _layout_of(row, _TASK_LAYOUTS, LABELLED_LAYOUTS)
-    if lacking := [column for column in layout.required if column not in data]:
-        raise DataError(f"{row.place}: lacks {', '.join(lacking)} of the layout {layout.name!r}")
     try:
-        (task,) = layout.read(row)
+        (task,) = layout.records_of(row)
     except Unusable as reason:
         raise DataError(f"{row.place}: {reason}{reason.hint}") from reason
     return task
@@ -97,9 +96,8 @@ def iter_vulnerable(
     layout = _layout_of(first, SEED_LAYOUTS, _TASK_LAYOUTS)
     for row in itertools.chain([first], rows):
         try:
-            if lacking := [column for column in layout.required if column not in row.data]:
-                raise Unusable(f"lacks {', '.join(lacking)}")
-            yield from ((row.place, code) for code in layout.read(row) if code.is_vulnerable)
+            codes = layout.records_of(row)
+            yield from ((row.place, code) for code in codes if code.is_vulnerable)
         except Unusable as reason:
             on_left_out(row.place, str(reason))
 
@@ -143,15 +141,10 @@ def _load(
     records: list[Record] = []
     left_out: Counter[str] = Counter()
     for row in rows:
-        if lacking := [column for column in layout.required if column not in row.data]:
-            raise DataError(
-                f"{row.place}: lacks {', '.join(lacking)} of the layout {layout.name!r}; "
-                f"it has {', '.join(row.data)}"
-            )
         try:
-            records += layout.read(row)
+            records += layout.records_of(row)
         except Unusable as reason:
-            if layout.is_own:
+            if layout.is_own or isinstance(reason, LacksColumns):
                 raise DataError(f"{row.place}: {reason}{reason.hint}") from reason
             left_out[str(reason)] += 1
     reasons = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common())

@@ -1,29 +1,19 @@
-"""An OpenAI-compatible server, asked patiently: retries, rate limits, tokens, cost and a cap.
+"""The generator of `synth` behind an OpenAI-compatible server: tokens, cost and a cap on it.
 
-What a failure means: 429, 5xx, time-outs, broken connections and replies without text are tried
-again, with exponential backoff and full jitter; `Retry-After` holds back every request, not only
-the one that was told. 400, 413 and 422 are the fault of that one request. Any other status is a
-wrong setting and ends the run. Prompts are always of one user turn.
+How patiently it is asked, and what a failure means, is in `chat_client`. A wrong setting, or a
+request that stays unanswered, ends the run: every reply so far is kept. Prompts are always of one
+user turn.
 """
 
-import email.utils
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-import tenacity
-
+from seccoderx_lite.chat_client import AtFault, ChatClient, TryAgain, not_a_completion
 from seccoderx_lite.errors import GeneratorError
-from seccoderx_lite.generation import key_headers
 from seccoderx_lite.synth_recipe import GeneratorRecipe
-
-LONGEST_BACKOFF_S = 60.0
-LONGEST_RETRY_AFTER_S = 3600.0
-_AT_FAULT = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +87,6 @@ class Budget:
             self._changed.notify_all()
 
 
-class _TryAgain(Exception):
-    """A failure that another attempt may not meet."""
-
-
-class _AtFault(Exception):
-    """The server refuses this one request."""
-
-
 class ChatEndpoint:
     """A model behind `POST {url}/chat/completions`; safe to use from several threads."""
 
@@ -119,15 +101,17 @@ class ChatEndpoint:
             RecipeError: the key's environment variable is not set.
         """
         self._recipe = recipe
-        self._url = (recipe.endpoint or "").rstrip("/") + "/chat/completions"
         self._price = Price(recipe.input_price or 0.0, recipe.output_price or 0.0)
         self._budget = Budget(recipe.max_cost, spent)
-        self._stop = threading.Event()
-        self._open_from = 0.0
-        self._client = httpx.Client(
-            headers=key_headers(recipe.api_key_env, "generator.api_key_env"),
-            timeout=recipe.timeout_s,
-            limits=httpx.Limits(max_connections=recipe.concurrency),
+        self._client = ChatClient(
+            [recipe.endpoint or ""],
+            api_key_env=recipe.api_key_env,
+            timeout_s=recipe.timeout_s,
+            concurrency=recipe.concurrency,
+            attempts=recipe.attempts,
+            backoff_s=recipe.backoff_s,
+            section="generator",
+            error=GeneratorError,
         )
 
     def ask_all(
@@ -140,7 +124,7 @@ class ChatEndpoint:
         Raises:
             GeneratorError: the server does not answer, a setting is wrong, or the cap is reached.
         """
-        self._stop.clear()
+        self._client.stop.clear()
         failure: GeneratorError | None = None
         with ThreadPoolExecutor(self._recipe.concurrency) as pool:
             futures = {pool.submit(self.ask, text): n for n, text in enumerate(prompts)}
@@ -151,13 +135,13 @@ class ChatEndpoint:
                     error = future.exception()
                     if isinstance(error, GeneratorError):
                         failure = failure or error
-                        self._stop.set()
+                        self._client.stop.set()
                         for other in futures:
                             other.cancel()
                     else:
                         on_reply(futures[future], future.result())
             except BaseException:
-                self._stop.set()
+                self._client.stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         if failure:
@@ -169,28 +153,19 @@ class ChatEndpoint:
         Raises:
             GeneratorError: no reply after all attempts, a wrong setting, or the cap is reached.
         """
-        attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._recipe.attempts)
-            | tenacity.stop_when_event_set(self._stop),
-            wait=tenacity.wait_random_exponential(self._recipe.backoff_s, LONGEST_BACKOFF_S),
-            retry=tenacity.retry_if_exception_type(_TryAgain),
-            sleep=tenacity.sleep_using_event(self._stop),
-            reraise=True,
-        )
         try:
-            return attempts(self._ask_once, prompt)
-        except _AtFault as error:
+            return self._client.patiently(lambda: self._ask_once(prompt))
+        except AtFault as error:
             return Refused(str(error))
-        except _TryAgain as error:
-            if self._recipe.skip_unanswered and not self._stop.is_set():
+        except TryAgain as error:
+            if self._recipe.skip_unanswered and not self._client.stop.is_set():
                 return Refused(f"no reply after {self._recipe.attempts} attempts: {error}")
             raise GeneratorError(
-                f"{self._url}: no reply after {self._recipe.attempts} attempts; the last: "
-                f"{error}. Every reply so far is kept: give the same command again to go on"
+                f"{self._recipe.endpoint}: no reply after {self._recipe.attempts} attempts; the "
+                f"last: {error}. Every reply so far is kept: give the same command again to go on"
             ) from error
 
     def _ask_once(self, prompt: str) -> Reply:
-        self._wait_for_rate_limit()
         # A token is at least a byte, so this is the most the prompt can count; 64 for the chat.
         most = self._price.of(len(prompt.encode()) + 64, self._recipe.max_new_tokens)
         self._budget.set_aside(most)
@@ -200,7 +175,7 @@ class ChatEndpoint:
         finally:
             self._budget.settle(most, reply.cost)
         if not reply.text.strip():
-            raise _TryAgain("the reply is empty")
+            raise TryAgain("the reply is empty")
         return reply
 
     def _reply(self, prompt: str) -> Reply:
@@ -212,61 +187,17 @@ class ChatEndpoint:
         }
         if self._recipe.json_mode:
             body["response_format"] = {"type": "json_object"}
+        data = self._client.post(body)
         try:
-            response = self._client.post(self._url, json=body)
-        except httpx.HTTPError as error:
-            raise _TryAgain(f"{type(error).__name__}: {error}") from error
-        self._check_status(response)
-        try:
-            data = response.json()
             text = data["choices"][0]["message"]["content"] or ""
             usage = data.get("usage") or {}
             counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _TryAgain(f"the reply is no chat completion: {response.text[:200]!r}") from error
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise not_a_completion(data) from error
         if not isinstance(text, str):
-            raise _TryAgain("the reply has no text content")
+            raise TryAgain("the reply has no text content")
         sent, received = (
             count if isinstance(count, int) else -(-len(part.encode()) // 3)
             for count, part in zip(counts, (prompt, text), strict=True)
         )
         return Reply(text, sent, received, self._price.of(sent, received))
-
-    def _check_status(self, response: httpx.Response) -> None:
-        if response.status_code == 200:
-            return
-        told = f"HTTP {response.status_code}: {response.text[:200]}"
-        if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            self._hold_back(response.headers.get("Retry-After"))
-            raise _TryAgain(told)
-        if response.status_code in _AT_FAULT:
-            raise _AtFault(told)
-        raise GeneratorError(f"{self._url}: {told}; check the address, generator.model and the key")
-
-    def _hold_back(self, retry_after: str | None) -> None:
-        seconds = seconds_to_wait(retry_after)
-        self._open_from = max(self._open_from, time.monotonic() + seconds)
-
-    def _wait_for_rate_limit(self) -> None:
-        while not self._stop.is_set() and (left := self._open_from - time.monotonic()) > 0:
-            self._stop.wait(left)
-
-
-def seconds_to_wait(retry_after: str | None) -> float:
-    """Return the seconds a `Retry-After` header asks for, 0 without a readable one.
-
-    Seconds or an HTTP date (RFC 9110, section 10.2.3); at most an hour.
-
-    >>> seconds_to_wait("2"), seconds_to_wait("soon"), seconds_to_wait(None)
-    (2.0, 0.0, 0.0)
-    """
-    if retry_after is None:
-        return 0.0
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else 0.0

@@ -1,19 +1,21 @@
 """Text in, text out: batched generation on the loaded base, or from an OpenAI-compatible server."""
 
-import itertools
+import logging
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import httpx
-
-from seccoderx_lite.errors import JudgeError, RecipeError
+from seccoderx_lite.chat_client import AtFault, ChatClient, TryAgain, not_a_completion
+from seccoderx_lite.errors import JudgeError
 from seccoderx_lite.recipe import EndpointRecipe
 
 if TYPE_CHECKING:  # these import torch
+    from seccoderx_lite.prefix_cache import PrefixCache
     from seccoderx_lite.roles import Base, Role
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 
 class Generator(Protocol):
@@ -106,6 +108,7 @@ class RoleGenerator:
         self._base = base
         self._role = role
         self._batch_size = batch_size
+        self._prefixes: PrefixCache | None = None
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
@@ -130,16 +133,27 @@ class RoleGenerator:
     ) -> list[float | None]:
         """Return the probabilities from one forward pass; see `choice`."""
         from seccoderx_lite.choice import choice_probabilities
+        from seccoderx_lite.prefix_cache import PrefixCache, weights_of
         from seccoderx_lite.roles import acting_as
 
+        self._prefixes = self._prefixes or PrefixCache()
         tokenizer = self._base.tokenizer
         texts = [render_chat(tokenizer, prompt) for prompt in prompts]
         heads = [text.partition(head)[0] + head if head in text else ""
                  for text, head in zip(texts, shared, strict=True)]  # fmt: skip
         with acting_as(self._role, self._base.model, tokenizer) as model:
-            return list(choice_probabilities(
-                model, tokenizer, texts, heads, choices, batch_size=self._batch_size
-            ))  # fmt: skip
+            self._prefixes.under(weights_of(model, self._role))
+            return list(
+                choice_probabilities(
+                    model,
+                    tokenizer,
+                    texts,
+                    heads,
+                    choices,
+                    batch_size=self._batch_size,
+                    prefixes=self._prefixes,
+                )
+            )
 
     def identity(self) -> str:
         """Return the base's name and precision, and a digest of the role's adapter."""
@@ -151,101 +165,104 @@ class RoleGenerator:
         return f"{base.name} {precision} {digest}"
 
 
-def key_headers(api_key_env: str | None, field: str) -> dict[str, str]:
-    """Return the headers that carry a server's key; `field` is the recipe's name of the variable.
-
-    Raises:
-        RecipeError: the variable is not set.
-    """
-    if not api_key_env:
-        return {}
-    if not (key := os.environ.get(api_key_env)):
-        raise RecipeError(
-            f"{field}: the environment variable {api_key_env} is not set; set it, "
-            "or leave api_key_env out for a server without a key"
-        )
-    return {"Authorization": f"Bearer {key}"}
-
-
 class EndpointGenerator:
     """A generator behind an OpenAI-compatible server (`POST {url}/chat/completions`)."""
 
     def __init__(self, recipe: EndpointRecipe) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Raises:
+            RecipeError: the key's environment variable is not set.
+        """
         self._recipe = recipe
-        urls = [recipe.url] if isinstance(recipe.url, str) else recipe.url
-        self._urls = itertools.cycle(urls)  # replicas in turn, whichever thread asks
-        self._headers = key_headers(recipe.api_key_env, "endpoint.api_key_env")
+        self._client = ChatClient(
+            [recipe.url] if isinstance(recipe.url, str) else recipe.url,
+            api_key_env=recipe.api_key_env,
+            timeout_s=recipe.timeout_s,
+            concurrency=recipe.concurrency,
+            attempts=recipe.attempts,
+            backoff_s=recipe.backoff_s,
+            section="endpoint",
+            error=JudgeError,
+        )
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
-        """Return one completion a prompt, in order; None where the server failed."""
+        """Return one completion a prompt, in order; None where the server gave none.
 
-        def ask(prompt: str) -> str | None:
-            try:
-                choice = self._ask(prompt, max_tokens=max_new_tokens, temperature=temperature)
-                return _text_of(choice)
-            except JudgeError:
-                return None
-
-        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
-            return list(pool.map(ask, prompts))
+        Raises:
+            JudgeError: a setting is wrong.
+        """
+        return self._ask_all(prompts, _text_of, max_tokens=max_new_tokens, temperature=temperature)
 
     def choose(
         self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
     ) -> list[float | None]:
-        """Return the probabilities from the server's log-probabilities; None where it failed.
+        """Return the probabilities from the server's log-probabilities; None where it gave none.
 
         Raises:
-            JudgeError: the server answers, but without log-probabilities.
+            JudgeError: the server answers, but without log-probabilities; or a setting is wrong.
         """
-
-        def ask(prompt: str) -> float | None:
-            try:
-                choice = self._ask(
-                    prompt, max_tokens=_CHOICE_TOKENS, temperature=0.0, logprobs=True,
-                    top_logprobs=20,
-                )  # fmt: skip
-            except JudgeError:
-                return None
-            return _choice_probability(choice, choices)
-
-        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
-            return list(pool.map(ask, prompts))
+        return self._ask_all(
+            prompts,
+            lambda choice: _choice_probability(choice, choices),
+            max_tokens=_CHOICE_TOKENS,
+            temperature=0.0,
+            logprobs=True,
+            top_logprobs=20,
+        )
 
     def identity(self) -> str:
         """Return the server's address and the model's name there."""
         return f"{self._recipe.url} {self._recipe.model}"
 
-    def _ask(self, prompt: str, **settings: Any) -> Any:
-        """Return the first choice of the server's reply."""
-        body = {
-            "model": self._recipe.model,
-            "messages": [{"role": "user", "content": prompt}],
-            **settings,
-        }
-        url = next(self._urls).rstrip("/") + "/chat/completions"
-        try:
-            reply = httpx.post(
-                url, json=body, headers=self._headers, timeout=self._recipe.timeout_s
-            )
-            reply.raise_for_status()
-            return reply.json()["choices"][0]
-        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise JudgeError(f"{url}: {type(error).__name__}: {error}") from error
+    def _ask_all(
+        self, prompts: Sequence[str], read: Callable[[Any], Answer | None], **settings: Any
+    ) -> list[Answer | None]:
+        """Return what `read` makes of the first choice of each reply; None without a reply."""
+        failures: list[Exception] = []
+
+        def ask(prompt: str) -> Answer | None:
+            message = {"role": "user", "content": prompt}
+            body = {"model": self._recipe.model, "messages": [message], **settings}
+            try:
+                return self._client.patiently(lambda: read(_choice_of(self._client.post(body))))
+            except (TryAgain, AtFault) as error:
+                failures.append(error)
+                return None
+
+        self._client.stop.clear()
+        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
+            try:
+                answers = list(pool.map(ask, prompts))
+            except BaseException:
+                self._client.stop.set()  # what is in flight shall not be waited for
+                raise
+        if failures:
+            logger.warning("%s: %d of %d requests stay without an answer; the last: %s",
+                           self._recipe.url, len(failures), len(prompts), failures[-1])  # fmt: skip
+        return answers
 
 
 _CHOICE_TOKENS = 16
 """Enough to reach the word of the verdict, whatever the tokens."""
 
 
+def _choice_of(reply: Mapping[str, Any]) -> Any:
+    try:
+        return reply["choices"][0]
+    except (KeyError, IndexError, TypeError) as error:
+        raise not_a_completion(reply) from error
+
+
 def _text_of(choice: Any) -> str:
     try:
         content = choice["message"]["content"]
     except (KeyError, TypeError) as error:
-        raise JudgeError("the reply has no message") from error
+        raise not_a_completion(choice) from error
     if not isinstance(content, str):
-        raise JudgeError("the reply has no text content")
+        raise TryAgain("the reply has no text content")
     return content
 
 

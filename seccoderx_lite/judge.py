@@ -189,10 +189,14 @@ class Judge:
 
 
 def _after_reasoning(direct: Verdict, reasoned: Verdict) -> Verdict:
-    """The reasoned verdict with the direct one's probability; if it is unclear, the direct one."""
-    if reasoned.label in (None, "unclear"):
+    """The reasoned verdict, as sure of it as the direct one was; if it is unclear, the direct one.
+
+    Where the two differ, p_vulnerable changes sides: 0.6 becomes 0.4.
+    """
+    p = direct.p_vulnerable
+    if reasoned.label in (None, "unclear") or p is None:
         return replace(direct, reasoning=reasoned.reasoning)
-    return replace(reasoned, p_vulnerable=direct.p_vulnerable)
+    return replace(reasoned, p_vulnerable=p if reasoned.label == direct.label else 1.0 - p)
 
 
 REASONED_SHARE = 0.05

@@ -141,6 +141,10 @@ class EndpointRecipe(Section):
     """Seconds to wait for one answer."""
     concurrency: Count = 8
     """Requests in flight at once."""
+    attempts: Count = 5
+    """How often one request is sent before its answer is given up."""
+    backoff_s: Positive = 1.0
+    """Wait before the second attempt; doubled for each further one, up to a minute, with jitter."""
 
 
 class ColdStartRecipe(Section):

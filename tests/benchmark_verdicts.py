@@ -1,8 +1,10 @@
-"""Verdicts a second and accuracy of the three modes of one judge, measured in one run.
+"""Verdicts and tokens a second, and accuracy, of the three modes of one judge, in one run.
 
     python tests/benchmark_verdicts.py runs/tiny/judge/adapter [--base NAME] [--data NAME]
 
 Rounds alternate between the modes, so that a busy machine hurts all alike; the median round counts.
+Every round begins with nothing remembered: no verdicts, and no prefixes. Tokens are those of the
+prompts and the answers, also where a prompt begins as another one and is not computed again.
 """
 
 import argparse
@@ -11,7 +13,8 @@ import time
 from pathlib import Path
 
 from seccoderx_lite.datasets import load_labelled
-from seccoderx_lite.judge import CodeToJudge, Judge, unsure_band
+from seccoderx_lite.generation import render_chat
+from seccoderx_lite.judge import CodeToJudge, Judge, judge_prompt, unsure_band
 from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe
 from seccoderx_lite.roles import attach_adapter, load_base
 
@@ -24,33 +27,43 @@ def accuracy(verdicts, rows) -> float:
     return right / len(rows)
 
 
+def tokens(tokenizer, items, verdicts, recipe) -> int:
+    """Tokens of all prompts and answers behind some verdicts."""
+    texts = []
+    for item, verdict in zip(items, verdicts, strict=True):
+        if recipe.verdict != "reason":
+            texts.append(render_chat(tokenizer, judge_prompt(item, recipe, "direct")))
+        if verdict.reasoning:
+            texts.append(render_chat(tokenizer, judge_prompt(item, recipe)) + verdict.reasoning)
+    return sum(map(len, tokenizer(texts)["input_ids"]))
+
+
 def measure(base, adapter, rows, batch_size, rounds, max_new_tokens) -> None:
     """Print one line a mode."""
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in rows]
-    judges = {
-        mode: Judge.on(
-            base,
-            JudgeRecipe(base="shared", verdict=mode, batch_size=batch_size,
-                        max_new_tokens=max_new_tokens),
-            unsure=unsure_band(adapter),
-        ).afresh()
+    recipes = {
+        mode: JudgeRecipe(base="shared", verdict=mode, batch_size=batch_size,
+                          max_new_tokens=max_new_tokens)
         for mode in MODES
     }  # fmt: skip
     seconds = {mode: [] for mode in MODES}
     verdicts = {}
     for number in range(rounds + 1):
         for mode in MODES if number % 2 else MODES[::-1]:
+            judge = Judge.on(base, recipes[mode], unsure=unsure_band(adapter))
             start = time.perf_counter()
-            verdicts[mode] = judges[mode].afresh().verdicts(items)
+            verdicts[mode] = judge.verdicts(items)
             if number:  # the first round warms up
                 seconds[mode].append(time.perf_counter() - start)
     cost = {mode: statistics.median(seconds[mode]) for mode in MODES}
     for mode in MODES:
         reasoned = sum(bool(v.reasoning) for v in verdicts[mode])
+        count = tokens(base.tokenizer, items, verdicts[mode], recipes[mode])
         print(
             f"{batch_size:>5}  {mode:<8} {len(items) / cost[mode]:>10.1f} "
-            f"{cost['reason'] / cost[mode]:>9.1f}x {accuracy(verdicts[mode], rows):>9.3f} "
-            f"{reasoned / len(items):>9.1%}"
+            f"{count / cost[mode]:>9.0f} {cost['reason'] / cost[mode]:>9.1f}x "
+            f"{accuracy(verdicts[mode], rows):>9.3f} {reasoned / len(items):>9.1%}",
+            flush=True,
         )
 
 
@@ -69,7 +82,7 @@ def main() -> None:
     base = load_base(ModelRecipe(base=options.base))
     attach_adapter(base, options.adapter, "judge")
     rows = [r for r in load_labelled(options.data) if r.extra.get("split") in options.splits]
-    print("batch  mode      verdicts/s  vs reason  accuracy  reasoned")
+    print("batch  mode      verdicts/s  tokens/s  vs reason  accuracy  reasoned")
     for size in options.batch_sizes:
         chosen = rows[:: max(1, len(rows) // options.limit)] if size == 1 else rows
         measure(base, options.adapter, chosen, size, options.rounds, options.max_new_tokens)

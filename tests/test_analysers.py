@@ -2,11 +2,13 @@
 
 import pytest
 
-from seccoderx_lite import analysers
+from seccoderx_lite import analysers, codeshield_rules
 from seccoderx_lite.analysers import Analyser, Finding, _read_bandit, _read_semgrep, _verdict
 from seccoderx_lite.judge import CodeToJudge
 
 SHELL = CodeToJudge("import os\nos.system('ls ' + name)\n", "python", ("CWE-78",))
+
+JAVA = "import java.util.Random;\nclass A { int f() { return new Random().nextInt(); } }\n"
 
 BANDIT = {
     "errors": [{"filename": "./code0001.py", "reason": "syntax error"}],
@@ -76,9 +78,18 @@ def test_semgrep_judges_with_local_rules_in_the_sandbox():
         "import subprocess\nsubprocess.call(n, shell=True)\n", "python", ("CWE-78",)
     )
     go = CodeToJudge("package a", "go", ("CWE-78",))
-    verdicts = Analyser("semgrep").verdicts([shell, go])
-    assert verdicts[0].label == "vulnerable"
+    java = CodeToJudge(JAVA, "java", ("CWE-338",))
+    verdicts = Analyser("semgrep").verdicts([shell, go, java])
+    assert [v.label for v in verdicts] == ["vulnerable", None, "vulnerable"]
     assert verdicts[1].error == "there are no rules for go"
+
+
+def test_rules_that_cannot_be_read_leave_the_code_unscored(monkeypatch):
+    pytest.importorskip("semgrep")
+    pytest.importorskip("codeshield")
+    monkeypatch.setattr(codeshield_rules, "BROKEN_RULES", {})
+    verdict = Analyser("semgrep").verdicts([CodeToJudge(JAVA, "java", ("CWE-338",))])[0]
+    assert verdict.label is None and "Invalid pattern for Java" in verdict.error
 
 
 def test_a_batch_that_fails_as_a_whole_is_asked_one_by_one(monkeypatch):

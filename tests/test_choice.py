@@ -1,10 +1,14 @@
 """Choices in one forward pass: the same numbers as the plain way, whatever is shared or padded."""
 
+import doctest
+
 import pytest
 import torch
 
+from seccoderx_lite import choice
 from seccoderx_lite.choice import choice_probabilities
 from seccoderx_lite.generation import RoleGenerator
+from seccoderx_lite.prefix_cache import PrefixCache
 from seccoderx_lite.recipe import ModelRecipe
 from seccoderx_lite.roles import load_base
 
@@ -25,6 +29,14 @@ def base():
     return load_base(ModelRecipe(base="builtin:tiny"))
 
 
+def probabilities(base, shared=SHARED, choices=CHOICES, batch_size=8, prefixes=None):
+    with torch.no_grad():
+        return choice_probabilities(
+            base.model, base.tokenizer, TEXTS, shared, choices,
+            batch_size=batch_size, prefixes=prefixes or PrefixCache(),
+        )  # fmt: skip
+
+
 def plain_probability(base, text):
     """The definition: both continuations' first differing token after one unbatched pass."""
     first, second = (base.tokenizer(text + choice)["input_ids"] for choice in CHOICES)
@@ -39,40 +51,46 @@ def plain_probability(base, text):
                          ids=["shared", "nothing shared", "wrongly shared"])  # fmt: skip
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_probabilities_are_those_of_a_plain_pass_over_each_text(base, shared, batch_size):
-    found = choice_probabilities(
-        base.model, base.tokenizer, TEXTS, shared, CHOICES, batch_size=batch_size
-    )
+    prefixes = PrefixCache()
     expected = [plain_probability(base, text) for text in TEXTS]
-    assert found == pytest.approx(expected, abs=1e-4)
+    for _ in ("computed", "remembered"):
+        found = probabilities(base, shared, batch_size=batch_size, prefixes=prefixes)
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_two_choices_share_all_probability(base):
-    one = choice_probabilities(base.model, base.tokenizer, TEXTS, SHARED, CHOICES, batch_size=8)
-    other = choice_probabilities(
-        base.model, base.tokenizer, TEXTS, SHARED, (CHOICES[1], CHOICES[0]), batch_size=8
-    )
+    one = probabilities(base)
+    other = probabilities(base, choices=(CHOICES[1], CHOICES[0]))
     assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx([1.0] * len(TEXTS))
 
 
-def test_what_texts_share_is_computed_once(base, monkeypatch):
+def test_what_texts_share_is_computed_once_for_all_calls(base, monkeypatch):
     seen = []
     forward = base.model.forward
     monkeypatch.setattr(
         base.model, "forward", lambda **given: seen.append(given["input_ids"]) or forward(**given)
     )
-    choice_probabilities(base.model, base.tokenizer, TEXTS, SHARED, CHOICES, batch_size=8)
-    heads, rests = seen
-    assert heads.shape[0] == len(HEADS)
-    assert rests.shape[0] == len(TEXTS)
-    whole = max(len(base.tokenizer(text + "<answer>")["input_ids"]) for text in TEXTS)
-    assert rests.shape[1] < whole
+    prefixes = PrefixCache()
+    probabilities(base, prefixes=prefixes)
+    assert sum(ids.numel() for ids in seen) < sum(
+        len(base.tokenizer(text + "<answer>")["input_ids"]) for text in TEXTS
+    )
+    first = len(seen)
+    probabilities(base, prefixes=prefixes)
+    again = seen[first:]
+    assert sum(len(ids) for ids in again) == len(TEXTS)
+    shortest = min(len(base.tokenizer(head)["input_ids"]) for head in HEADS)
+    assert min(ids.shape[1] for ids in again) < shortest
 
 
 def test_a_choice_that_begins_the_other_is_refused(base):
     with pytest.raises(ValueError, match="beginning of the other"):
-        choice_probabilities(
-            base.model, base.tokenizer, ["x"], [""], ("safe", "safe enough"), batch_size=1
-        )
+        probabilities(base, choices=("safe", "safe enough"))
+
+
+def test_the_worked_examples_hold():
+    result = doctest.testmod(choice)
+    assert result.attempted > 0 and result.failed == 0
 
 
 def test_a_quantised_base_is_another_generator_than_the_same_base_in_full(base):

@@ -152,8 +152,14 @@ def test_cascade_reasons_only_where_the_probability_is_in_the_unsure_band():
     assert len(judge.generator.asked) == 1
     assert "call(text)" in judge.generator.asked[0]
     assert [v.label for v in verdicts] == ["vulnerable", "safe", "safe"]
-    assert verdicts[2].p_vulnerable == 0.6
     assert verdicts[2].reasoning
+
+
+def test_the_probability_of_a_reasoned_verdict_of_cascade_is_on_its_side():
+    overturned = in_mode("cascade").verdicts([UNCERTAIN])[0]
+    assert (overturned.label, overturned.p_vulnerable) == ("safe", pytest.approx(0.4))
+    confirmed = in_mode("cascade", lambda prompt: sees_eval("eval(")).verdicts([UNCERTAIN])[0]
+    assert (confirmed.label, confirmed.p_vulnerable) == ("vulnerable", 0.6)
 
 
 def test_the_recipes_band_goes_before_the_calibrated_one():
@@ -286,7 +292,8 @@ def chat_reply(text):
 
 
 def endpoint_judge(url, **settings):
-    endpoint = EndpointRecipe(url=url, model="judge-8b", timeout_s=5.0, **settings)
+    quick = {"timeout_s": 5.0, "backoff_s": 0.01, "attempts": 3}
+    endpoint = EndpointRecipe(url=url, model="judge-8b", **{**quick, **settings})
     return Judge.at_endpoint(JudgeRecipe(endpoint=endpoint, max_new_tokens=99))
 
 
@@ -326,6 +333,35 @@ def test_a_server_that_fails_leaves_the_code_unscored(reply):
     with server(lambda body: reply) as (url, _):
         verdict = endpoint_judge(url).verdicts([SAFE])[0]
     assert verdict.label is None
+
+
+def test_a_request_that_fails_is_sent_again_to_the_next_replica():
+    good = chat_reply(sees_eval("int"))
+    with server(lambda body: (503, b"busy")) as (one, _), server(lambda body: good) as (two, _):
+        assert endpoint_judge([one, two]).verdicts([SAFE])[0].label == "safe"
+
+
+def test_a_server_that_is_busy_is_asked_again():
+    replies = iter([(429, b"slow down"), (429, b"slow down"), chat_reply(sees_eval("int"))])
+    with server(lambda body: next(replies)) as (url, requests):
+        assert endpoint_judge(url).verdicts([SAFE])[0].label == "safe"
+    assert len(requests) == 3
+
+
+def test_a_request_the_server_refuses_is_sent_once_and_unscored(caplog):
+    with server(lambda body: (400, b"too long")) as (url, requests):
+        assert endpoint_judge(url).verdicts([SAFE])[0].label is None
+    assert len(requests) == 1
+    assert "1 of 1 requests stay without an answer; the last: HTTP 400: too long" in caplog.text
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_wrong_setting_ends_the_judging_and_is_named(status):
+    with (
+        server(lambda body: (status, b"no")) as (url, _),
+        pytest.raises(JudgeError, match=r"endpoint\.model and the key"),
+    ):
+        endpoint_judge(url).verdicts([SAFE])
 
 
 def test_a_server_that_is_not_there_leaves_the_code_unscored():

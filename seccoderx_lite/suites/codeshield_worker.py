@@ -13,15 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seccoderx_lite.codeshield_rules import ENDING, read_rules
+
 CANARIES = (
     ("python", "import subprocess\nsubprocess.call('ls ' + name, shell=True)\n", "semgrep"),
     ("c", "#include <string.h>\nvoid f(char *s) { char b[4]; strcpy(b, s); }\n", "regex"),
 )
 """Code that one analyser alone must find fault with."""
-
-
-BROKEN_RULES = {"java": ("ssrf_insecure_patterns",)}
-"""Rules of CodeShield 1.0.1 that no semgrep can read; one of them disables all of its language."""
 
 
 def _without_broken_rules() -> None:
@@ -30,11 +28,8 @@ def _without_broken_rules() -> None:
 
     folder = Path("rules", "_generated_")
     folder.mkdir(parents=True)
-    for file in (oss.SEMGREP_RULE_REPO_PATH / "_generated_").glob("*_cyberseceval.json"):
-        config = json.loads(file.read_text(encoding="utf-8"))
-        broken = BROKEN_RULES.get(file.name.split("_")[0], ())
-        config["rules"] = [rule for rule in config["rules"] if rule["id"] not in broken]
-        (folder / file.name).write_text(json.dumps(config), encoding="utf-8")
+    for file in (oss.SEMGREP_RULE_REPO_PATH / "_generated_").glob(f"*{ENDING}"):
+        (folder / file.name).write_text(json.dumps(read_rules(file)), encoding="utf-8")
     oss.SEMGREP_RULE_REPO_PATH = Path("rules").resolve()
 
 

@@ -1,13 +1,12 @@
 """The client of an OpenAI-compatible server: patient, thrifty, and clear about what is wrong."""
 
 import doctest
-import email.utils
 import time
 
 import pytest
 
 from seccoderx_lite import endpoint
-from seccoderx_lite.endpoint import Budget, ChatEndpoint, Price, Refused, Reply, seconds_to_wait
+from seccoderx_lite.endpoint import Budget, ChatEndpoint, Price, Refused, Reply
 from seccoderx_lite.errors import GeneratorError, RecipeError
 from seccoderx_lite.synth_recipe import GeneratorRecipe
 from synthesis.server import FAULTS, serving
@@ -70,13 +69,6 @@ def test_a_rate_limit_holds_back_every_request(httpd):
     started = time.monotonic()
     assert len(ask(chat, ["a", "b"])) == 2
     assert time.monotonic() - started >= 0.4
-
-
-def test_a_retry_after_is_seconds_or_a_date():
-    soon = email.utils.formatdate(time.time() + 10, usegmt=True)
-    assert 8 < seconds_to_wait(soon) <= 10
-    assert seconds_to_wait("99999999") == endpoint.LONGEST_RETRY_AFTER_S
-    assert [seconds_to_wait(t) for t in ("-3", "nan", "x", "")] == [0.0] * 4
 
 
 def test_the_key_comes_from_the_environment_and_its_absence_is_told(monkeypatch):

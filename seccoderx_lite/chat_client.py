@@ -1,0 +1,173 @@
+"""An OpenAI-compatible server asked patiently: retries, backoff, rate limits, replicas.
+
+What a failure means: 429, 5xx, time-outs, broken connections and replies that cannot be used are
+tried again, with exponential backoff and full jitter, at the next replica if there are several;
+`Retry-After` holds back every request to that replica, not only the one that was told. 400, 413 and
+422 are the fault of that one request. Any other status is a wrong setting: an error at once.
+"""
+
+import email.utils
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx
+import tenacity
+
+from seccoderx_lite.errors import RecipeError, SeccoderxError
+
+Found = TypeVar("Found")
+
+LONGEST_BACKOFF_S = 60.0
+LONGEST_RETRY_AFTER_S = 3600.0
+_AT_FAULT = (400, 413, 422)
+
+
+class TryAgain(Exception):
+    """A failure that another attempt may not meet."""
+
+
+class AtFault(Exception):
+    """The server refuses this one request."""
+
+
+class ChatClient:
+    """Asks `POST {url}/chat/completions`; safe to use from several threads."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        api_key_env: str | None,
+        timeout_s: float,
+        concurrency: int,
+        attempts: int,
+        backoff_s: float,
+        section: str,
+        error: type[SeccoderxError],
+    ) -> None:
+        """Prepare to ask; nothing is sent yet.
+
+        Args:
+            urls: base addresses up to and including `/v1`; replicas are asked in turn.
+            api_key_env: environment variable that holds the key, if the server wants one.
+            timeout_s: for one attempt.
+            concurrency: most connections at once.
+            attempts: how often one request is sent at most.
+            backoff_s: longest wait before the second attempt; doubled for each further one.
+            section: the recipe's section of these settings, for messages.
+            error: raised where a setting is wrong.
+
+        Raises:
+            RecipeError: the key's environment variable is not set.
+        """
+        addresses = [url.rstrip("/") + "/chat/completions" for url in urls]
+        self._addresses = itertools.cycle(addresses)
+        self._open_from = dict.fromkeys(addresses, 0.0)
+        self._attempts = attempts
+        self._backoff_s = backoff_s
+        self._section = section
+        self._error = error
+        self.stop = threading.Event()
+        """While set, nothing is waited for and nothing is tried again."""
+        self._client = httpx.Client(
+            headers=_key_headers(api_key_env, section),
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=concurrency),
+        )
+
+    def patiently(self, attempt: Callable[[], Found]) -> Found:
+        """Return what an attempt returns; make it again where it raises TryAgain.
+
+        Raises:
+            TryAgain: the last attempt failed too; the message says how.
+        """
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._attempts)
+            | tenacity.stop_when_event_set(self.stop),
+            wait=tenacity.wait_random_exponential(self._backoff_s, LONGEST_BACKOFF_S),
+            retry=tenacity.retry_if_exception_type(TryAgain),
+            sleep=tenacity.sleep_using_event(self.stop),
+            reraise=True,
+        )
+        return attempts(attempt)
+
+    def post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the server's reply to one request, sent once, when the rate limit allows it.
+
+        Raises:
+            TryAgain: no reply, or one that says to come back later, or no JSON object.
+            AtFault: the server refuses this request.
+            SeccoderxError: a setting is wrong (of the class given at the start).
+        """
+        address = next(self._addresses)
+        self._wait_for_rate_limit(address)
+        try:
+            response = self._client.post(address, json=body)
+        except httpx.HTTPError as error:
+            raise TryAgain(f"{type(error).__name__}: {error}") from error
+        self._check_status(address, response)
+        try:
+            data = response.json()
+        except ValueError as error:
+            raise not_a_completion(response.text) from error
+        if not isinstance(data, dict):
+            raise not_a_completion(response.text)
+        return data
+
+    def _check_status(self, address: str, response: httpx.Response) -> None:
+        if response.status_code == 200:
+            return
+        told = f"HTTP {response.status_code}: {response.text[:200]}"
+        if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
+            until = time.monotonic() + seconds_to_wait(response.headers.get("Retry-After"))
+            self._open_from[address] = max(self._open_from[address], until)
+            raise TryAgain(told)
+        if response.status_code in _AT_FAULT:
+            raise AtFault(told)
+        raise self._error(
+            f"{address}: {told}; check the address, {self._section}.model and the key"
+        )
+
+    def _wait_for_rate_limit(self, address: str) -> None:
+        while not self.stop.is_set() and (left := self._open_from[address] - time.monotonic()) > 0:
+            self.stop.wait(left)
+
+
+def not_a_completion(reply: object) -> TryAgain:
+    """Return the failure that a reply is, which is not shaped as a chat completion."""
+    return TryAgain(f"the reply is no chat completion: {str(reply)[:200]!r}")
+
+
+def _key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
+    if not api_key_env:
+        return {}
+    if not (key := os.environ.get(api_key_env)):
+        raise RecipeError(
+            f"{section}.api_key_env: the environment variable {api_key_env} is not set; set it, "
+            "or leave api_key_env out for a server without a key"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def seconds_to_wait(retry_after: str | None) -> float:
+    """Return the seconds a `Retry-After` header asks for, 0 without a readable one.
+
+    Seconds or an HTTP date (RFC 9110, section 10.2.3); at most an hour.
+
+    >>> seconds_to_wait("2"), seconds_to_wait("soon"), seconds_to_wait(None)
+    (2.0, 0.0, 0.0)
+    """
+    if retry_after is None:
+        return 0.0
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else 0.0
