@@ -3,7 +3,8 @@
 On the model the policy adapter is called `default` (TRL and unsloth hard-code that name) and the
 judge adapter `judge`; the reference policy is the base with adapters switched off. `acting_as` is
 the only place that switches, and it puts back everything it touched: active adapter,
-`requires_grad`, train/eval mode, gradient checkpointing, the cache switch and the padding side.
+`requires_grad`, train/eval mode, gradient checkpointing, the kind of attention, the cache switch
+and the padding side.
 Switch only between an optimiser step and the next forward pass: a switch between forward and
 backward loses gradients without an error.
 """
@@ -220,6 +221,7 @@ class _State:
     requires_grad: tuple[bool, ...]
     training: tuple[bool, ...]
     checkpointing: tuple[bool, ...]
+    attention: str | None
     use_cache: bool | None
     padding_side: str
 
@@ -236,6 +238,7 @@ def _snapshot(model: Any, tokenizer: Any) -> _State:
         requires_grad=tuple(parameter.requires_grad for parameter in model.parameters()),
         training=tuple(module.training for module in model.modules()),
         checkpointing=tuple(_checkpointing_flags(model)),
+        attention=model.config._attn_implementation,
         use_cache=getattr(model.config, "use_cache", None),
         padding_side=tokenizer.padding_side,
     )
@@ -263,6 +266,7 @@ def _restore(model: Any, tokenizer: Any, state: _State) -> None:
     for module in model.modules():
         if hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = next(flags)
+    model.config._attn_implementation = state.attention
     if state.use_cache is not None:
         model.config.use_cache = state.use_cache
     tokenizer.padding_side = state.padding_side
@@ -272,7 +276,8 @@ def _restore(model: Any, tokenizer: Any, state: _State) -> None:
 def acting_as(role: Role, model: Any, tokenizer: Any) -> Iterator[Any]:
     """Make one role active for inference, and restore everything afterwards.
 
-    Inside, the model is in eval mode with gradients off, caching on and padding on the left.
+    Inside, the model is in eval mode with gradients off, fused attention where it has it, caching
+    on and padding on the left.
 
     Raises:
         ModelError: the role's adapter is not on the model, or something could not be restored.
@@ -284,6 +289,8 @@ def acting_as(role: Role, model: Any, tokenizer: Any) -> Iterator[Any]:
         for module in model.modules():
             if hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = False
+        if before.attention == "eager" and model._supports_sdpa:
+            model.config._attn_implementation = "sdpa"  # faster, without its backward pass
         model.config.use_cache = True
         tokenizer.padding_side = "left"
         with torch.no_grad():

@@ -62,6 +62,7 @@ def snapshot(base: Base) -> tuple:
         tuple((n, p.requires_grad) for n, p in base.model.named_parameters()),
         tuple(module.training for module in base.model.modules()),
         base.model.config.use_cache,
+        base.model.config._attn_implementation,
         base.tokenizer.padding_side,
     )
 
@@ -103,6 +104,7 @@ def test_a_switch_restores_everything_even_when_the_body_raises(two_adapters, ro
         with acting_as(role, base.model, base.tokenizer) as model:
             assert not model.training
             assert model.config.use_cache
+            assert model.config._attn_implementation == "sdpa"
             assert base.tokenizer.padding_side == "left"
             if fails:
                 raise KeyboardInterrupt

@@ -1,7 +1,9 @@
 """The judge as a reviewer: what is found, how it is told, and what is left when it is killed."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -150,6 +152,34 @@ def test_a_scan_that_dies_leaves_the_earlier_report(project, monkeypatch):
     monkeypatch.setattr(scan_command, "load_judge", lambda *a, **k: rule_judge(sees_eval))
     scan_command.run([Path("b.js")], "x", form="sarif", output=project / "out.sarif")
     assert json.loads((project / "out.sarif").read_text())["version"] == "2.1.0"
+
+
+_SLOW_SCAN = """
+import time
+from pathlib import Path
+from judges import rule_judge
+from seccoderx_lite import scan_command
+
+def judge(item):
+    print("asked", flush=True)
+    time.sleep(60)
+
+scan_command.load_judge = lambda *names, **settings: rule_judge(judge)
+scan_command.run([Path("b.js")], "x", form="sarif", output=Path("out.sarif"))
+"""
+
+
+def test_a_killed_scan_leaves_the_earlier_report_and_nothing_else(project):
+    (project / "out.sarif").write_text("earlier")
+    before = sorted(project.rglob("*"))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOW_SCAN], cwd=project, env=environment, stdout=subprocess.PIPE
+    ) as scanning:
+        assert scanning.stdout.readline() == b"asked\n"
+        scanning.kill()
+    assert sorted(project.rglob("*")) == before
+    assert (project / "out.sarif").read_text() == "earlier"
 
 
 def test_an_unknown_format_is_refused_before_the_judge_is_loaded(project):
