@@ -64,12 +64,14 @@ def load_with_unsloth(
     The model is the one that is named, never unsloth's own upload of it in 4 bits, since an
     export is merged into what is named. `options` go to unsloth's `from_pretrained`.
     """
+    from transformers import AutoConfig
     from unsloth import FastLanguageModel
 
+    longest = AutoConfig.from_pretrained(source).max_position_embeddings
     with redirect_stdout(sys.stderr):
         model, tokenizer = FastLanguageModel.from_pretrained(
             source,
-            max_seq_length=None,
+            max_seq_length=longest,
             dtype=dtype,
             load_in_4bit=four_bits,
             use_exact_model_name=True,
