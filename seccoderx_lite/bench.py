@@ -96,8 +96,10 @@ def bench(
             records[layout] += process.submit(_steps_of, layout, document).result()
     layouts = {layout: _summary(rows) for layout, rows in records.items()}
     shared, limit = layouts["shared"], layouts["no judge"]
+    grpo = recipe.policy.grpo
     return {
         "layouts": layouts,
+        "rollouts": grpo.group_size * grpo.prompts_per_step,
         "judge_share": shared["seconds"]["judge"] / shared["seconds"]["step"],
         "speed_against_two_models": layouts["two models"]["seconds"]["step"]
         / shared["seconds"]["step"],
@@ -135,13 +137,16 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
 
 def _steps_of(layout: str, document: Mapping[str, Any]) -> list[dict[str, Json]]:
     """Run a layout's policy steps and return their records without the first."""
+    from seccoderx_lite.backends import use_backend
+
+    recipe = check_recipe(document, layout)
+    use_backend(recipe.model)
     from seccoderx_lite.pipeline import judge_of, sandbox_of
     from seccoderx_lite.roles import load_base
     from seccoderx_lite.run_folder import RunFolder
     from seccoderx_lite.stages import policy_training
 
     logging.disable(logging.WARNING)  # the same for every layout and run
-    recipe = check_recipe(document, layout)
     with (
         tempfile.TemporaryDirectory() as place,
         sandbox_of(recipe) as sandbox,
@@ -176,8 +181,17 @@ def table(result: Mapping[str, Json]) -> Iterator[str]:
     yield f"{'tokens/s':<16}" + "".join(f"{speed:>12.0f}" for speed in speeds)
     peaks = (layouts[layout]["peak_memory_bytes"] / 2**30 for layout in LAYOUTS)
     yield f"{'peak GiB':<16}" + "".join(f"{peak:>12.2f}" for peak in peaks)
+    yield _rollout_cost(layouts["shared"]["seconds"], result["rollouts"])
     yield (
         f"judge {result['judge_share']:.0%} of a step; "
         f"{result['speed_against_two_models']:.2f}x as fast as two models; "
         f"{result['memory_against_no_judge']:.2f}x the memory of no judge"
     )
+
+
+def _rollout_cost(seconds: Mapping[str, float], rollouts: int) -> str:
+    """What one rollout costs, the dearest phase first: that one limits the step."""
+    parts = sorted((seconds[phase], phase) for phase in PHASES if phase != "step")
+    told = ", ".join(f"{phase} {1000 * cost / rollouts:.1f}" for cost, phase in reversed(parts))
+    whole = 1000 * seconds["step"] / rollouts
+    return f"a step is {rollouts} rollouts of {whole:.1f} ms each: {told}"

@@ -69,9 +69,11 @@ def train(
     Finished stages are skipped; an interrupted run goes on from its last checkpoint when the same
     command is given again.
     """
+    from seccoderx_lite.backends import use_backend
     from seccoderx_lite.recipe import load_recipe
 
     loaded = load_recipe(recipe, override or [])
+    use_backend(loaded.model)  # before anything below imports torch
     from seccoderx_lite.pipeline import train as run
     from seccoderx_lite.processes import is_first_process
 

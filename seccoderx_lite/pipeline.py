@@ -1,5 +1,6 @@
 """A run: the stages of a recipe in order, each finished one skipped, an interrupted one resumed."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seccoderx_lite.backends import chosen_backend
 from seccoderx_lite.environment import describe_environment
 from seccoderx_lite.errors import ModelError, RecipeError
 from seccoderx_lite.judge import Judge, unsure_band
@@ -20,6 +22,8 @@ from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
 from seccoderx_lite.trackers import require_trackers
 from seccoderx_lite.training import Progress, no_progress
+
+logger = logging.getLogger(__name__)
 
 SHARED_STAGES = ("cold_start", "align", "policy")
 """Stages that several processes work on together; the first one does the others alone."""
@@ -84,7 +88,9 @@ def train(
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
     progress = progress if is_first_process() else no_progress
     with sandbox_of(recipe) as sandbox:
-        environment = describe_environment(sandbox)
+        backend, why = chosen_backend(recipe.model)
+        logger.info("model.backend %s (%s)", backend, why)
+        environment = {**describe_environment(sandbox), "backend": backend}
         with _run_folder(target, recipe, fresh, environment) as folder:
             run = _Run(recipe, folder, sandbox, progress)
             for stage in stages or planned:
@@ -289,7 +295,10 @@ def export_again(
         places = {"policy": folder.export, "judge": folder.export / "judge"}
         target = Path(to) if to else places[role]
         base = recipe.judge.base if role == "judge" and recipe.judge else None
-        model = recipe.model.model_copy(update={"base": base}) if base else recipe.model
+        # Nothing is trained here, so no backend has to come before the imports above.
+        model = recipe.model.model_copy(
+            update={"backend": "transformers", **({"base": base} if base else {})}
+        )
         export.run(
             changed,
             folder,

@@ -155,6 +155,13 @@ class Recipe(Section):
         rewards_verdict = value_at(data, "policy.reward.judge", True) is not False
         if data.get("policy") is not None and not judged and rewards_verdict:
             yield "judge", "is required by policy.reward; set policy.reward.judge to false without"
+        kl = value_at(data, "judge.align.kl", 0.0)
+        if value_at(data, "model.backend", "auto") == "unsloth" and kl:
+            yield (
+                "judge.align.kl",
+                "must be 0 with model.backend unsloth, which would hold the judge to the bare base "
+                f"instead of to its cold start (got {kl})",
+            )
         if all(data.get(stage) is None for stage in ("judge", "policy", "evaluate", "export")):
             yield "", "has nothing to do; give a section judge, policy, evaluate or export"
 

@@ -100,8 +100,8 @@ class ModelRecipe(Section):
     """Hub id or folder of the base model, or `builtin:tiny`."""
     quantization: Literal["nf4", "none"] = "nf4"
     """How the base is held in memory: 4-bit NormalFloat, or unquantised."""
-    backend: Literal["auto", "transformers"] = "auto"
-    """What loads the model and generates; auto takes the fastest one that works here."""
+    backend: Literal["auto", "transformers", "unsloth"] = "auto"
+    """What loads the model, trains and generates; auto takes what was measured to be fastest."""
     lora: LoraRecipe = LoraRecipe()
     """Size and place of the adapters."""
     max_prompt_tokens: Count = 2048
@@ -309,6 +309,8 @@ class GrpoRecipe(Section):
     """Sampling temperature of the rollouts."""
     max_completion_tokens: Count = 1024
     """Longest completion."""
+    rollout_engine: Literal["generate", "vllm"] = "generate"
+    """What samples the rollouts: the model itself, or vLLM in the same process on the same GPU."""
     save_every: Count = 25
     """Steps between two checkpoints; a killed run loses at most this many."""
     trainer: dict[str, Any] = {}
@@ -317,7 +319,8 @@ class GrpoRecipe(Section):
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield trainer settings that a field of the recipe already decides."""
-        yield from _decided_twice(data, _GRPO_NAMES)
+        engine = {"use_vllm": "rollout_engine", "vllm_mode": "rollout_engine"}
+        yield from _decided_twice(data, {**_GRPO_NAMES, **engine})
 
 
 class AlarmsRecipe(Section):

@@ -23,6 +23,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
+from seccoderx_lite.backends import (
+    Backend,
+    load_with_unsloth,
+    new_unsloth_adapter,
+    use_backend,
+)
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.processes import is_first_process
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
@@ -45,6 +51,7 @@ class Base:
     name: str
     model: Any
     tokenizer: Any
+    backend: Backend = "transformers"
 
     @property
     def device(self) -> torch.device:
@@ -92,20 +99,19 @@ def load_base(recipe: ModelRecipe) -> Base:
     """Load a base model once, in NF4 or unquantised, on the GPU if there is one.
 
     Raises:
-        ModelError: it cannot be found or loaded, or its tokenizer has no chat template.
+        ModelError: it cannot be found or loaded, its tokenizer has no chat template, or its
+            backend is not there.
     """
-    source = resolve_base(recipe.base)
+    backend = use_backend(recipe)
+    load = _load_with_unsloth if backend == "unsloth" else _load_with_transformers
     options: dict[str, Any] = {"dtype": compute_dtype()}
     if not torch.cuda.is_available():
         # On a CPU the backward pass of the fused attention takes twice the time of the plain one.
         options["attn_implementation"] = "eager"
     else:
         options["device_map"] = {"": torch.cuda.current_device()}
-    if recipe.quantization == "nf4":
-        options["quantization_config"] = nf4_config(compute_dtype())
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model, tokenizer = load(resolve_base(recipe.base), recipe.quantization == "nf4", options)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.base: cannot load {recipe.base!r}: {error}") from error
     if tokenizer.chat_template is None:
@@ -116,7 +122,25 @@ def load_base(recipe: ModelRecipe) -> Base:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     _keep_weights_trainable(model)
-    return Base(recipe.base, model, tokenizer)
+    return Base(recipe.base, model, tokenizer, backend)
+
+
+def _load_with_transformers(
+    source: str, four_bits: bool, options: dict[str, Any]
+) -> tuple[Any, Any]:
+    if four_bits:
+        options = {**options, "quantization_config": nf4_config(options["dtype"])}
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    return AutoModelForCausalLM.from_pretrained(source, **options), tokenizer
+
+
+def _load_with_unsloth(source: str, four_bits: bool, options: dict[str, Any]) -> tuple[Any, Any]:
+    on_gpu = torch.cuda.is_available()
+    model, tokenizer = load_with_unsloth(
+        source, four_bits=four_bits, checkpointing=on_gpu, **options
+    )
+    tokenizer.padding_side = "left"
+    return model, tokenizer
 
 
 def _keep_weights_trainable(model: Any) -> None:
@@ -142,6 +166,25 @@ def lora_config(recipe: LoraRecipe) -> LoraConfig:
     )
 
 
+def adapter_to_train(base: Base, recipe: LoraRecipe, seed: int) -> LoraConfig | None:
+    """Return what TRL shall make a new adapter from, None if there is one on the base.
+
+    unsloth's trainers take no configuration, so there the new adapter is put on here.
+    """
+    if isinstance(base.model, PeftModel):
+        return None
+    if base.backend == "unsloth":
+        base.model = _unsloth_adapter(base, recipe, seed)
+        return None
+    return lora_config(recipe)
+
+
+def _unsloth_adapter(base: Base, recipe: LoraRecipe, seed: int = 0) -> PeftModel:
+    on_gpu = torch.cuda.is_available()
+    adapted: PeftModel = new_unsloth_adapter(base.model, recipe, seed=seed, checkpointing=on_gpu)
+    return adapted
+
+
 def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = False) -> None:
     """Load a saved adapter onto the base under its role's name.
 
@@ -158,7 +201,10 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
         if not isinstance(base.model, PeftModel):
             config = PeftConfig.from_pretrained(str(folder))
             config.inference_mode = not trainable
-            base.model = get_peft_model(base.model, config, adapter_name=name)
+            if base.backend == "unsloth" and trainable:
+                base.model = _unsloth_adapter(base, _lora_recipe(config))
+            else:
+                base.model = get_peft_model(base.model, config, adapter_name=name)
         base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
     except (RuntimeError, ValueError) as error:
         detach_adapters(base)
@@ -167,6 +213,15 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
             f"{role} adapter: {folder} does not fit the base {base.name!r} ({reason}); "
             "use an adapter trained on this base, or set the base it was trained on"
         ) from error
+
+
+def _lora_recipe(config: Any) -> LoraRecipe:
+    targets = config.target_modules
+    return LoraRecipe(
+        rank=config.r,
+        alpha=config.lora_alpha,
+        target_modules=targets if isinstance(targets, str) else sorted(targets),
+    )
 
 
 def detach_adapters(base: Base) -> None:
@@ -212,6 +267,10 @@ def adapter_digest(model: Any, role: Role) -> str:
     return digest.hexdigest()
 
 
+_GENERATING = "_flag_for_generation"
+"""With this attribute unsloth's modules take their path for inference; its `generate` sets it."""
+
+
 @dataclass(frozen=True)
 class _State:
     """Everything about a model that acting as a role may disturb."""
@@ -222,6 +281,7 @@ class _State:
     training: tuple[bool, ...]
     checkpointing: tuple[bool, ...]
     attention: str | None
+    generating: tuple[bool, ...]
     use_cache: bool | None
     padding_side: str
 
@@ -239,6 +299,7 @@ def _snapshot(model: Any, tokenizer: Any) -> _State:
         training=tuple(module.training for module in model.modules()),
         checkpointing=tuple(_checkpointing_flags(model)),
         attention=model.config._attn_implementation,
+        generating=tuple(_GENERATING in vars(module) for module in model.modules()),
         use_cache=getattr(model.config, "use_cache", None),
         padding_side=tokenizer.padding_side,
     )
@@ -267,6 +328,9 @@ def _restore(model: Any, tokenizer: Any, state: _State) -> None:
         if hasattr(module, "gradient_checkpointing"):
             module.gradient_checkpointing = next(flags)
     model.config._attn_implementation = state.attention
+    for module, generating in zip(model.modules(), state.generating, strict=True):
+        if not generating:
+            vars(module).pop(_GENERATING, None)
     if state.use_cache is not None:
         model.config.use_cache = state.use_cache
     tokenizer.padding_side = state.padding_side

@@ -15,13 +15,13 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
@@ -41,8 +41,8 @@ from seccoderx_lite.records import Json
 from seccoderx_lite.roles import (
     Base,
     adapter_parameters,
+    adapter_to_train,
     compute_dtype,
-    lora_config,
     require_policy_optimizer,
 )
 from seccoderx_lite.run_folder import RunFolder
@@ -145,6 +145,7 @@ _KEPT_LOGS = {
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "truncated_share",
     "mean_token_accuracy": "token_accuracy",
+    "sampling/sampling_logp_difference/mean": "sampling_logprob_gap",
 }  # fmt: skip
 
 
@@ -277,6 +278,7 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
             "max_completion_length": section.max_completion_tokens,
             "temperature": section.temperature,
             "beta": section.kl,
+            **rollout_engine(section),
             "epsilon": 0.2,
             "epsilon_high": 0.3,
             "shuffle_dataset": False,
@@ -285,6 +287,23 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
             **section.trainer,
         }
     )
+
+
+def rollout_engine(section: GrpoRecipe | AlignRecipe) -> dict[str, Any]:
+    """Return TRL's settings for what samples the rollouts.
+
+    Raises:
+        ModelError: vLLM is asked for and is not installed, or there is no GPU for it.
+    """
+    if not isinstance(section, GrpoRecipe) or section.rollout_engine == "generate":
+        return {}
+    if find_spec("vllm") is None or not torch.cuda.is_available():
+        raise ModelError(
+            "policy.grpo.rollout_engine: vllm needs the package vllm and a GPU, and this machine "
+            f"has {'no GPU' if find_spec('vllm') else 'no package vllm'}; install it with "
+            "`pip install vllm`, or set rollout_engine: generate"
+        )
+    return {"use_vllm": True, "vllm_mode": "colocate"}
 
 
 def train(trainer: Any, checkpoints: Path) -> None:
@@ -340,12 +359,13 @@ def make_sft_trainer(
     count = int(config.max_steps) * _sequences_a_step(config)
     rows = in_training_order(rows, count, recipe.seed)
     set_seed(recipe.seed)
+    config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     trainer = SFTTrainer(
         model=base.model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
-        peft_config=lora_config(recipe.model.lora),
+        peft_config=config_of_new,
         callbacks=[recorder],
     )
     base.model = trainer.model
@@ -364,14 +384,14 @@ def make_grpo_trainer(
     set_seed(recipe.seed)
     count = int(config.max_steps) * _sequences_a_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
-    trained = isinstance(base.model, PeftModel)
+    config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     trainer = GRPOTrainer(
         model=base.model,
         reward_funcs=reward,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
-        peft_config=None if trained else lora_config(recipe.model.lora),
+        peft_config=config_of_new,
         callbacks=[recorder],
     )
     base.model = trainer.model

@@ -81,4 +81,16 @@ def test_every_layout_is_measured_in_all_phases(tmp_path):
         assert set(seconds) == set(PHASES)
         assert seconds["step"] >= seconds["rollout"] > 0
     assert result["layouts"]["no judge"]["seconds"]["judge"] < 0.1
-    assert len(list(table(result))) == len(PHASES) + 4
+    assert len(list(table(result))) == len(PHASES) + 5
+
+
+def test_the_table_tells_what_a_rollout_costs_dearest_phase_first():
+    seconds = {"rollout": 2.0, "reference": 0.5, "judge": 0.75, "tests": 0.0, "update": 1.75,
+               "step": 5.0}  # fmt: skip
+    layout = {"seconds": seconds, "tokens_per_s": 100.0, "peak_memory_bytes": 2**30}
+    result = {"layouts": dict.fromkeys(LAYOUTS, layout), "rollouts": 50, "judge_share": 0.15,
+              "speed_against_two_models": 1.0, "memory_against_no_judge": 1.0}  # fmt: skip
+    assert (
+        "a step is 50 rollouts of 100.0 ms each: rollout 40.0, update 35.0, judge 15.0, "
+        "reference 10.0, tests 0.0" in table(result)
+    )

@@ -1,10 +1,13 @@
 """Exports: what is merged, what is refused, what the card says."""
 
+import json
+import re
 import shutil
 
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.errors import ModelError
@@ -21,7 +24,7 @@ from seccoderx_lite.roles import (
 )
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.stages.export import _export_merged, run
+from seccoderx_lite.stages.export import _export_adapter, _export_merged, run
 
 PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
 
@@ -88,6 +91,25 @@ def test_merging_in_sixteen_bits_rounds_each_weight_once(folder, tmp_path):
     adapted = PeftModel.from_pretrained(whole, str(folder.policy_adapter)).merge_and_unload()
     for name, weight in adapted.state_dict().items():
         assert torch.equal(merged[name], weight.to(torch.bfloat16)), name
+
+
+def test_an_exported_adapter_has_the_layout_that_vllm_loads(folder, tmp_path):
+    """What vLLM asks of an adapter: vllm/lora/peft_helper.py and utils.py of vllm-project/vllm."""
+    _export_adapter("builtin:tiny", folder.policy_adapter, tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert {"r", "lora_alpha", "target_modules"} <= config.keys()
+    assert not config["modules_to_save"] and not config["use_dora"] and config["bias"] == "none"
+    names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    linear = r"base_model\.model\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+    assert all(re.fullmatch(linear + r"\.lora_[AB]\.weight", name) for name in names)
+
+
+def test_a_merged_model_is_a_whole_model_folder(folder, tmp_path):
+    _export_merged(load_base(folder.recipe.model), folder.policy_adapter, tmp_path / "m", False)
+    assert {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja",
+    } <= {file.name for file in (tmp_path / "m").iterdir()}  # fmt: skip
 
 
 def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):

@@ -5,18 +5,18 @@ import importlib.util
 import pytest
 import torch
 from test_export import COMPLETION, PROMPT, folder, live_logprobs  # noqa: F401
+from transformers import AutoModelForCausalLM
 
+from seccoderx_lite.datasets import load_tasks
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.generation import generate_texts
 from seccoderx_lite.gguf_file import FILE, convert, find_converter, modelfile
 from seccoderx_lite.roles import load_base, sequence_logprobs
 from seccoderx_lite.stages.export import _export_merged, _load_plain
 
 
 def test_the_tiny_policy_as_gguf_says_what_the_live_one_says(folder, tmp_path):  # noqa: F811
-    try:
-        converter = find_converter(None)
-    except ModelError as error:
-        pytest.skip(str(error))
+    converter = converter_or_skip()
     base = load_base(folder.recipe.model)
     _export_merged(base, folder.policy_adapter, tmp_path / "merged", True)
     (tmp_path / "gguf").mkdir()
@@ -25,6 +25,41 @@ def test_the_tiny_policy_as_gguf_says_what_the_live_one_says(folder, tmp_path): 
     with torch.no_grad():
         gap = (sequence_logprobs(model, PROMPT, COMPLETION) - live_logprobs(folder)).abs().mean()
     assert gap < 0.05
+
+
+@pytest.fixture
+def llama_cpp():
+    return pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install xllamacpp")
+
+
+@pytest.mark.slow
+def test_llama_cpp_writes_what_transformers_writes(folder, tmp_path, llama_cpp):  # noqa: F811
+    """Greedy answers to whole chats, so tokenizer and chat template are compared as well."""
+    base = load_base(folder.recipe.model)
+    _export_merged(base, folder.policy_adapter, tmp_path, False)
+    convert(tmp_path, tmp_path, converter_or_skip())
+    prompts = [task.prompt for task in load_tasks("builtin:tiny")[:200:20]]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    expected = generate_texts(
+        model, base.tokenizer, prompts, max_new_tokens=64, temperature=0.0, batch_size=1
+    )
+    settings = llama_cpp.CommonParams()
+    settings.model.path, settings.n_ctx = str(tmp_path / FILE), 1024
+    server = llama_cpp.Server(settings)
+    got = [
+        server.handle_chat_completions(
+            {"messages": [{"role": "user", "content": prompt}], "max_tokens": 64, "temperature": 0}
+        )["choices"][0]["message"]["content"]
+        for prompt in prompts
+    ]
+    assert [text.strip() for text in got] == [text.strip() for text in expected]
+
+
+def converter_or_skip():
+    try:
+        return find_converter(None)
+    except ModelError as error:
+        pytest.skip(str(error))
 
 
 def test_a_missing_converter_is_named_with_the_ways_to_get_it(monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ LAYERS = (
     {"intervals", "metrics", "detection_metrics", "calibration", "detection_report"},
     {"recipe", "recipe_sections", "recipe_reading", "synth_recipe", "run_folder", "folder_files"},
     {
+        "backends",
         "roles",
         "processes",
         "gguf_file",
@@ -49,9 +50,9 @@ LAYERS = (
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 HEAVY = {
     "trl": {"training.py"},
-    "peft": {"roles.py", "training.py", "stages/export.py"},
+    "peft": {"roles.py", "stages/export.py"},
     "bitsandbytes": {"environment.py"},
-    "unsloth": set(),
+    "unsloth": {"backends.py"},
 }
 
 

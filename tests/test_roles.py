@@ -1,6 +1,7 @@
 """Roles on the real 4-bit path: what a switch may not change, and what it must."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from seccoderx_lite.roles import (
     Base,
     acting_as,
     adapter_parameters,
+    adapter_to_train,
     attach_adapter,
     detach_adapters,
     load_base,
-    lora_config,
     prove_rollouts_use_policy,
     require_policy_optimizer,
     resolve_base,
@@ -32,10 +33,18 @@ COMPLETION = list(range(40, 60))
 def put_on_policy(base: Base, rank: int = 4) -> None:
     """A policy adapter with weights that change what the model says."""
     torch.manual_seed(0)
-    base.model = get_peft_model(base.model, lora_config(LoraRecipe(rank=rank)))
+    if config := adapter_to_train(base, LoraRecipe(rank=rank), seed=0):
+        base.model = get_peft_model(base.model, config)
     for name, parameter in adapter_parameters(base.model, "policy").items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
+
+
+@pytest.fixture(params=["transformers", "unsloth"])
+def model_recipe(request: pytest.FixtureRequest) -> ModelRecipe:
+    if request.param == "unsloth" and "unsloth" not in sys.modules:
+        pytest.skip("unsloth must be imported first: pytest -p unsloth")
+    return ModelRecipe(base="builtin:tiny", backend=request.param)
 
 
 @pytest.fixture
@@ -111,6 +120,14 @@ def test_a_switch_restores_everything_even_when_the_body_raises(two_adapters, ro
     except KeyboardInterrupt:
         pass
     assert snapshot(base) == before
+
+
+def test_marks_that_a_generation_leaves_on_modules_are_gone_afterwards(two_adapters):
+    """unsloth's `generate` leaves them on a model in eval mode; training would take them up."""
+    with acting_as("policy", two_adapters.model, two_adapters.tokenizer) as model:
+        for module in model.modules():
+            module._flag_for_generation = True
+    assert not [m for m in two_adapters.model.modules() if "_flag_for_generation" in vars(m)]
 
 
 def test_gradients_reach_only_the_policy_after_judging(two_adapters):

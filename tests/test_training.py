@@ -2,11 +2,12 @@
 
 import json
 import statistics
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-from seccoderx_lite.errors import ModelError
+from seccoderx_lite.errors import ModelError, RecipeError
 from seccoderx_lite.recipe import GrpoRecipe, check_recipe
 from seccoderx_lite.roles import adapter_parameters, load_base
 from seccoderx_lite.run_folder import RunFolder
@@ -113,6 +114,19 @@ def test_a_micro_batch_that_does_not_divide_the_step_is_refused(tmp_path):
         ModelError, match=r"must divide group_size x prompts_per_step = 8 \(got 3\)"
     ):
         grpo_config(recipe, recipe.policy.grpo, tmp_path)
+
+
+def test_vllm_where_it_cannot_run_is_refused_by_the_name_of_what_is_missing(tmp_path):
+    if find_spec("vllm") and torch.cuda.is_available():
+        pytest.skip("vLLM can run here")
+    recipe = small_recipe(rollout_engine="vllm")
+    with pytest.raises(ModelError, match=r"rollout_engine: vllm needs .*(no GPU|no package vllm)"):
+        grpo_config(recipe, recipe.policy.grpo, tmp_path)
+
+
+def test_the_engine_of_the_rollouts_is_decided_by_one_field():
+    with pytest.raises(RecipeError, match=r"trainer\.use_vllm: is decided by rollout_engine"):
+        small_recipe(trainer={"use_vllm": True})
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
