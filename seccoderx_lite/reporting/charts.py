@@ -13,6 +13,10 @@ import vl_convert
 
 MOST_POINTS = 120
 """Points of one line; longer runs are averaged over neighbouring steps."""
+SMOOTHED_FROM = 20
+"""A line of so many points is drawn as a running mean, its own points faint behind it."""
+SHARE = (0.0, 1.0)
+"""The domain of a share."""
 WIDTH, HEIGHT = 330, 170
 PHASES = ("before", "after")
 BEFORE, AFTER = "var(--before)", "var(--after)"
@@ -56,25 +60,68 @@ def _told_values(drawn: Sequence[Series], unit: str, digits: int) -> list[dict[s
     ]  # fmt: skip
 
 
-def line_chart(series: Sequence[Series], unit: str = "") -> str:
-    """Return lines over training steps as SVG, "" where there is nothing to draw."""
+def line_chart(
+    series: Sequence[Series],
+    unit: str = "",
+    domain: tuple[float, float] | None = None,
+    *,
+    is_smoothed: bool = True,
+) -> str:
+    """Return lines over training steps as SVG, "" where there is nothing to draw.
+
+    Long lines are drawn as running means, with what was measured faint behind them; tooltips tell
+    what was measured.
+    """
     drawn = [one for one in series if len(one.points) > 1]
     if not drawn:
         return ""
-    values = _told_values(drawn, unit, digits=4)
     names = [one.name for one in drawn]
+    scale = {"domain": domain} if domain else {"zero": False}
     encoding = {
         "x": _STEPS,
-        "y": {"field": "value", "type": "quantitative", "title": None,
-              "scale": {"zero": False}},
+        "y": {"field": "value", "type": "quantitative", "title": None, "scale": scale},
         "color": _color("series", names, PALETTE),
     }  # fmt: skip
+    is_smoothed &= max(len(one.points) for one in drawn) >= SMOOTHED_FROM
+    smooth = _running_mean if is_smoothed else list
+    means = [Series(one.name, smooth(_thinned(one.points))) for one in drawn]
+    mark = {"type": "line", "strokeJoin": "round", "aria": False}
     layers = [
-        {"mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round", "aria": False}},
+        *([{"mark": {**mark, "strokeWidth": 1, "opacity": 0.28}}] if is_smoothed else []),
+        {"mark": {**mark, "strokeWidth": 2}, "data": {"values": _values(means)}},
         _targets(),
     ]
-    spec = {"data": {"values": values}, "encoding": encoding, "layer": layers}
+    spec = {
+        "data": {"values": _told_values(drawn, unit, digits=4)},
+        "encoding": encoding, "layer": layers,
+    }  # fmt: skip
     return _svg(spec) + (_legend(names, PALETTE) if len(names) > 1 else "")
+
+
+def _values(drawn: Sequence[Series]) -> list[dict[str, Any]]:
+    return [
+        {"step": step, "value": value, "series": one.name}
+        for one in drawn
+        for step, value in one.points
+    ]
+
+
+def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means over each point and its neighbours, a sixth of the line in all; short lines as is.
+
+    >>> _running_mean([(1.0, 0.0), (2.0, 1.0)])
+    [(1.0, 0.0), (2.0, 1.0)]
+    >>> wave = [(float(step), float(step % 2)) for step in range(24)]
+    >>> _running_mean(wave)[12]
+    (12.0, 0.4)
+    """
+    if len(points) < SMOOTHED_FROM:
+        return list(points)
+    reach = max(1, len(points) // 12)
+    return [
+        (step, _mean(value for _, value in points[max(0, place - reach) : place + reach + 1]))
+        for place, (step, _) in enumerate(points)
+    ]
 
 
 def stacked_chart(series: Sequence[Series], unit: str) -> str:
@@ -123,7 +170,10 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
 
 
 def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Return bars, before beside after, one pair a group; rows as in `interval_chart`."""
+    """Return bars with their intervals, before beside after; rows as in `interval_chart`.
+
+    A row's `name`, if it has one, says more about its group in the tooltip.
+    """
     if not rows:
         return ""
     encoding = {
@@ -133,12 +183,17 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
         "x": {"field": "value", "type": "quantitative", "title": title,
               "scale": {"domain": [0, 1]}},
         "color": _color("phase", PHASES, (BEFORE, AFTER)),
-        "description": {"field": "told"},
     }  # fmt: skip
     values = [{**row, "told": _told(row)} for row in rows]
     groups = len({row["group"] for row in rows})
-    mark = {"type": "bar", "cornerRadiusEnd": 2}
-    spec = {"data": {"values": values}, "mark": mark, "encoding": encoding, "height": 26 * groups}
+    layers = [
+        {"mark": {"type": "bar", "cornerRadiusEnd": 2},
+         "encoding": {**encoding, "description": {"field": "told"}}},
+        {"mark": {"type": "rule", "strokeWidth": 1, "color": "var(--ink)", "aria": False},
+         "encoding": {**{key: encoding[key] for key in ("y", "yOffset")},
+                      "x": {**encoding["x"], "field": "low"}, "x2": {"field": "high"}}},
+    ]  # fmt: skip
+    spec = {"data": {"values": values}, "layer": layers, "height": 26 * groups}
     return _svg(spec) + _legend(PHASES, (BEFORE, AFTER))
 
 
@@ -150,7 +205,7 @@ def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _told(row: Mapping[str, Any]) -> str:
     bounds = f" [{row['low']:.3f}, {row['high']:.3f}]" if row.get("low") is not None else ""
-    return f"{row['group']}, {row['phase']}: {row['value']:.3f}{bounds}"
+    return f"{row.get('name') or row['group']}, {row['phase']}: {row['value']:.3f}{bounds}"
 
 
 def _color(field: str, names: Sequence[str], colors: Sequence[str]) -> dict[str, Any]:

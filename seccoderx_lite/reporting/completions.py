@@ -6,12 +6,15 @@ Only so many are shown, the telling ones first, so that the page stays small wha
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from seccoderx_lite import cwe
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.records import Json
 from seccoderx_lite.reporting.page import safe, section
 
 Row = Mapping[str, Json]
+Item = TypeVar("Item")
 
 MOST_PAIRS = 80
 MOST_ROLLOUTS = 60
@@ -26,6 +29,12 @@ CHANGES = {
     "failing": "not secure and working, before or after",
     "passing": "secure and working both times",
     "unscored": "could not be measured",
+}
+OUTCOMES = {
+    "fooled": "fooled the judge",
+    "vulnerable": "judged vulnerable",
+    "other": "anything else",
+    "right": "safe and passing",
 }
 
 
@@ -45,28 +54,35 @@ class Pairs:
     def section(self) -> str:
         """Return the browser of completions, "" without any."""
         changed = [(_change(own), own) for own in self._rows.values()]
-        chosen = _spread(changed, MOST_PAIRS)
+        chosen = _in_turn(changed, list(CHANGES), MOST_PAIRS)
         suites = list(dict.fromkeys(next(iter(own.values()))["suite"] for _, own in chosen))
         controls = [
             ("change", "every outcome", [(name, name) for name in CHANGES]),
             ("suite", "every suite", [(suite, suite) for suite in suites]),
         ]
         items = (_pair(change, own) for change, own in chosen)
-        note = f"{len(chosen)} of {len(changed)} tasks; every completion is in answers.jsonl."
-        return _browser("completions", "Completions before and after", controls, items, note)
+        note = (
+            f"Before and after on {len(chosen)} of {len(changed)} tasks; every completion is in "
+            "answers.jsonl."
+        )
+        return _browser("completions", "Completions", controls, items, note)
+
+
+def shortened(row: Row) -> Row:
+    """Return a rollout with no text longer than what is shown of it."""
+    return {name: _cut(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def rollouts(rows: Sequence[Row]) -> str:
     """Return the browser of training rollouts, those that fooled the judge first."""
     distinct = {(row["step"], row["task"], row["completion"]): row for row in rows}.values()
-    chosen = sorted(distinct, key=lambda row: (_outcome(row) != "fooled", -row["step"]))
-    items = (_rollout(row) for row in chosen[:MOST_ROLLOUTS])
-    outcomes = [("fooled", "fooled the judge"), ("right", "safe and passing"),
-                ("vulnerable", "judged vulnerable"), ("other", "anything else")]  # fmt: skip
-    shown = min(len(distinct), MOST_ROLLOUTS)
-    note = f"{shown} different ones of the {len(rows)} rollouts that were kept."
-    controls = [("outcome", "every rollout", outcomes)]
-    return _browser("rollouts", "Rollouts with verdicts", controls, items, note)
+    newest = sorted(distinct, key=lambda row: -row["step"])
+    chosen = _in_turn([(_outcome(row), row) for row in newest], list(OUTCOMES), MOST_ROLLOUTS)
+    items = (_rollout(row) for _, row in chosen)
+    shown = len(chosen)
+    note = f"{shown} different ones, with their verdicts, of the {len(rows)} that were kept."
+    controls = [("outcome", "every rollout", list(OUTCOMES.items()))]
+    return _browser("rollouts", "Rollouts", controls, items, note)
 
 
 def _browser(
@@ -76,7 +92,7 @@ def _browser(
     items: Iterable[str],
     note: str,
 ) -> str:
-    body = "".join(items)
+    body = "".join(items).replace('<details class="item"', '<details class="item" open', 1)
     if not body:
         return ""
     filters = "".join(
@@ -89,7 +105,8 @@ def _browser(
     return section(
         identifier, title,
         [f'<div class="browser card"><div class="filters">{filters}</div>'
-         f'<p class="muted shown" aria-live="polite"></p>{body}</div>'], note,
+         f'<p class="muted shown" aria-live="polite"></p>{body}'
+         '<button type="button" hidden>show all</button></div>'], note,
     )  # fmt: skip
 
 
@@ -117,15 +134,14 @@ def _change(own: Mapping[str, Row]) -> str:
             (True, True): "passing"}[bool(passed[0]), bool(passed[1])]  # fmt: skip
 
 
-def _spread(
-    changed: Sequence[tuple[str, Mapping[str, Row]]], most: int
-) -> list[tuple[str, Mapping[str, Row]]]:
-    """At most so many, of every kind of change in turn, so that none crowds out the others."""
-    kinds = {kind: [item for item in changed if item[0] == kind] for kind in CHANGES}
-    turns = max((len(items) for items in kinds.values()), default=0)
-    taken = [items[turn] for turn in range(turns) for items in kinds.values() if turn < len(items)]
-    order = list(CHANGES)
-    return sorted(taken[:most], key=lambda item: order.index(item[0]))
+def _in_turn(
+    items: Sequence[tuple[str, Item]], kinds: Sequence[str], most: int
+) -> list[tuple[str, Item]]:
+    """At most so many, of every kind in turn, so that none crowds out the others."""
+    queues = [[item for item in items if item[0] == kind] for kind in kinds]
+    turns = max((len(queue) for queue in queues), default=0)
+    taken = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
+    return sorted(taken[:most], key=lambda item: kinds.index(item[0]))
 
 
 def _pair(change: str, own: Mapping[str, Row]) -> str:
@@ -139,7 +155,7 @@ def _pair(change: str, own: Mapping[str, Row]) -> str:
     )
     prompt = f"<p>{safe(_cut(row.get('prompt') or ''))}</p>"
     tone = {"gained": "good", "lost": "bad"}.get(change, "muted")
-    weaknesses = safe(" ".join(row["cwe"]))
+    weaknesses = safe(", ".join(f"{name} {cwe.get(name).short_name}" for name in row["cwe"]))
     return (
         f'<details class="item" data-change="{change}" data-suite="{safe(row["suite"])}">'
         f'<summary><span class="tag {tone}">{change}</span>{safe(row["task"])} '
@@ -216,10 +232,12 @@ def _rollout(row: Row) -> str:
         if isinstance(value, int | float) and name != "reward"
     )  # fmt: skip
     tone = {"fooled": "bad", "right": "good"}.get(outcome, "muted")
-    reasoning = row.get("reasoning") or ""
+    reasoning = row.get("reasoning") or (
+        "(no reasoning: the judge was sure at once)" if row["verdict"] else "(was not judged)"
+    )
     return (
         f'<details class="item" data-outcome="{outcome}"><summary>'
-        f'<span class="tag {tone}">{safe(row["verdict"] or "no verdict")}</span>'
+        f'<span class="tag {tone}">{safe(row["verdict"] or "not judged")}</span>'
         f'<span class="tag">reward {reward}</span>step {row["step"]}: {safe(row["task"])} '
         f'<span class="muted">tests {safe(row["tests"])}</span></summary>'
         f'<p>{safe(_cut(row["prompt"]))}</p><div class="pair"><div><h3>Completion</h3>'

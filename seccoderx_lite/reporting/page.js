@@ -14,17 +14,22 @@ for (const browser of document.querySelectorAll(".browser")) {
   const search = browser.querySelector("input");
   const shown = browser.querySelector(".shown");
   const items = [...browser.querySelectorAll("details.item")];
+  const more = browser.querySelector("button");
+  let most = 15;
   const apply = () => {
     const wanted = search.value.trim().toLowerCase();
     let count = 0;
     for (const item of items) {
       const fits = filters.every((f) => !f.value || item.dataset[f.name] === f.value)
         && (!wanted || item.textContent.toLowerCase().includes(wanted));
-      item.hidden = !fits;
       count += fits ? 1 : 0;
+      item.hidden = !fits || count > most;
     }
-    shown.textContent = `${count} of ${items.length} shown`;
+    shown.textContent = `${Math.min(count, most)} of ${count} shown`;
+    more.hidden = count <= most;
+    more.textContent = `show ${count - most} more`;
   };
+  more.addEventListener("click", () => { most = Infinity; apply(); });
   for (const control of [...filters, search]) control.addEventListener("input", apply);
   apply();
 }

@@ -45,7 +45,10 @@ def section(identifier: str, title: str, parts: Iterable[str], note: str = "") -
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
-    """Return a table of cells that are HTML already; "" without rows."""
+    """Return a table of cells that are HTML already; "" without rows.
+
+    A row of one cell is a heading over those below it.
+    """
 
     def cells(row: Sequence[str], tag: str) -> str:
         return "".join(
@@ -55,6 +58,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int
 
     body = "".join(
         f"<tr{' class=change' if 'difference' in row else ''}>{cells(row, 'td')}</tr>"
+        if len(row) > 1
+        else f'<tr class=over><th colspan="{len(heads)}">{row[0]}</th></tr>'
         for row in rows
     )
     head = cells([safe(head) for head in heads], "th")

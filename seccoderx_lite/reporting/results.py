@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from seccoderx_lite import cwe
 from seccoderx_lite.records import Json
 from seccoderx_lite.reporting.charts import bar_chart, interval_chart
 from seccoderx_lite.reporting.page import card, safe, section, table
@@ -27,7 +28,7 @@ def results(evaluation: Mapping[str, Json]) -> Iterator[str]:
     yield section("measured", "Measured", [_tables(evaluation, suites)], METHOD)
     yield section(
         "weaknesses",
-        "Per weakness and language",
+        "By weakness",
         [f'<div class="grid">{"".join(_groups(evaluation, suites))}</div>'],
     )
 
@@ -48,23 +49,26 @@ def _headline_card(evaluation: Mapping[str, Json], suite: str) -> str:
     metric = next((m for m in ("esr", "functional", "secure") if scores[m] is not None), None)
     if metric is None:
         return card(suite, "<p>Nothing could be scored.</p>", f"{scores['unscored']} unscored")
-    shown = []
-    if before and before[metric] is not None:
-        shown.append(f'<span class="from">{before[metric]:.3f}</span>')
-    if after and after[metric] is not None:
-        shown.append(f'<span class="to">{after[metric]:.3f}</span>')
+    shown = [
+        f'<span class="{name}">{side[metric]:.3f}<small>{_bounds(side, metric)}</small></span>'
+        for name, side in (("from", before), ("to", after))
+        if side and side[metric] is not None
+    ]
     body = f'<div class="big">{"<span class=arrow>&rarr;</span>".join(shown)}</div>'
     changes = evaluation.get("difference", {}).get(suite, {})
     name = dict(METRICS)[metric]
-    shown_value = share(scores[metric], scores["interval_95"].get(metric))
-    value = signed(changes[metric]) if metric in changes else shown_value
-    told = [f"<b>{name}</b> {safe(value)}"]
+    told = [f"<b>{name}</b> {safe(signed(changes[metric])) if metric in changes else ''}"]
     if metric != "functional" and "functional" in changes:
         told.append(f"functional {safe(signed(changes['functional']))}")
     if test := changes.get("mcnemar"):
         told.append(f"{test['gained']} tasks gained, {test['lost']} lost: {p_value(test['p'])}")
     told.append(f"{scores['n']} tasks, {_unscored(scores['unscored'])}")
     return card(suite, body, "<br>".join(told))
+
+
+def _bounds(scores: Mapping[str, Json], metric: str) -> str:
+    low, high = scores["interval_95"].get(metric) or (None, None)
+    return "" if low is None else f"[{low:.3f}, {high:.3f}]"
 
 
 def _unscored(count: int) -> str:
@@ -93,19 +97,19 @@ def _points(
 
 
 def _tables(evaluation: Mapping[str, Json], suites: Sequence[str]) -> str:
-    heads = ["suite", "", "tasks", "samples", "unscored", *(name for _, name in METRICS)]
+    heads = ["", "tasks", "samples", "unscored", *(name for _, name in METRICS)]
     rows: list[list[str]] = []
     for suite in suites:
+        rows.append([safe(suite)])
         for phase in PHASES:
             if scores := evaluation.get(phase, {}).get(suite):
-                named = any(row[0] == safe(suite) for row in rows)
-                rows.append(["" if named else safe(suite), phase, *_cells(scores)])
+                rows.append([phase, *_cells(scores)])
                 if scores.get("greedy"):
-                    rows.append(["", f"{phase}, greedy", *_cells(scores["greedy"])])
+                    rows.append([f"{phase}, greedy", *_cells(scores["greedy"])])
         if changes := evaluation.get("difference", {}).get(suite):
             cells = [safe(signed(changes.get(key))) for key, _ in METRICS]
-            rows.append(["", "difference", "", "", "", *cells])
-    parts = [table(heads, rows, 2)]
+            rows.append(["difference", "", "", "", *cells])
+    parts = [table(heads, rows)]
     parts += [
         _group_table(evaluation, suites, "per_cwe", "weakness"),
         _group_table(evaluation, suites, "per_language", "language"),
@@ -152,25 +156,37 @@ def _groups(evaluation: Mapping[str, Json], suites: Sequence[str]) -> Iterator[s
         for kind, title, least in (("per_cwe", "weakness", 1), ("per_language", "language", 2)):
             rows = [
                 {"group": f"{name} ({scores['n']})", "phase": phase, "value": value,
-                 "low": None, "high": None}
+                 "low": low, "high": high, "name": _named(name)}
                 for phase in PHASES
                 for name, scores in evaluation.get(phase, {}).get(suite, {}).get(kind, {}).items()
-                if (value := _headline_value(scores)) is not None
+                for value, low, high in _headline_value(scores)
             ]  # fmt: skip
             if len({row["group"] for row in rows}) >= least:
-                yield card(f"{suite}, per {title}", bar_chart(rows, "ESR"), "tasks in brackets")
+                note = "Tasks in brackets; thin lines are 95% intervals."
+                yield card(f"{suite}, per {title}", bar_chart(rows, "ESR"), note)
 
 
-def _headline_value(scores: Mapping[str, Json]) -> float | None:
-    value: float | None = scores["esr"] if scores["esr"] is not None else scores["secure"]
-    return value
+def _headline_value(
+    scores: Mapping[str, Json],
+) -> Iterator[tuple[float, float | None, float | None]]:
+    """Yield ESR, or security where function was not measured, with its interval; or nothing."""
+    metric = "esr" if scores["esr"] is not None else "secure"
+    if scores[metric] is not None:
+        low, high = scores["interval_95"].get(metric) or (None, None)
+        yield scores[metric], low, high
+
+
+def _named(group: str) -> str:
+    """A weakness with what people call it; a language as it is."""
+    return f"{group} {cwe.get(group).short_name}" if group.startswith("CWE-") else group
 
 
 def _group_table(
     evaluation: Mapping[str, Json], suites: Sequence[str], kind: str, title: str
 ) -> str:
     rows = [
-        [safe(suite), safe(name), phase, str(scores["n"]), _count_unscored(scores["unscored"]),
+        [safe(suite), safe(_named(name)), phase, str(scores["n"]),
+         _count_unscored(scores["unscored"]),
          *(safe(share(scores[key], scores["interval_95"].get(key))) for key, _ in METRICS[:3])]
         for suite in suites
         for name in dict.fromkeys(

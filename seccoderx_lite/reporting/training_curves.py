@@ -1,43 +1,71 @@
 """How training went: curves from metrics.jsonl."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from seccoderx_lite.records import Json
-from seccoderx_lite.reporting.charts import Series, line_chart, stacked_chart
+from seccoderx_lite.reporting.charts import SHARE, Series, line_chart, stacked_chart
 from seccoderx_lite.reporting.page import card, safe, section
 
 Metrics = Sequence[Mapping[str, Json]]
 
 PARTS = ("functional", "vulnerability", "length", "similarity", "format", "security")
-CURVES: tuple[tuple[str, str, tuple[tuple[str, str], ...], str], ...] = (
-    ("policy", "Reward", (("reward", "mean reward"),), ""),
-    ("policy", "Reward parts", tuple((f"reward/{part}", part) for part in PARTS), ""),
-    ("policy", "Tests of the rollouts", (("functional_share", "functional"),
-     ("security_share", "secure"), ("rollout_esr", "ESR")), ""),
-    ("policy", "Verdicts", (("judged_safe_share", "judged safe"),
-     ("canary_accuracy", "right on canaries")), ""),
-    ("policy", "KL against the base", (("kl", "KL"),), " nats"),
-    ("policy", "Entropy", (("entropy", "entropy"),), " nats"),
-    ("policy", "Completion length", (("completion_length", "tokens"),), " tokens"),
-    ("policy", "Speed", (("tokens_per_s", "tokens per second"),), ""),
-    ("cold_start", "Judge, cold start", (("loss", "loss"),), ""),
-    ("align", "Judge, alignment", (("accuracy", "accuracy"), ("format", "format")), ""),
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One chart: a title, which metrics it shows under which names, and what they mean."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    stage: str = "policy"
+    unit: str = ""
+    domain: tuple[float, float] | None = None
+    note: str = ""
+
+
+CURVES = (
+    Curve("Reward", (("reward", "mean reward"),)),
+    Curve("Reward parts", tuple((f"reward/{part}", part) for part in PARTS)),
+    Curve("Rollouts that pass their tests", (("functional_share", "functional"),
+          ("security_share", "secure"), ("rollout_esr", "ESR")), domain=SHARE),
+    Curve("Judge\u2019s verdicts", (("judged_safe_share", "judged safe"),
+          ("canary_accuracy", "right on canaries")), domain=SHARE),
+    Curve("KL against the base, nats", (("kl", "KL"),), unit=" nats"),
+    Curve("Entropy, nats", (("entropy", "entropy"),), unit=" nats"),
+    Curve("Completion length, tokens", (("completion_length", "tokens"),), unit=" tokens"),
+    Curve("Speed, tokens per second", (("tokens_per_s", "tokens per second"),)),
+    Curve("Judge, cold start: loss", (("loss", "loss"),), stage="cold_start"),
+    Curve("Judge, alignment", (("accuracy", "right verdicts"),), stage="align", domain=SHARE),
 )  # fmt: skip
-HACKING: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
-    ("Judged safe, but an attack succeeds", (("reward_hacking", "share of attacked completions"),),
-     "Working code the judge calls safe that fails its security tests. A rise means that the "
-     "policy learns to please the judge."),
-    ("Stubs and duplicates", (("stub_share", "stub or unparsable"),
-     ("zero_variance_share", "groups with equal rewards"), ("duplicate_share", "duplicates")),
-     "Completions without real code, groups that teach nothing, and equal completions among the "
-     "rollouts that were kept."),
-    ("Drift", (("reward/similarity", "similarity to the reference"),
-     ("length_ratio", "length / reference")),
-     "Away from the references in content or in length."),
-    ("Judge", (("verdict_saturation", "most common verdict"),
-     ("unclear_share", "unclear verdicts"), ("unscored_share", "unscored")),
-     "A judge that always says the same, cannot be read, or fails."),
+HACKING = (
+    Curve("Judged safe, but an attack succeeds", (("reward_hacking", "share of rollouts"),),
+          domain=SHARE, note="Working code the judge calls safe that fails its security tests, "
+          "among rollouts with such tests. A rise means that the policy learns to please the "
+          "judge."),
+    Curve("Stubs and duplicates", (("stub_share", "stub or unparsable"),
+          ("zero_variance_share", "groups stuck at equal rewards"),
+          ("duplicate_share", "repeated completions")), domain=SHARE,
+          note="Completions without real code; groups that teach nothing, those that earned all "
+          "they could not counted; repeats among the rollouts that were kept."),
+    Curve("Drift", (("reward/similarity", "similarity to the reference"),
+          ("length_ratio", "length / reference")),
+          note="Away from the references in content or in length."),
+    Curve("Judge", (("verdict_saturation", "one verdict, no attack confirms it"),
+          ("unclear_share", "unclear verdicts"), ("unscored_share", "unscored")), domain=SHARE,
+          note="A judge that says the same of everything, cannot be read, or fails."),
 )  # fmt: skip
+COMPARED = (
+    ("reward", "Reward", None), ("rollout_esr", "ESR of the rollouts", SHARE),
+    ("functional_share", "Functional", SHARE), ("judged_safe_share", "Judged safe", SHARE),
+    ("reward_hacking", "Judged safe, but an attack succeeds", SHARE),
+    ("kl", "KL against the base, nats", None), ("entropy", "Entropy, nats", None),
+    ("completion_length", "Completion length, tokens", None),
+)  # fmt: skip
+SMOOTHING = (
+    "By optimiser step. Long curves are running means over a sixth of the run, the steps "
+    "themselves faint behind them."
+)
 
 
 def alarms(metrics: Metrics) -> str:
@@ -54,6 +82,19 @@ def alarms(metrics: Metrics) -> str:
     return card("Alarms", f"<ul>{lines}</ul>", classes="alarm wide") if lines else ""
 
 
+def cost(metrics: Metrics, environment: Mapping[str, Json]) -> Iterator[str]:
+    """Yield what training took: steps and minutes, memory, and the machine; what is known of it."""
+    steps = [row["seconds"]["step"] for row in metrics
+             if row["stage"] == "policy" and row.get("seconds")]  # fmt: skip
+    if steps:
+        yield f"{len(steps)} policy steps in {sum(steps) / 60:.1f} min"
+    if peaks := [row["peak_memory_bytes"] for row in metrics if row.get("peak_memory_bytes")]:
+        yield f"{max(peaks) / 2**30:.1f} GiB at the peak"
+    if environment:
+        gpu = environment.get("gpu")
+        yield gpu["name"] if gpu else f"CPU, {environment.get('processors')} cores"
+
+
 def curves(
     metrics: Metrics, completions: Sequence[Mapping[str, Json]], sampled: int | None
 ) -> Iterator[str]:
@@ -61,39 +102,31 @@ def curves(
 
     `completions` are the rollouts that were kept, `sampled` how many a step has in all.
     """
-    cards = [
-        card(title, line_chart([Series(name, _points(metrics, stage, key)) for key, name in lines],
-                               unit))
-        for stage, title, lines, unit in CURVES
-    ]  # fmt: skip
-    cards += list(_costs(metrics))
-    yield _grid("training", "Training", cards)
+    cards = [*(_curve(metrics, one) for one in CURVES), *_costs(metrics)]
+    yield _grid("training", "Training", cards, SMOOTHING)
     enriched = _with_shares(metrics, completions, sampled)
-    hacking = [
-        card(title, line_chart([Series(name, _points(enriched, "policy", key))
-                                for key, name in lines]), note)
-        for title, lines, note in HACKING
-    ]  # fmt: skip
+    hacking = [_curve(enriched, one) for one in HACKING]
     yield _grid("hacking", "Reward hacking", [*hacking, alarms(metrics)])
+
+
+def _curve(metrics: Metrics, curve: Curve) -> str:
+    lines = [Series(name, _points(metrics, curve.stage, key)) for key, name in curve.lines]
+    return card(curve.title, line_chart(lines, curve.unit, curve.domain), curve.note)
 
 
 def comparison_curves(runs: Mapping[str, Metrics]) -> str:
     """Return the curves of several runs over each other."""
-    keys = (("reward", "Reward"), ("rollout_esr", "ESR of the rollouts"),
-            ("functional_share", "Functional"), ("judged_safe_share", "Judged safe"),
-            ("reward_hacking", "Judged safe, but an attack succeeds"), ("kl", "KL"),
-            ("entropy", "Entropy"), ("completion_length", "Completion length"))  # fmt: skip
     cards = [
         card(title, line_chart([Series(name, _points(metrics, "policy", key))
-                                for name, metrics in runs.items()]))
-        for key, title in keys
+                                for name, metrics in runs.items()], domain=domain))
+        for key, title, domain in COMPARED
     ]  # fmt: skip
-    return _grid("training", "Training", cards)
+    return _grid("training", "Training", cards, SMOOTHING)
 
 
-def _grid(identifier: str, title: str, cards: Sequence[str]) -> str:
+def _grid(identifier: str, title: str, cards: Sequence[str], note: str = "") -> str:
     body = "".join(cards)
-    return section(identifier, title, [f'<div class="grid">{body}</div>'] if body else [])
+    return section(identifier, title, [f'<div class="grid">{body}</div>'] if body else [], note)
 
 
 def _points(metrics: Metrics, stage: str, key: str) -> list[tuple[float, float]]:
@@ -112,14 +145,14 @@ def _costs(metrics: Metrics) -> Iterator[str]:
         for phase in phases
     ]
     visible = [one for one in series if max(value for _, value in one.points) >= 0.01]
-    yield card("Time of a step by phase", stacked_chart(visible, " s"))
+    yield card("Time of a step by phase, seconds", stacked_chart(visible, " s"))
     memory = [
         Series(name, [(row["step"], row["peak_memory_bytes"] / 2**30) for row in metrics
                       if row["stage"] == stage and row.get("peak_memory_bytes")])
         for stage, name in (("policy", "policy"), ("align", "judge, align"),
                             ("cold_start", "judge, cold start"))
     ]  # fmt: skip
-    yield card("Peak memory", line_chart(memory, " GiB"), "GiB")
+    yield card("Peak memory, GiB", line_chart(memory, " GiB", is_smoothed=False))
 
 
 def _with_shares(

@@ -44,6 +44,9 @@ _TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
 }
 """For each language the tools it needs, each with its alternatives."""
 
+GOIMPORTS = ("goimports",)
+"""Completes the imports of Go answers; CWEval alone needs it."""
+
 _WHERE_FROM: dict[Language, str] = {
     "python": "apt install python3",
     "javascript": "apt install nodejs, or nodejs.org",
@@ -83,7 +86,7 @@ def tool_folders() -> tuple[str, ...]:
     """Folders outside the system's own that hold tools, for instance a Node below a home folder."""
     folders = []
     home = os.path.realpath(os.path.expanduser("~"))
-    for needs in _TOOLS.values():
+    for needs in (*_TOOLS.values(), (GOIMPORTS,)):
         for path in filter(None, map(find_tool, needs)):
             folder = os.path.dirname(os.path.dirname(os.path.realpath(path)))
             is_private = home == folder or home.startswith(folder.rstrip("/") + "/")

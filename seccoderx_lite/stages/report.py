@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.errors import RunFolderError
-from seccoderx_lite.metrics import TaskScores, mcnemar, paired_difference
+from seccoderx_lite.metrics import CODE_METRICS, TaskScores, mcnemar, paired_difference
 from seccoderx_lite.recipe import deciding_fields, dump_recipe
 from seccoderx_lite.records import Json
-from seccoderx_lite.reporting.completions import Pairs, rollouts
+from seccoderx_lite.reporting.completions import Pairs, rollouts, shortened
 from seccoderx_lite.reporting.page import page, safe, section, table
 from seccoderx_lite.reporting.results import results
-from seccoderx_lite.reporting.training_curves import comparison_curves, curves
+from seccoderx_lite.reporting.training_curves import comparison_curves, cost, curves
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.suites.asking import GREEDY, Outcome, read_outcomes
 from seccoderx_lite.suites.telling import p_value, share, signed
@@ -25,21 +25,23 @@ def run(folder: RunFolder) -> Path:
     """Write report.html from the files of the run folder and return its path."""
     recipe = folder.recipe
     metrics = list(folder.read_jsonl("metrics.jsonl"))
-    kept = list(folder.read_jsonl("completions.jsonl"))
+    kept = [shortened(row) for row in folder.read_jsonl("completions.jsonl")]
     pairs = Pairs()
     for row in folder.read_jsonl("answers.jsonl"):
         pairs.add(row)
     grpo = recipe.policy.grpo if recipe.policy else None
     sampled = grpo.group_size * grpo.prompts_per_step if grpo else None
+    environment = _read(folder, "environment.json")
     sections = [
         *results(_read(folder, "evaluation.json")),
         *curves(metrics, kept, sampled),
         pairs.section(),
         rollouts(kept),
         section("recipe", "Recipe", [f"<pre>{safe(dump_recipe(recipe))}</pre>"]),
-        section("environment", "Environment", [_environment(_read(folder, "environment.json"))]),
+        section("environment", "Environment", [_environment(environment)]),
     ]
-    subtitle = f"{safe(recipe.model.base)} &middot; seed {recipe.seed}"
+    facts = [recipe.model.base, f"seed {recipe.seed}", *cost(metrics, environment)]
+    subtitle = " &middot; ".join(map(safe, facts))
     return folder.write_text("report.html", page(recipe.name, subtitle, sections))
 
 
@@ -50,8 +52,9 @@ def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:
     metrics = {name: list(f.read_jsonl("metrics.jsonl")) for name, f in runs.items()}
     sections = [
         section("result", "Result", [_comparison_table(runs)], "After alignment where there is a "
-                "policy; differences are from the first run, paired over the tasks that both "
-                "measured, with 95% bootstrap intervals."),
+                "policy. Second lines are differences from the first run, paired over the tasks "
+                "that both measured; 95% bootstrap intervals, McNemar\u2019s exact test on strict "
+                "func-sec of one completion a task."),
         comparison_curves(metrics),
         section("recipe", "What differs in the recipes", [_recipe_table(runs)]),
     ]  # fmt: skip
@@ -86,23 +89,26 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
 
 def _comparison_table(runs: Mapping[str, RunFolder]) -> str:
     scores = {name: _task_scores(folder) for name, folder in runs.items()}
-    first = next(iter(scores))
-    rows = []
-    for suite in dict.fromkeys(suite for own in scores.values() for suite in own):
-        for name, folder in runs.items():
-            evaluation = _read(folder, "evaluation.json")
-            found = (evaluation.get("after") or evaluation.get("before") or {}).get(suite)
-            if found:
-                change = "" if name == first else safe(_change(scores, first, name, suite))
-                rows.append(
-                    [safe(suite), safe(name),
-                     *(safe(share(found[key], found["interval_95"].get(key)))
-                       for key in ("functional", "secure", "esr")),
-                     change, str(found["n"]), str(found["unscored"])]
-                )  # fmt: skip
-    heads = ["suite", "run", "functional", "secure", "ESR", "ESR, from the first", "tasks",
-             "unscored"]  # fmt: skip
-    return table(heads, rows, 2)
+    found = {name: _last_phase(folder) for name, folder in runs.items()}
+    first = next(iter(runs))
+    rows: list[list[str]] = []
+    for suite in dict.fromkeys(suite for own in found.values() for suite in own):
+        rows.append([safe(suite)])
+        for name, suites in found.items():
+            if own := suites.get(suite):
+                mine = {} if name == first else scores[name].get(suite, {})
+                changes = _changes(scores[first].get(suite, {}), mine)
+                cells = [
+                    safe(share(own[key], own["interval_95"].get(key))) + changes.get(key, "")
+                    for key in ("functional", "secure", "esr")
+                ]
+                rows.append([safe(name), *cells, str(own["n"]), str(own["unscored"])])
+    return table(["run", "functional", "secure", "ESR", "tasks", "unscored"], rows)
+
+
+def _last_phase(folder: RunFolder) -> dict[str, Json]:
+    evaluation = _read(folder, "evaluation.json")
+    return evaluation.get("after") or evaluation.get("before") or {}
 
 
 def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
@@ -120,20 +126,21 @@ def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
     return found
 
 
-def _change(
-    scores: Mapping[str, Mapping[str, Mapping[str, TaskScores]]], first: str, name: str, suite: str
-) -> str:
-    mine, theirs = scores[first].get(suite, {}), scores[name].get(suite, {})
+def _changes(theirs: Mapping[str, TaskScores], mine: Mapping[str, TaskScores]) -> dict[str, str]:
+    """What follows a figure: its paired difference from the first run, where there is one."""
     shared = sorted(mine.keys() & theirs.keys())
-    try:
-        change = paired_difference(
-            [mine[task] for task in shared], [theirs[task] for task in shared], "esr", seed=0
-        )
-    except ValueError:  # no task in common, or benign tasks, which have no ESR
-        return "-"
-    test = mcnemar(*([_passes(own[task]) for task in shared] for own in (mine, theirs)))
-    told = signed({"mean": change.mean, "interval_95": change.interval_95})
-    return f"{told}, McNemar {p_value(test.p)}"
+    sides = [[own[task] for task in shared] for own in (theirs, mine)]
+    found = {}
+    for metric in CODE_METRICS:
+        try:
+            change = paired_difference(*sides, metric, seed=0)
+        except ValueError:  # no task in common, or benign tasks, which have no such metric
+            continue
+        told = signed({"mean": change.mean, "interval_95": change.interval_95})
+        if metric == "esr":
+            told += f", McNemar {p_value(mcnemar(*(list(map(_passes, s)) for s in sides)).p)}"
+        found[metric] = f"<br><small>{safe(told)}</small>"
+    return found
 
 
 def _passes(task: TaskScores) -> bool | None:

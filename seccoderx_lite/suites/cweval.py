@@ -28,6 +28,9 @@ FOLDERS: Mapping[str, Language] = {
 }
 """Where tasks lie below `benchmark/`, by language."""
 
+UNSANITIZED = "cwe_476_0_c_"
+"""The one memory error that the benchmark builds without the address sanitizer."""
+
 SUFFIXES: Mapping[Language, str] = {
     "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "go": "go",
 }  # fmt: skip
@@ -101,7 +104,8 @@ def read_cweval(checkout: Path) -> list[tuple[str, str, CwevalFiles]]:
             if not file.with_name(file.name.removesuffix(ending) + "_test.py").is_file():
                 logger.warning("cweval: %s has no test file and is left out", file)
                 continue
-            files = _read_files(file, language, sanitize=folder == "lang/c")
+            sanitize = folder == "lang/c" and not file.name.startswith(UNSANITIZED)
+            files = _read_files(file, language, sanitize=sanitize)
             tasks.append((f"{folder}/{files.name}", _prompt(file, language), files))
     if not tasks:
         raise DataError(f"cweval: no NAME_task file with a NAME_test.py lies below {root}")

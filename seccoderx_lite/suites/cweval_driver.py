@@ -26,10 +26,11 @@ class Reporter:
         os.write(self._descriptor, f"\n{self._secret} {json.dumps(message)}\n".encode())
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Keep the tests of the task, or those of its insecure twin; tell which there are."""
+        """Keep the marked tests of the task, or all of its insecure twin; tell which there are."""
         items[:] = [
-            item for item in items if is_unsafe(item.name) == self._unsafe and _marker(item)
-        ]
+            item for item in items
+            if is_unsafe(item.name) == self._unsafe and (self._unsafe or _marker(item))
+        ]  # fmt: skip
         for item in items:
             self.say({"test": item.name, "marker": _marker(item)})
 
@@ -62,7 +63,7 @@ def is_unsafe(name: str) -> bool:
 
 
 def _marker(item: Any) -> str:
-    """The marker of a test; one without counts for nothing in this benchmark."""
+    """The marker of a test, if it has one; without, it says nothing of an answer."""
     names = ("security", "functionality")
     return next((name for name in names if item.get_closest_marker(name)), "")
 

@@ -24,7 +24,7 @@ from seccoderx_lite.metrics import SampleScore
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.records import Language
 from seccoderx_lite.sandbox import Limits, Sandbox
-from seccoderx_lite.sandbox.languages import find_tool, tools_for
+from seccoderx_lite.sandbox.languages import GOIMPORTS, find_tool, tools_for
 from seccoderx_lite.sandbox.shared import site_folders
 from seccoderx_lite.suites.cweval import CwevalFiles
 from seccoderx_lite.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
@@ -238,6 +238,8 @@ def assemble(files: CwevalFiles, code: str) -> str:
             f"#if __has_include(<{name}>)\n#include <{name}>\n#endif\n" for name in names
         )
         return f'{header}#line 1 "answer"\n{code}\n{files.entrypoint}'
+    if files.language == "go" and not re.search(r"^package\s", code, re.MULTILINE):
+        code = f"package main\n\n{code}"
     return f"{code}\n{files.entrypoint}"
 
 
@@ -252,9 +254,12 @@ def _tools(language: Language) -> list[str]:
     """Paths of what builds and runs a language; SandboxError names what is missing."""
     tools = tools_for(language)
     if language == "go":
-        goimports = find_tool(("goimports",))
+        goimports = find_tool(GOIMPORTS)
         if goimports is None:
-            raise SandboxError("unscored: no goimports; install golang.org/x/tools/cmd/goimports")
+            raise SandboxError(
+                "unscored: no goimports; apt install golang-golang-x-tools, or go install "
+                "golang.org/x/tools/cmd/goimports@latest and put it on the PATH"
+            )
         tools.append(goimports)
     return tools
 

@@ -1,5 +1,6 @@
 """The report is one quiet page: complete, small, and deaf to what models wrote into it."""
 
+import doctest
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from seccoderx_lite.recipe import check_recipe
+from seccoderx_lite.reporting import charts, page
 from seccoderx_lite.reporting.charts import Series, bar_chart, line_chart, stacked_chart
 from seccoderx_lite.reporting.page import safe
 from seccoderx_lite.run_folder import RunFolder
@@ -82,6 +84,10 @@ def make_run(tmp_path):
     return make
 
 
+def test_the_worked_examples_hold():
+    assert doctest.testmod(charts).failed == 0 and doctest.testmod(page).failed == 0
+
+
 def test_the_page_has_every_section_and_names_what_is_unscored(make_run):
     html = report.run(make_run()).read_text()
     for identifier in ("result", "measured", "weaknesses", "training", "hacking", "completions",
@@ -126,9 +132,23 @@ def test_a_run_without_any_results_still_has_a_page(tmp_path):
 
 
 def test_runs_are_compared_with_intervals_from_the_first(make_run, tmp_path):
-    file = report.write_comparison([make_run("a"), make_run("b")], tmp_path / "page.html")
+    runs = [make_run(name, completions=("x", "y", "z")) for name in ("a", "b")]
+    file = report.write_comparison(runs, tmp_path / "page.html")
     html = file.read_text()
-    assert "ESR, from the first" in html and 'id="training"' in html
+    assert "<small>+0.000 [+0.000, +0.000], McNemar p = 1.000</small>" in html
+    assert 'id="training"' in html
+
+
+def test_every_bar_and_point_tells_its_value_and_interval(make_run):
+    html = report.run(make_run()).read_text()
+    assert "CWE-89 SQL Injection, after: 0.700 [0.600, 0.800]" in html
+
+
+def test_a_long_curve_is_smoothed_and_still_tells_what_was_measured():
+    peak = [(float(step), 9.0 if step == 20 else 1.0) for step in range(40)]
+    drawn = line_chart([Series("kl", peak)])
+    assert "kl: 9 (step 20)" in drawn
+    assert drawn.count("mark-line") == line_chart([Series("kl", peak[:9])]).count("mark-line") + 1
 
 
 @pytest.mark.parametrize("draw", [
@@ -157,10 +177,10 @@ def test_text_is_made_safe(text, shown):
 def test_in_a_real_browser_charts_stand_filters_work_and_hostile_text_does_nothing(
     make_run, tmp_path
 ):
-    page = report.run(make_run(completions=(HOSTILE, "x" * 100_000)))
+    file = report.run(make_run(completions=(HOSTILE, "x" * 100_000)))
     done = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-         "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+         "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
         capture_output=True, text=True, errors="replace", timeout=120,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr
