@@ -5,6 +5,7 @@ the layers are looked for anew: own namespaces too, which some profiles then all
 """
 
 import os
+import stat
 from collections.abc import Iterable
 
 from seccoderx_lite.sandbox.jail import private_root
@@ -16,7 +17,8 @@ def prefix(read_only: Iterable[str], group: str) -> list[str]:
     """The command that starts another in namespaces by bubblewrap; empty where it is not installed.
 
     Only the system's programs and libraries and `read_only` can be seen inside; `group` is the
-    folder of the worker's cgroup, or empty. /tmp is private and bounded.
+    folder of the worker's cgroup, or empty. /tmp is private; bounded, unless bwrap is set-uid root,
+    which then refuses to.
     """
     bwrap = find_tool(("bwrap",))
     if bwrap is None:
@@ -29,9 +31,10 @@ def prefix(read_only: Iterable[str], group: str) -> list[str]:
         for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
     ]
     own_group = ["--bind", group, group] if group else []
+    bound = [] if os.stat(bwrap).st_mode & stat.S_ISUID else ["--size", str(DISK_MB << 20)]
     return [
         bwrap, "--unshare-all", "--proc", "/proc", *devices,
-        "--symlink", "/proc/self/fd", "/dev/fd", "--size", str(DISK_MB << 20), "--tmpfs", "/tmp",
+        "--symlink", "/proc/self/fd", "/dev/fd", *bound, "--tmpfs", "/tmp",
         *system, *extra, *own_group, "--chdir", "/", "--",
     ]  # fmt: skip
 

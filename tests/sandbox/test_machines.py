@@ -46,6 +46,34 @@ def test_plain_user_without_namespaces_is_confined_with_an_old_landlock_too(vers
     assert (found["tier"], found["promises"]) == ("confined", KEPT)
 
 
+CROWD = """
+import json, time
+import attacks
+from seccoderx_lite.sandbox import Sandbox
+
+cases = {case.name: case for case in attacks.CASES}
+with Sandbox("limits-only", workers=2, without=("namespaces", "cgroup")) as sandbox:
+    def submit(name):
+        case = cases[name]
+        tests = {"kind": "calls", "source": case.tests}
+        return sandbox.submit_tests(case.code, "python", tests, case.limits)
+    submit("benign: threads").result()
+    bomb = submit("fault: fork bomb")
+    honest = []
+    while not bomb.done():
+        honest.append(submit("benign: threads").result().status)
+    print(json.dumps([bomb.result().status, sorted(set(honest)), len(honest)]))
+"""
+
+
+@pytest.mark.slow
+def test_fork_bomb_is_not_the_failure_of_another_job_where_both_share_one_limit() -> None:
+    here = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    bomb, honest, count = machines.run_as_plain_user("-c", here + CROWD)
+    assert bomb in ("timeout", "memory")
+    assert (honest, count > 3) == (["passed"], True)
+
+
 @pytest.fixture
 def bubblewrap() -> None:
     if find_tool(("bwrap",)) is None:

@@ -1,7 +1,8 @@
 """Supervises a `calls` job: one tester, and one candidate at a time, in separate jails.
 
-The tester asks for a candidate and gets one end of a socket to it; the other end is in the
-candidate's process. The tests reach the tester through a descriptor that this process never reads.
+The tester starts with one end of a socket to the first candidate, which loads the code when the
+tester says so, and asks for another when that one is gone. The tests reach the tester through a
+descriptor that this process never reads, and closes before the first candidate starts.
 """
 
 import contextlib
@@ -39,19 +40,23 @@ class CallsJob:
         self.ran_out = False
         """Whether the kernel ended a candidate because it held too much memory."""
 
-    def start_tester(self, tests_fd: int) -> None:
-        """Start the tester; it alone reads the tests."""
+    def start(self, tests_fd: int) -> None:
+        """Start the tester, which alone reads the tests, and the first candidate."""
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        to_candidate, to_tester = socket.socketpair()
         seconds = self.bounds.seconds
         bounds = Bounds(seconds, TESTER_MEMORY_MB, self.bounds.processes)
-        keep = {0: self.null, 1: self.null, 2: self.null, 3: theirs.fileno(), 4: tests_fd}
+        keep = {0: self.null, 1: self.null, 2: self.null}
+        keep |= {3: theirs.fileno(), 4: tests_fd, 5: to_candidate.fileno()}
         deadline = time.monotonic() + seconds
         work = self.cell.work
         self.tester = self.cell.spawn(
-            lambda: tester.main(3, 4, deadline, work), bounds, keep, watched=False, foreign=False
+            lambda: tester.main(3, 4, 5, deadline, work), bounds, keep, watched=False, foreign=False
         )
-        theirs.close()
+        for end in (theirs, to_candidate):
+            end.close()
         os.close(tests_fd)
+        self._start_candidate(to_tester)
 
     def serve(self) -> str:
         """Run until the tester is done; returns "done" or why the job was stopped."""
@@ -97,16 +102,19 @@ class CallsJob:
         """Give the tester a fresh candidate and say how the last one ended."""
         last = self.end_candidate()
         ours, theirs = socket.socketpair()
-        keep = {0: self.null, 1: self.output.write_fd, 2: self.output.write_fd, 3: theirs.fileno()}
-        code = self.code
-        self.candidate = self.cell.spawn(
-            lambda: candidate.main(3, code), self.bounds, keep, watched=False
-        )
-        theirs.close()
+        self._start_candidate(theirs)
         reply = json.dumps({"last": last}).encode()
         with contextlib.suppress(OSError):
             socket.send_fds(self.control, [reply], [ours.fileno()])
         ours.close()
+
+    def _start_candidate(self, channel: socket.socket) -> None:
+        keep = {0: self.null, 1: self.output.write_fd, 2: self.output.write_fd, 3: channel.fileno()}
+        code = self.code
+        self.candidate = self.cell.spawn(
+            lambda: candidate.main(3, code), self.bounds, keep, watched=False
+        )
+        channel.close()
 
     def end_candidate(self, *others: Child) -> str:
         """End the present candidate, if any, and others; returns how the candidate ended."""
@@ -128,7 +136,7 @@ def run(
     cell.furnish()
     job = CallsJob(cell, request, line)
     try:
-        job.start_tester(descriptors[0])
+        job.start(descriptors[0])
         end = job.serve()
     finally:
         last = job.end_candidate(job.tester)
@@ -137,6 +145,9 @@ def run(
     if end == "done" and not within:
         end = "output_limit"
     seconds = time.monotonic() - job.watch.started
+    is_clean = end == "done" and all(report.get("cause") == "passed" for report in job.reports)
+    if cell.neighbours and not is_clean:
+        cell.neighbours.check_room(job.bounds.processes)
     return {
         "end": end, "reports": job.reports, "last": last,
         "output": job.output.text(), "seconds": seconds, "ran_out": job.ran_out,

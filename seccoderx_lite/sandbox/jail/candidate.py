@@ -19,7 +19,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 def main(channel_fd: int, code: str) -> None:
-    """Load `code` as module `candidate` and serve the socket until it closes."""
+    """Load `code` as module `candidate` once told to, and serve the socket until it closes."""
     os.set_inheritable(channel_fd, False)
     channel = socket.socket(fileno=channel_fd)
     module = types.ModuleType("candidate")
@@ -28,6 +28,8 @@ def main(channel_fd: int, code: str) -> None:
     sys.argv = ["candidate.py"]
     random.seed()
     gc.enable()
+    if read_frame(channel) is None:
+        return
     try:
         exec(_compile(code), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads

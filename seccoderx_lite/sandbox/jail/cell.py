@@ -30,8 +30,6 @@ from .process import (
 )
 from .seccomp import ARCHITECTURES, Filter, SignalFilter
 
-BASE_PROCESSES = 6
-"""Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """What starter and supervisor do not listen to."""
 FOLDERS = ("work", "home", "tmp", "shm")
@@ -53,6 +51,8 @@ class Cell:
     """Folder of the cgroup made for this starter; empty when none can be had."""
     hidden_tasks: int | None = None
     """In bubblewrap, the tasks of the same user that it hides; None outside."""
+    neighbours: users.Neighbours | None = None
+    """The tasks that count against the same limit of processes as a job's, if any do."""
     layers: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     """Holds the folders of jobs where no private root can be had."""
@@ -62,10 +62,9 @@ class Cell:
     filter: Filter | None = None
     _jobs: Jobs | None = None
     _landlock_version: int = 0
-    _shown: tuple[tuple[str, int], ...] = ()
-    """What Landlock lets every job see: path and rights."""
+    _shown: tuple[landlock.Rule, ...] = ()
+    """What Landlock lets every job see."""
     _ruleset: int = -1
-    _other_tasks: int = BASE_PROCESSES
     _lock: socket.socket | None = None
     _alive: list[Child] = field(default_factory=list)
 
@@ -95,14 +94,15 @@ class Cell:
         self.layers.setdefault("cgroup", why_no_group)
         if "seccomp" not in self.layers:
             self.layers["seccomp"] = self._try(self._compile_filter)
-        self._shown = self._find_shown()
+        if self.has("landlock"):
+            self._shown = self._find_shown()
         if self.has("namespaces"):
             sc.empty_bounding_set()
         else:
-            self.folder = tempfile.mkdtemp(
-                prefix="seccoderx-lite-sandbox-", dir=self.scratch_parent
-            )
+            self.folder = tempfile.mkdtemp("", "seccoderx-lite-sandbox-", self.scratch_parent)
             os.chmod(self.folder, 0o711)
+            if self.uid is None:
+                self.neighbours = users.Neighbours(self.hidden_tasks)
 
     def leave(self) -> None:
         """Remove what `enter` made."""
@@ -146,7 +146,7 @@ class Cell:
         self._jobs = Jobs(self.group, self.uid)
 
     def _find_landlock(self) -> None:
-        os.close(landlock.build([("/usr", landlock.READ_ONLY)], block_tcp=True))
+        os.close(landlock.build([], block_tcp=True))
         self._landlock_version = landlock.version()
 
     def _compile_filter(self) -> None:
@@ -216,6 +216,7 @@ class Cell:
     def give_up_uid(self, reason: str) -> None:
         """Run jobs as root after all; the tier then is limits-only."""
         self.uid, self.layers["uid"] = None, reason
+        self.neighbours = users.Neighbours(self.hidden_tasks)
 
     # -- once per job -------------------------------------------------------------------------
 
@@ -235,20 +236,19 @@ class Cell:
             for name in ("", *FOLDERS):
                 os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
-            rules = (*self._shown, (self.home, landlock.EVERYTHING))
+            own = landlock.rule(self.home, landlock.EVERYTHING)
+            rules = (*self._shown, own)
             self._ruleset = landlock.build(rules, block_tcp=not self.has("namespaces"))
-        is_shared = not self.has("namespaces") and self.uid is None
-        if is_shared:
-            hidden = self.hidden_tasks if users.is_in_first_namespace() else 0
-            self._other_tasks = BASE_PROCESSES + ending.count_tasks(os.getuid()) + (hidden or 0)
-        os.environ.update(HOME=f"{self.home}/home", TMPDIR=f"{self.home}/tmp", PWD=self.work)
+            os.close(own.descriptor)
+        for name, value in (("HOME", "home"), ("TMPDIR", "tmp"), ("PWD", "work")):
+            os.environ[name] = f"{self.home}/{value}"
         os.chdir(self.work)
 
-    def _find_shown(self) -> tuple[tuple[str, int], ...]:
-        devices = [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
+    def _find_shown(self) -> tuple[landlock.Rule, ...]:
         shown = ["/"] if self.has("namespaces") else [*private_root.shown(), *self.read_only]
-        present = [path for path in shown if os.path.exists(path)]
-        return (*((path, landlock.READ_ONLY) for path in present), *devices)
+        wanted = [(path, landlock.READ_ONLY) for path in shown]
+        wanted += [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
+        return tuple(landlock.rule(*pair) for pair in wanted if os.path.exists(pair[0]))
 
     def hand_over(self, path: Path) -> None:
         """Let the jailed user own a file that the supervisor put into the scratch folder."""
@@ -358,7 +358,7 @@ class Cell:
         if not self.has("namespaces"):
             self._become_uid()
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-        set_limits(bounds, self._other_tasks)
+        set_limits(bounds, self.neighbours.tasks if self.neighbours else users.OWN_TASKS)
         sc.drop_capabilities()
         if self.has("landlock"):
             landlock.restrict(self._ruleset)
@@ -370,8 +370,7 @@ class Cell:
 
     def end(self, *children: Child) -> None:
         """Kill whole families and wait until they are gone."""
-        for child in children:
-            self._alive.remove(child)
+        self._alive = [child for child in self._alive if child not in children]
         pids = [child.pid for child in children]
         if self.has("namespaces"):
             for pid in pids:

@@ -183,6 +183,9 @@ def _clear_one(folder: int, entry: str, prefix: str, lifted: Iterator[int]) -> N
     if not stat.S_ISDIR(os.lstat(entry, dir_fd=folder).st_mode):
         os.unlink(entry, dir_fd=folder)
         return
+    with contextlib.suppress(OSError):
+        os.rmdir(entry, dir_fd=folder)  # most are empty
+        return
     inner = _open_folder(folder, entry)
     try:
         for item in os.listdir(inner):

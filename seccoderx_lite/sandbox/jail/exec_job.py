@@ -46,6 +46,9 @@ def run(
             ok = results[-1]["end"] == "done" and results[-1]["wait_status"] == 0
             if not ok and not step.get("go_on", False):
                 break
+        if cell.neighbours:
+            allowed = min(step["limits"]["processes"] for step in request["steps"])
+            cell.neighbours.check_room(allowed)
         collected = _collect_all(cell, request.get("collect", []))
     finally:
         cell.strip()

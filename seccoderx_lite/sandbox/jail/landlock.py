@@ -5,7 +5,9 @@ What Landlock does not cover (UDP, Unix sockets by path, chmod and the like) is 
 
 import ctypes
 import os
+import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from . import syscalls as sc
 
@@ -40,25 +42,31 @@ def version() -> int:
     return sc.call(_CREATE, 0, 0, 1)
 
 
-def build(rules: Iterable[tuple[str, int]], block_tcp: bool) -> int:
-    """A descriptor of a ruleset that allows `rules` (path, rights) and nothing else."""
+@dataclass(frozen=True)
+class Rule:
+    """What is allowed below a path, which is kept open."""
+
+    descriptor: int
+    rights: int
+
+
+def rule(path: str, rights: int) -> Rule:
+    """A rule for a path; a file takes only the rights that files have."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    return Rule(descriptor, rights if is_folder else rights & _FILE_RIGHTS)
+
+
+def build(rules: Iterable[Rule], block_tcp: bool) -> int:
+    """A descriptor of a ruleset that allows `rules` and nothing else."""
     abi = version()
     files = max(rights for since, rights in _BY_VERSION.items() if since <= abi)
     ruleset = _Ruleset(files, 3 if block_tcp and abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     descriptor = sc.call(_CREATE, ctypes.byref(ruleset), size, 0)
-    for path, rights in rules:
-        try:
-            target = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        if not os.path.isdir(path):
-            rights &= _FILE_RIGHTS
-        rule = _PathRule(rights & files, target)
-        try:
-            sc.call(_ADD, descriptor, 1, ctypes.byref(rule), 0)
-        finally:
-            os.close(target)
+    for one in rules:
+        packed = _PathRule(one.rights & files, one.descriptor)
+        sc.call(_ADD, descriptor, 1, ctypes.byref(packed), 0)
     return descriptor
 
 

@@ -66,8 +66,10 @@ def _are_class_names(classes: list[Any]) -> bool:
 class Link:
     """Conversation with the present candidate process; asks for a fresh one when it is needed."""
 
-    def __init__(self, control: socket.socket, deadline: float) -> None:
+    def __init__(self, control: socket.socket, first: socket.socket, deadline: float) -> None:
         self.control = control
+        self._waiting: socket.socket | None = first
+        """The line to a candidate that has not been told to load yet."""
         self.deadline = deadline
         """When the job's time is up, on the monotonic clock."""
         self.until = deadline
@@ -103,11 +105,10 @@ class Link:
             self.trouble = CandidateGone("memory", "the candidate ran out of memory")
         return reply[1:]
 
-    def _exchange(self, channel: socket.socket, frame: bytes | None) -> Any:
+    def _exchange(self, channel: socket.socket, frame: bytes) -> Any:
         """Send, then wait for one frame; the socket's time-out bounds both."""
         try:
-            if frame is not None:
-                send_frame(channel, frame)
+            send_frame(channel, frame)
             self._await(channel)
             answer = read_frame(channel)
             if answer is not None:
@@ -121,13 +122,11 @@ class Link:
         self._give_up("crashed", "the candidate's process ended")
 
     def _start(self) -> socket.socket:
-        """Get a fresh candidate from the supervisor and wait until it has loaded."""
-        self.control.send(json.dumps({"spawn": True}).encode())
-        _, descriptors, _, _ = socket.recv_fds(self.control, 1 << 12, 1)
-        channel = socket.socket(fileno=descriptors[0])
+        """Have a fresh candidate load, and wait until it has."""
+        channel, self._waiting = self._waiting or self._replacement(), None
         channel.settimeout(max(self.until - time.monotonic(), 0.001))
         try:
-            reply = self._exchange(channel, None)
+            reply = self._exchange(channel, b"load")
         except CandidateGone as gone:
             self.broken = gone
             raise
@@ -136,6 +135,12 @@ class Link:
             self._give_up(self.broken.cause, str(self.broken))
         self.channel = channel
         return channel
+
+    def _replacement(self) -> socket.socket:
+        """Another candidate from the supervisor, which ends the last one."""
+        self.control.send(json.dumps({"spawn": True}).encode())
+        _, descriptors, _, _ = socket.recv_fds(self.control, 1 << 12, 1)
+        return socket.socket(fileno=descriptors[0])
 
     def allow(self, share: float) -> None:
         """Let the coming test use this share of the time that is left."""

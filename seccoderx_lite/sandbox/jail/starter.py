@@ -13,7 +13,7 @@ import select
 import socket
 import sys
 
-from . import calls_job, exec_job, supervisor
+from . import calls_job, exec_job, rehearsal, supervisor
 from . import syscalls as sc
 from .cell import Cell
 from .codec import send_frame
@@ -46,15 +46,16 @@ def main(line_fd: int, settings: str) -> None:
     )  # fmt: skip
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
-    gc.collect()
-    gc.freeze()
-    gc.disable()
     if not cell.reaches_interpreter():
         if not config["is_last_choice"]:
             send_frame(line, json.dumps({"unreachable": sys.executable}).encode())
             cell.leave()
             os._exit(0)
         cell.give_up_uid(f"{sys.executable} lies where only root may read")
+    rehearsal.rehearse(cell, line)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     report = {"layers": cell.layers, "folder": cell.folder}
     send_frame(line, json.dumps(report).encode())
     _serve(line, cell)
@@ -68,6 +69,8 @@ def _serve(line: socket.socket, cell: Cell) -> None:
         if not line.recv(1, socket.MSG_PEEK):
             cell.leave()
             os._exit(0)
+        if cell.neighbours:
+            cell.neighbours.count()
         starter = os.getpid()
         pid = sc.clone(0)
         if pid == 0:

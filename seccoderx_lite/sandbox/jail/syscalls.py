@@ -135,6 +135,9 @@ class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
+
+
 def empty_bounding_set() -> None:
     """Let no program started from here on gain a capability."""
     for number in range(64):
@@ -147,7 +150,7 @@ def empty_bounding_set() -> None:
 def drop_capabilities() -> None:
     """Give up every capability held."""
     header = _CapabilityHeader(0x20080522, 0)
-    call(_CAPSET, ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+    call(_CAPSET, ctypes.byref(header), ctypes.byref(_NO_CAPABILITIES))
 
 
 def die_with_parent(parent: int) -> None:

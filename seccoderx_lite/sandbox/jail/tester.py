@@ -21,13 +21,18 @@ from .pytest_shim import BadTest, make_pytest, rows_of
 NOTE_CHARACTERS = 400
 
 
-def main(control_fd: int, tests_fd: int, deadline: float, work: str) -> None:
-    """Read the tests from `tests_fd`, run them, report on the socket `control_fd`."""
+def main(control_fd: int, tests_fd: int, channel_fd: int, deadline: float, work: str) -> None:
+    """Read the tests from `tests_fd`, run them, report on the socket `control_fd`.
+
+    At the other end of `channel_fd` the first candidate waits to be told to load.
+    """
     with open(tests_fd, "rb") as file:
         plan = json.loads(file.read())
     control = socket.socket(fileno=control_fd)
-    os.set_inheritable(control_fd, False)
-    link = Link(control, deadline)
+    channel = socket.socket(fileno=channel_fd)
+    for descriptor in (control_fd, channel_fd):
+        os.set_inheritable(descriptor, False)
+    link = Link(control, channel, deadline)
     link.allow(0.5)
     try:
         tests = _load_source(plan, link, work) if "source" in plan else _load_cases(plan, link)
@@ -41,7 +46,6 @@ def main(control_fd: int, tests_fd: int, deadline: float, work: str) -> None:
 
 
 def _send(control: socket.socket, message: dict[str, Any]) -> None:
-    control.settimeout(None)
     control.send(json.dumps(message).encode())
 
 
