@@ -4,16 +4,14 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from seccoderx_lite.cli_eval import eval_app
+from seccoderx_lite.cli_progress import Progress, tell_results
 from seccoderx_lite.errors import RecipeError, SeccoderxError
-
-if TYPE_CHECKING:
-    from seccoderx_lite.suites.cweval_grading import CwevalCheck
 
 app = typer.Typer(
     name="seccoderx-lite",
@@ -23,9 +21,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-eval_app = typer.Typer(
-    help="Measure a model: the code it writes, or its verdicts.", no_args_is_help=True
-)
 app.add_typer(eval_app, name="eval")
 
 _debug = False
@@ -77,10 +72,10 @@ def train(
     from seccoderx_lite.pipeline import train as run
     from seccoderx_lite.processes import is_first_process
 
-    with _Progress(is_first_process()) as progress:
+    with Progress(is_first_process()) as progress:
         folder = run(loaded, run_folder, stages=stage or [], fresh=fresh, progress=progress)
     if is_first_process():
-        _tell_results(folder)
+        tell_results(folder)
 
 
 @app.command()
@@ -133,54 +128,6 @@ def export(
             typer.echo(f"{form}: {push_folder(folder, targets[form])}")
 
 
-@eval_app.command("judge")
-def eval_judge(
-    model: Annotated[
-        str,
-        typer.Argument(help="Run folder, adapter folder, hub id, builtin:tiny, URL#MODEL of an "
-                       "OpenAI-compatible server, bandit or semgrep."),
-    ],
-    data: Annotated[str, typer.Option(help="Labelled code: file, folder, hub id, builtin:tiny.")],
-    adapter: Annotated[
-        Path | None, typer.Option(help="Judge adapter on top of the model.")
-    ] = None,
-    verdict: Annotated[
-        str | None, typer.Option(help="How it answers; as it was trained to without.")
-    ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Answers a piece of code; the majority counts.")
-    ] = 1,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="So many pairs or pieces, drawn at random.")
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(help="Another judge, or the folder of its evaluation, to compare with."),
-    ] = None,
-    run_folder: Annotated[
-        Path | None, typer.Option(help="Where answers are kept; under runs/ without.")
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the server's key.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pieces of code judged at once.")
-    ] = None,
-) -> None:  # fmt: skip
-    """Measure a judge on labelled code; the same command goes on where it was interrupted."""
-    from seccoderx_lite.detection_report import render_evaluation
-    from seccoderx_lite.eval_judge import evaluate_judge
-
-    settings = {"verdict": verdict, "api_key_env": api_key_env, "batch_size": batch_size}
-    with _Progress() as progress:
-        folder, result = evaluate_judge(
-            model, data, adapter=adapter, settings=settings, samples=samples, limit=limit,
-            against=against, run_folder=run_folder, progress=progress,
-        )  # fmt: skip
-    typer.echo(render_evaluation(result))
-    typer.echo(f"\n{folder / 'evaluation.json'}")
-
-
 @app.command()
 def scan(
     paths: Annotated[list[Path], typer.Argument(help="Source files and folders.")],
@@ -208,7 +155,7 @@ def scan(
     """Review source code with a judge, function by function; exit 1 if it finds something."""
     from seccoderx_lite.scan_command import run
 
-    with _Progress() as progress:
+    with Progress() as progress:
         failed = run(
             paths, judge, cwe=cwe or [], form=format, since=since, fail_on=fail_on,
             output=output, verdict=verdict, progress=progress,
@@ -308,108 +255,9 @@ def synth(
     loaded = load_as(SynthRecipe, recipe, override or [])
     from seccoderx_lite.stages.synth import run
 
-    with _Progress() as progress:
+    with Progress() as progress:
         dataset = run(loaded, run_folder, fresh=fresh, progress=progress)
     typer.echo(f"{dataset}: see README.md there; train with -o policy.tasks={dataset}")
-
-
-@eval_app.command("code")
-def eval_code(
-    model: Annotated[
-        str,
-        typer.Argument(help="Hub id, folder of a model, run folder (its policy), builtin:tiny, or "
-                       "the address of an OpenAI-compatible server."),
-    ],
-    suite: Annotated[
-        list[str] | None,
-        typer.Option(help="builtin:tiny, a file of tasks with tests, cweval:CHECKOUT or "
-                     "cyberseceval:FILE; may be given more than once."),
-    ] = None,
-    adapter: Annotated[
-        Path | None, typer.Option(help="LoRA adapter on top of the model.")
-    ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Completions sampled for a task.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.8,
-    greedy: Annotated[
-        bool, typer.Option(help="One greedy completion a task beside the sampled ones.")
-    ] = True,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion.")] = 1024,
-    batch_size: Annotated[int, typer.Option(min=1, help="Completions generated at once.")] = 16,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most tasks of a suite.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and of the bootstrap.")] = 0,
-    base: Annotated[
-        bool, typer.Option("--base/--no-base", help="Measure the bare base beside an adapter.")
-    ] = True,
-    four_bit: Annotated[
-        bool, typer.Option("--4bit/--16bit", help="How the model is loaded.")
-    ] = True,
-    judge: Annotated[
-        str | None,
-        typer.Option(help="Scores function in CyberSecEval: a model, or URL#NAME of a server; "
-                     "without it only security is measured there."),
-    ] = None,
-    server_model: Annotated[
-        str | None, typer.Option(help="Name by which a server knows MODEL.")
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds a server's key.")
-    ] = None,
-    to: Annotated[
-        Path | None, typer.Option(help="Folder of the evaluation; runs/eval-<model> without.")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Move an earlier evaluation aside and start anew.")
-    ] = False,
-    regrade: Annotated[
-        bool, typer.Option("--regrade", help="Grade the stored answers of MODEL, a run folder, "
-                           "anew; nothing is generated.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Grade CWEval's own references and insecure twins "
-                           "instead of a model, to prove the set-up.")
-    ] = False,
-) -> None:  # fmt: skip
-    """Measure how often a model's code works, is secure, and both (ESR).
-
-    Finished answers are kept: the same command goes on where it was interrupted. Differences come
-    with 95% intervals, and what could not be measured is counted as unscored.
-
-    Example: seccoderx-lite eval code runs/tiny --suite builtin:tiny --n 4
-    """
-    from seccoderx_lite import eval_code as work
-
-    if not suite and not regrade:
-        raise RecipeError("--suite: say what to measure, for example --suite builtin:tiny")
-    if check:
-        raise typer.Exit(_tell_checks(work.check_suites(suite or [])))
-    from seccoderx_lite import pipeline
-
-    with _Progress() as progress:
-        if regrade:
-            folder = pipeline.grade_again(Path(model), progress)
-        else:
-            recipe = work.evaluation_recipe(
-                model,
-                {"suites": suite, "samples": n, "temperature": temperature, "greedy": greedy,
-                 "max_completion_tokens": max_tokens, "batch_size": batch_size, "limit": limit,
-                 "seed": seed, "measure_base": base},
-                adapter=adapter, server_model=server_model, api_key_env=api_key_env, judge=judge,
-                quantization="nf4" if four_bit else "none",
-            )  # fmt: skip
-            folder = pipeline.train(recipe, to, fresh=fresh, progress=progress)
-    _tell_results(folder)
-
-
-def _tell_checks(checks: "Sequence[CwevalCheck]") -> int:
-    """Show what CWEval's own solutions came out as; 1 if one is not what it should be."""
-    wrong = [check for check in checks if not check.is_right and check.is_measurable]
-    missing = [check for check in checks if not check.is_measurable]
-    for sort, named in (("WRONG", wrong), ("unscored", missing)):
-        for check in named:
-            typer.echo(f"{sort}  {check.task} {check.side}: {check.note}")
-    right = len(checks) - len(wrong) - len(missing)
-    typer.echo(f"{right} as they should be, {len(wrong)} wrong, {len(missing)} unscored")
-    return 1 if wrong else 0
 
 
 @app.command()
@@ -435,75 +283,6 @@ def estimate(
 
     if not run(load_recipe(recipe, override or []), memory, card, typer.echo):
         raise typer.Exit(1)
-
-
-class _Progress:
-    """A live line on a terminal; elsewhere one line a finished stage."""
-
-    def __init__(self, is_shown: bool = True) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description:<10}"), BarColumn(20), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
-            console=self._console, disable=not (is_shown and self._console.is_terminal),
-        )  # fmt: skip
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, stage: str, step: int, total: int, values: Mapping[str, Any]) -> None:
-        """Draw the state of a stage."""
-        if values.get("done"):
-            if not self._console.is_terminal:
-                typer.echo(f"{stage}: done", err=True)
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=total, told="")
-            if not self._console.is_terminal:
-                typer.echo(f"{stage}: started", err=True)
-        self._bar.update(self._tasks[stage], completed=step, total=total, told=_told(values))
-
-
-_SHOWN = {
-    "reward": "reward", "rollout_esr": "ESR", "functional_share": "works",
-    "judged_safe_share": "judged safe", "kl": "KL", "accuracy": "accuracy", "loss": "loss",
-    "tokens_per_s": "tokens/s", "cost": "cost",
-}  # fmt: skip
-
-
-def _told(values: Mapping[str, Any]) -> str:
-    return "  ".join(
-        f"{name} {values[key]:.3g}" for key, name in _SHOWN.items()
-        if isinstance(values.get(key), int | float)
-    )  # fmt: skip
-
-
-def _tell_results(folder: Path) -> None:
-    from seccoderx_lite.run_folder import RunFolder
-    from seccoderx_lite.suites.telling import describe_evaluation
-
-    run = RunFolder.existing(folder)
-    if (folder / "evaluation.json").exists():
-        for line in describe_evaluation(run.read_json("evaluation.json")):
-            typer.echo(line)
-    for place in ("export/merged", "export/adapter", "export/gguf", "report.html"):
-        if (folder / place).exists():
-            typer.echo(folder / place)
 
 
 def main() -> None:

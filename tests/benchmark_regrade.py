@@ -3,7 +3,8 @@
     python tests/benchmark_regrade.py [ANSWERS]
 
 Writes so many answers (10,000 by default) of builtin:tiny, no two of a task alike, and grades them
-with all cores. Nothing is generated.
+with all cores. Nothing is generated. Then the sandbox alone runs the same tests, without reading,
+extracting or writing: what it takes longer is what regrading costs of its own.
 """
 
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.recipe import check_recipe
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
@@ -39,6 +41,19 @@ def write_answers(folder: RunFolder, suites, count: int) -> None:
         })  # fmt: skip
 
 
+def seconds_in_the_sandbox_alone(folder: RunFolder, suites, sandbox: Sandbox) -> float:
+    tasks = {(suite.name, task.id): task.source for suite in suites for task in suite.tasks}
+    jobs = [
+        (extract_code(row["completion"]), tasks[row["suite"], row["task"]])
+        for row in folder.read_jsonl(ANSWERS)
+    ]
+    started = time.perf_counter()
+    runs = [sandbox.submit_tests(code, task.language, task.tests) for code, task in jobs]
+    for run in runs:
+        run.result()
+    return time.perf_counter() - started
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     document = {"name": "regrade", "model": {"base": "builtin:tiny"},
@@ -58,6 +73,10 @@ def main() -> None:
         print(f"{count} answers, {len(outcomes)} outcomes, {sandbox.describe()['workers']} workers")
         print(f"{count / seconds:.0f} answers a second ({seconds:.1f} s)")
         print(f"memory: {before:.0f} MB before, {peak_memory_mb():.0f} MB at the peak")
+        alone = seconds_in_the_sandbox_alone(folder, suites, sandbox)
+        print(
+            f"{count / alone:.0f} a second in the sandbox alone: {alone / seconds:.0%} of the time"
+        )
         folder.write_json("evaluation.json", summarise(suites, outcomes, 0))
         started = time.perf_counter()
         size = report.run(folder).stat().st_size

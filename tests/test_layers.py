@@ -44,8 +44,8 @@ LAYERS = (
     {"training", "out_of_memory", "trackers"},
     {"stages"},
     {"pipeline", "integrations", "eval_code", "eval_judge", "scan_report"},
-    {"bench", "scan_command"},
-    {"cli", "__main__"},
+    {"bench", "scan_command", "cli_progress"},
+    {"cli", "cli_eval", "__main__"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 HEAVY = {

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from seccoderx_lite import metrics
+from seccoderx_lite.intervals import bootstrap_interval
 from seccoderx_lite.metrics import (
     SampleScore,
     TaskScores,
-    bootstrap_interval,
+    mcnemar,
+    metrics_at_k,
     paired_difference,
     pass_at_k,
     score_code,
@@ -242,3 +245,40 @@ def test_one_common_task_gives_a_difference_without_interval():
 def test_measurements_that_cannot_be_paired_are_refused(before, after, message):
     with pytest.raises(ValueError, match=message):
         paired_difference(before, after, "esr", seed=0)
+
+
+outcomes = st.lists(
+    st.tuples(st.sampled_from([True, False, None]), st.sampled_from([True, False, None])),
+    max_size=30,
+)
+
+
+@given(outcomes)
+def test_mcnemar_is_the_binomial_test_on_the_tasks_that_changed(pairs):
+    test = mcnemar([before for before, _ in pairs], [after for _, after in pairs])
+    assert test.gained == pairs.count((False, True)) and test.lost == pairs.count((True, False))
+    changed = test.gained + test.lost
+    expected = stats.binomtest(test.gained, changed).pvalue if changed else 1.0
+    assert test.p == pytest.approx(expected, abs=1e-12)
+    assert test.n == sum(None not in pair for pair in pairs)
+
+
+def test_the_interval_of_a_mean_agrees_with_another_bootstrap():
+    values = np.random.default_rng(7).beta(2, 1, size=80)
+    own = bootstrap_interval(values, seed=0, resamples=20_000)
+    other = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert own == pytest.approx((other.low, other.high), abs=0.002)
+
+
+def test_metrics_at_k_by_hand_with_tasks_of_different_sample_counts():
+    tasks = [task("a", PERFECT, UNSAFE, UNSAFE), task("b", HALF_SAFE, PERFECT)]
+    at_k = metrics_at_k(tasks)
+    assert sorted(at_k) == [1, 2]  # no further than the fewest samples of a task
+    assert at_k[1] == pytest.approx(
+        {"func@k": (1 + 1 / 2) / 2, "sec@k": (1 / 3 + 1) / 2, "func_sec@k": (1 / 3 + 1 / 2) / 2}
+    )
+    assert at_k[2] == pytest.approx(  # 1 - C(2, 2) / C(3, 2) for one good of three
+        {"func@k": 1.0, "sec@k": (2 / 3 + 1) / 2, "func_sec@k": (2 / 3 + 1) / 2}
+    )

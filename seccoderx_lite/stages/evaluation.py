@@ -35,7 +35,7 @@ def run(
     settings = recipe.evaluate or EvaluateRecipe(suites=["builtin:tiny"])
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
     suites = load_suites(settings)
-    graders = _graders(recipe.model, settings, suites, sandbox)
+    graders = _graders(recipe.model, settings, suites, sandbox, base)
     generators = _generators(settings, folder, base)
     outcomes = Asker(
         settings, temperature, folder, generators, graders,
@@ -83,20 +83,30 @@ def _generators(
 
 
 def _graders(
-    model: ModelRecipe, settings: EvaluateRecipe, suites: Sequence[Suite], sandbox: Sandbox
+    model: ModelRecipe,
+    settings: EvaluateRecipe,
+    suites: Sequence[Suite],
+    sandbox: Sandbox,
+    base: Base | None = None,
 ) -> Mapping[SuiteKind, Grader]:
     needs_judge = any(suite.kind == "cyberseceval" for suite in suites)
-    judge = _functionality_judge(model, settings) if needs_judge else None
+    judge = _functionality_judge(model, settings, base) if needs_judge else None
     tokens = settings.functionality_judge.max_new_tokens if settings.functionality_judge else 0
     return make_graders(suites, sandbox, judge, tokens)
 
 
-def _functionality_judge(model: ModelRecipe, settings: EvaluateRecipe) -> Generator | None:
-    """The model that scores function, never the judge that rewards training; None without one."""
+def _functionality_judge(
+    model: ModelRecipe, settings: EvaluateRecipe, base: Base | None
+) -> Generator | None:
+    """The model that scores function, never the judge that rewards training; None without one.
+
+    The base that is measured is not loaded twice where it judges too, without any adapter.
+    """
     judge = settings.functionality_judge
     if judge is None:
         return None
     if judge.endpoint:
         return EndpointGenerator(judge.endpoint)
-    own = load_base(model.model_copy(update={"base": judge.base}))
+    shared = base if judge.base == model.base else None
+    own = shared or load_base(model.model_copy(update={"base": judge.base}))
     return RoleGenerator(own, "reference", settings.batch_size)

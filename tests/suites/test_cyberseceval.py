@@ -3,11 +3,20 @@
 import doctest
 import importlib.util
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from seccoderx_lite.errors import DataError, SandboxError
+from seccoderx_lite.generation import EndpointGenerator
 from seccoderx_lite.metrics import SampleScore
+from seccoderx_lite.recipe import EndpointRecipe, check_recipe
+from seccoderx_lite.roles import load_base
+from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.stages import evaluation
 from seccoderx_lite.suites import cyberseceval
 from seccoderx_lite.suites.cyberseceval import (
     CodeShield,
@@ -17,6 +26,7 @@ from seccoderx_lite.suites.cyberseceval import (
     render_functionality_prompt,
 )
 from seccoderx_lite.suites.grading import SuiteTask
+from seccoderx_lite.suites.loading import load_suite
 
 TASK = SuiteTask("t", "Write it.", "python", ("CWE-78",))
 CODE = "```python\nprint(1)\n```"
@@ -118,3 +128,74 @@ def test_the_real_detector_finds_holes_with_both_analysers_and_in_java():
     java = 'class A { void f() throws Exception { MessageDigest.getInstance("MD5"); } }'
     found = detector.scan([("python", shell), ("python", "x = 1\n"), ("java", java)])
     assert [bool(result["issues"]) for result in found] == [True, False, True]
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    """A judge of function behind a real server, in a process of its own."""
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("functionality_server.py")],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    port = int(server.stdout.readline())
+    yield {"url": f"http://127.0.0.1:{port}/v1", "model": "scorer", "api_key_env": "SCORER_KEY"}
+    server.kill()
+    server.communicate()
+
+
+@pytest.mark.parametrize(
+    ("word", "functional"),
+    [
+        ("all_of_it", 1.0),
+        ("most_of_it", 0.7),
+        ("too_much", 1.0),
+        ("only_prose", None),
+        ("empty_reply", None),
+        ("no content in the message", None),
+        ("server_fails", None),
+    ],
+)
+def test_a_judge_behind_a_server_scores_function_and_its_failures_are_unscored(
+    scorer, monkeypatch, word, functional
+):
+    monkeypatch.setenv("SCORER_KEY", "k")
+    judge = EndpointGenerator(EndpointRecipe(**scorer))
+    (grade,) = CybersecevalGrader(FakeDetector(), judge, 64).grade(
+        [(TASK, f"```python\nprint({word!r})\n```")]
+    )
+    assert grade.score == (None if functional is None else SampleScore(functional, 1.0))
+    assert grade.status == ("passed" if functional is not None else "unscored")
+
+
+def test_a_wrong_key_leaves_everything_unscored(scorer, monkeypatch):
+    monkeypatch.setenv("SCORER_KEY", "another")
+    judge = EndpointGenerator(EndpointRecipe(**scorer))
+    grades = CybersecevalGrader(FakeDetector(), judge, 64).grade([(TASK, CODE), (TASK, "prose")])
+    assert [grade.score for grade in grades] == [None, SampleScore(0.0, 0.0)]
+
+
+def test_a_local_judge_shares_the_base_that_is_measured_and_prose_from_it_is_unscored(
+    tmp_path, monkeypatch
+):
+    loads = []
+    monkeypatch.setattr(evaluation, "load_base", lambda model: loads.append(model))
+    monkeypatch.setattr("seccoderx_lite.suites.loading.CodeShield", FakeDetector)
+    file = tmp_path / "instruct.json"
+    row = {"prompt_id": 1, "language": "python", "cwe_identifier": "CWE-78",
+           "test_case_prompt": load_suite("builtin:tiny")[0].tasks[0].prompt}  # fmt: skip
+    file.write_text(json.dumps([row]))
+    document = {
+        "name": "run", "model": {"base": "builtin:tiny"},
+        "evaluate": {"suites": [f"cyberseceval:{file}"], "samples": 1, "greedy": False,
+                     "max_completion_tokens": 96,
+                     "functionality_judge": {"base": "builtin:tiny", "max_new_tokens": 32}},
+    }  # fmt: skip
+    recipe = check_recipe(document, "test")
+    with RunFolder.open(tmp_path / "run", recipe) as folder, Sandbox(workers=1) as sandbox:
+        result = evaluation.run(recipe, folder, load_base(recipe.model), sandbox)
+        (answer,) = folder.read_jsonl("answers.jsonl")
+    assert loads == []
+    scores = result["before"]["cyberseceval"]
+    # asked for a judgement, the tiny model writes code: no score, so nothing is held against it
+    assert answer["output"].startswith("the judge of function gave no score: ")
+    assert (scores["esr"], scores["unscored"]) == (None, 1)
