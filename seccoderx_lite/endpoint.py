@@ -231,6 +231,8 @@ class ChatEndpoint:
 
     def _ask_once(self, prompt: str) -> Reply:
         self._wait_for_rate_limit()
+        if self._stop.is_set():
+            raise _TryAgain("the run is being stopped")
         # A token is at least a byte, so this is the most the prompt can count; 64 for the chat.
         most = self._price.of(len(prompt.encode()) + 64, self._recipe.most_tokens)
         self._budget.set_aside(most)
