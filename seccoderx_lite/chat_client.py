@@ -3,26 +3,33 @@
 What a failure means: 429, 5xx, time-outs, broken connections and replies that cannot be used are
 tried again, with exponential backoff and full jitter, at the next replica if there are several;
 `Retry-After` holds back every request to that replica, not only the one that was told. 400, 413 and
-422 are the fault of that one request. Any other status is a wrong setting: an error at once.
+422 are the fault of that one request. Any other status, and servers of which none was ever reached,
+is a wrong setting: an error at once. An error told in the body of a 200 counts as its code.
 """
 
 import email.utils
 import itertools
+import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
 import tenacity
 
 from seccoderx_lite.errors import RecipeError, SeccoderxError
+from seccoderx_lite.records import Json
 
+logger = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 LONGEST_BACKOFF_S = 60.0
 LONGEST_RETRY_AFTER_S = 3600.0
+LARGEST_REPLY_BYTES = 16 * 2**20
+_TOLD_WAIT_S = 10.0
 _AT_FAULT = (400, 413, 422)
 
 
@@ -54,7 +61,7 @@ class ChatClient:
         Args:
             urls: base addresses up to and including `/v1`; replicas are asked in turn.
             api_key_env: environment variable that holds the key, if the server wants one.
-            timeout_s: for one attempt.
+            timeout_s: for one attempt, its whole reply included.
             concurrency: most connections at once.
             attempts: how often one request is sent at most.
             backoff_s: longest wait before the second attempt; doubled for each further one.
@@ -67,14 +74,18 @@ class ChatClient:
         addresses = [url.rstrip("/") + "/chat/completions" for url in urls]
         self._addresses = itertools.cycle(addresses)
         self._open_from = dict.fromkeys(addresses, 0.0)
+        self._unreached = set(addresses)
+        self._was_reached = False
+        self._timeout_s = timeout_s
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._section = section
+        self._api_key_env = api_key_env
         self._error = error
         self.stop = threading.Event()
         """While set, nothing is waited for and nothing is tried again."""
         self._client = httpx.Client(
-            headers=_key_headers(api_key_env, section),
+            headers=key_headers(api_key_env, section),
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=concurrency),
         )
@@ -105,36 +116,78 @@ class ChatClient:
         """
         address = next(self._addresses)
         self._wait_for_rate_limit(address)
+        if self.stop.is_set():
+            raise TryAgain("the run is being stopped")
+        status, retry_after, content = self._send(address, body)
+        told = content[:200].decode(errors="replace")
+        self._check_status(address, status, retry_after, f"HTTP {status}: {told}")
         try:
-            response = self._client.post(address, json=body)
-        except httpx.HTTPError as error:
-            raise TryAgain(f"{type(error).__name__}: {error}") from error
-        self._check_status(address, response)
-        try:
-            data = response.json()
+            data = json.loads(content)
         except ValueError as error:
-            raise not_a_completion(response.text) from error
+            raise not_a_completion(told) from error
         if not isinstance(data, dict):
-            raise not_a_completion(response.text)
+            raise not_a_completion(told)
+        if fault := data.get("error"):
+            self._check_status(address, _code_of(fault), retry_after, f"it reports: {told}")
         return data
 
-    def _check_status(self, address: str, response: httpx.Response) -> None:
-        if response.status_code == 200:
+    def _send(self, address: str, body: dict[str, Any]) -> tuple[int, str | None, bytes]:
+        """Return status, `Retry-After` and content; the time-out is one for all of it.
+
+        httpx's own holds between two pieces only: a server that drips would never meet it.
+        """
+        until = time.monotonic() + self._timeout_s
+        content = bytearray()
+        try:
+            with self._client.stream("POST", address, json=body) as response:
+                self._was_reached = True
+                for piece in response.iter_bytes():
+                    content += piece
+                    if time.monotonic() > until:
+                        raise TryAgain(f"no whole reply within {self._timeout_s:g} s")
+                    if len(content) > LARGEST_REPLY_BYTES:
+                        raise TryAgain(f"the reply is larger than {LARGEST_REPLY_BYTES} bytes")
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+            self._unreached.discard(address)
+            if not self._was_reached and not self._unreached:
+                raise self._error(
+                    f"{address}: cannot be reached ({error}); check the address under "
+                    f"{self._section}, and that the server is running"
+                ) from error
+            raise TryAgain(f"{type(error).__name__}: {error}") from error
+        except httpx.HTTPError as error:
+            raise TryAgain(f"{type(error).__name__}: {error}") from error
+        return response.status_code, response.headers.get("Retry-After"), bytes(content)
+
+    def _check_status(self, address: str, status: int, retry_after: str | None, told: str) -> None:
+        if status == 200:
             return
-        told = f"HTTP {response.status_code}: {response.text[:200]}"
-        if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            until = time.monotonic() + seconds_to_wait(response.headers.get("Retry-After"))
-            self._open_from[address] = max(self._open_from[address], until)
+        if status in (408, 409, 425, 429) or status >= 500:
+            self._hold_back(address, retry_after)
             raise TryAgain(told)
-        if response.status_code in _AT_FAULT:
+        if status in _AT_FAULT:
             raise AtFault(told)
-        raise self._error(
-            f"{address}: {told}; check the address, {self._section}.model and the key"
-        )
+        advice = f"check the address (up to and including /v1) and {self._section}.model"
+        if status in (401, 403):
+            name = self._api_key_env
+            advice = f"check the key in {name}" if name else f"give {self._section}.api_key_env"
+        raise self._error(f"{address}: {told}; {advice}")
+
+    def _hold_back(self, address: str, retry_after: str | None) -> None:
+        seconds = seconds_to_wait(retry_after)
+        if seconds > _TOLD_WAIT_S and self._open_from[address] < time.monotonic():
+            logger.warning("%s asks to wait %.0f s", address, seconds)
+        self._open_from[address] = max(self._open_from[address], time.monotonic() + seconds)
 
     def _wait_for_rate_limit(self, address: str) -> None:
         while not self.stop.is_set() and (left := self._open_from[address] - time.monotonic()) > 0:
             self.stop.wait(left)
+
+
+def _code_of(fault: Json) -> int:
+    """Return the status that an error in a body stands for."""
+    code = fault.get("code") if isinstance(fault, Mapping) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
 def not_a_completion(reply: object) -> TryAgain:
@@ -142,7 +195,12 @@ def not_a_completion(reply: object) -> TryAgain:
     return TryAgain(f"the reply is no chat completion: {str(reply)[:200]!r}")
 
 
-def _key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
+def key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
+    """Return the headers that carry a server's key.
+
+    Raises:
+        RecipeError: the environment variable is not set.
+    """
     if not api_key_env:
         return {}
     if not (key := os.environ.get(api_key_env)):

@@ -220,7 +220,7 @@ def _lora_recipe(config: Any) -> LoraRecipe:
     return LoraRecipe(
         rank=config.r,
         alpha=config.lora_alpha,
-        target_modules=targets if isinstance(targets, str) else sorted(targets),
+        target_modules="all-linear" if targets == "all-linear" else sorted(targets),
     )
 
 

@@ -355,19 +355,36 @@ def test_a_request_the_server_refuses_is_sent_once_and_unscored(caplog):
     assert "1 of 1 requests stay without an answer; the last: HTTP 400: too long" in caplog.text
 
 
-@pytest.mark.parametrize("status", [401, 404])
-def test_a_wrong_setting_ends_the_judging_and_is_named(status):
+@pytest.mark.parametrize(
+    ("status", "setting"), [(401, r"endpoint\.api_key_env"), (404, r"endpoint\.model")]
+)
+def test_a_wrong_setting_ends_the_judging_and_is_named(status, setting):
     with (
         server(lambda body: (status, b"no")) as (url, _),
-        pytest.raises(JudgeError, match=r"endpoint\.model and the key"),
+        pytest.raises(JudgeError, match=setting),
     ):
         endpoint_judge(url).verdicts([SAFE])
 
 
-def test_a_server_that_is_not_there_leaves_the_code_unscored():
+def test_a_server_that_goes_away_leaves_the_code_unscored():
+    with server(lambda body: chat_reply("<answer>Not Vulnerable</answer>")) as (url, _):
+        judge = endpoint_judge(url)
+        assert judge.verdicts([SAFE])[0].label is not None
+    assert judge.verdicts([UNSAFE])[0].label is None
+
+
+def test_a_server_that_was_never_reached_ends_the_judging():
     with server(lambda body: chat_reply("x")) as (url, _):
         pass
-    assert endpoint_judge(url).verdicts([SAFE])[0].label is None
+    with pytest.raises(JudgeError, match="cannot be reached"):
+        endpoint_judge(url).verdicts([SAFE])
+
+
+def test_one_replica_that_was_never_reached_is_passed_over():
+    with server(lambda body: chat_reply("x")) as (gone, _):
+        pass
+    with server(lambda body: chat_reply("<answer>Not Vulnerable</answer>")) as (url, _):
+        assert endpoint_judge([gone, url]).verdicts([SAFE])[0].label is not None
 
 
 def test_a_missing_key_is_named_before_anything_is_asked(monkeypatch):

@@ -8,9 +8,11 @@ import datasets
 import pytest
 
 from seccoderx_lite.datasets import in_split, load_labelled, load_tasks
-from seccoderx_lite.errors import DataError, GeneratorError
+from seccoderx_lite.endpoint import Reply
+from seccoderx_lite.errors import DataError, GeneratorError, SeccoderxError
 from seccoderx_lite.stages.synth import run
 from seccoderx_lite.synth_recipe import SynthRecipe
+from seccoderx_lite.synthesis.replies import Replies
 from synthesis.server import LANGUAGES, serving
 
 WEAKNESSES = ("CWE-89", "CWE-22", "CWE-78")
@@ -147,6 +149,34 @@ def test_a_server_that_refuses_every_request_is_told_at_once(seeds, tmp_path, ht
         run(make_recipe(seeds, url), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"generator": {"api_key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY is not set"),
+        ({"filter": {"counts": "nowhere.json"}}, r"filter\.counts: nowhere\.json"),
+        ({"model": {"base": "builtin:nothing"}}, "builtin:nothing"),
+    ],
+)
+def test_what_later_stages_need_is_checked_before_anything_is_asked(
+    seeds, tmp_path, sections, told
+):
+    with serving() as server:
+        with pytest.raises(SeccoderxError, match=told):
+            run(make_recipe(seeds, server.url, **sections), tmp_path / "run")
+        assert not server.asked
+
+
+def test_a_reply_that_says_nothing_is_counted_with_what_it_cost(tmp_path):
+    with Replies(tmp_path / "replies.sqlite") as replies:
+        replies.keep("a", Reply("text", 10, 20, 0.5))
+        replies.keep_cost(Reply("", 1, 2, 0.25))
+        replies.keep_cost(Reply("", 1, 2, 0.25))
+        told = {"replies": 1, "input_tokens": 12, "output_tokens": 24, "cost": 1.0}
+        assert replies.totals() == told
+    with Replies(tmp_path / "replies.sqlite") as replies:
+        assert replies.totals() == told
+
+
 def test_low_marks_are_dropped(seeds, tmp_path):
     with serving() as server:
         run(make_recipe(seeds, server.url, filter={"min_quality": 4}), tmp_path / "run")
@@ -268,11 +298,15 @@ def test_references_are_code_of_the_base_and_tests_have_proved_themselves(ruled)
 
 
 def test_the_published_columns_load_as_the_published_sets_do(ruled):
-    own, published = load_tasks(ruled / "dataset"), load_tasks(ruled / "dataset-seccoderx")
-    assert [(t.prompt, t.language, t.cwe, t.reference) for t in own] == [
-        (t.prompt, t.language, t.cwe, t.reference) for t in published
-    ]
-    row = rows(ruled / "dataset-seccoderx" / "tasks.jsonl")[0]
+    own, published = load_tasks(ruled / "dataset"), ruled / "dataset-seccoderx"
+    by_datasets = datasets.load_dataset(str(published), cache_dir=ruled / "cache")
+    for split, loaded in by_datasets.items():
+        assert [(t.prompt, t.language, t.cwe, t.reference) for t in in_split(own, split)] == [
+            (t.prompt, t.language, t.cwe, t.reference) for t in load_tasks(published, split)
+        ]
+        assert loaded["problem"] == [t.prompt for t in in_split(own, split)]
+    assert set(by_datasets) == {task.extra["split"] for task in own}
+    row = rows(published / "train.jsonl")[0]
     assert row["language_suffix"] == "py" and row["codebleu_lang"] == "python"
     assert row["answer"] is None and row["cwe_id"] == [row["cwe"]]
     assert row["generated_code"] in row["response_builtin_tiny"]
