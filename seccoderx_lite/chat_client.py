@@ -3,31 +3,43 @@
 What a failure means: 429, 5xx, time-outs, broken connections and replies that cannot be used are
 tried again, with exponential backoff and full jitter, at the next replica if there are several;
 `Retry-After` holds back every request to that replica, not only the one that was told. 400, 413 and
-422 are the fault of that one request. Any other status is a wrong setting: an error at once.
+422 are the fault of that one request. Any other status is a wrong setting: an error at once. An
+error told in the body of a 200 counts as its code.
 """
 
 import email.utils
 import itertools
+import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
 import tenacity
 
 from seccoderx_lite.errors import RecipeError, SeccoderxError
+from seccoderx_lite.records import Json
+
+logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
 LONGEST_BACKOFF_S = 60.0
 LONGEST_RETRY_AFTER_S = 3600.0
+LARGEST_REPLY_BYTES = 16 * 2**20
+_TOLD_WAIT_S = 10.0
 _AT_FAULT = (400, 413, 422)
 
 
 class TryAgain(Exception):
     """A failure that another attempt may not meet."""
+
+
+class NeverReached(TryAgain):
+    """No connection, and there was none before either: the address may be wrong."""
 
 
 class AtFault(Exception):
@@ -54,7 +66,7 @@ class ChatClient:
         Args:
             urls: base addresses up to and including `/v1`; replicas are asked in turn.
             api_key_env: environment variable that holds the key, if the server wants one.
-            timeout_s: for one attempt.
+            timeout_s: for one attempt, from the first byte sent to the last received.
             concurrency: most connections at once.
             attempts: how often one request is sent at most.
             backoff_s: longest wait before the second attempt; doubled for each further one.
@@ -69,6 +81,9 @@ class ChatClient:
         self._open_from = dict.fromkeys(addresses, 0.0)
         self._attempts = attempts
         self._backoff_s = backoff_s
+        self._timeout_s = timeout_s
+        self._api_key_env = api_key_env
+        self._was_reached = False
         self._section = section
         self._error = error
         self.stop = threading.Event()
@@ -100,41 +115,78 @@ class ChatClient:
 
         Raises:
             TryAgain: no reply, or one that says to come back later, or no JSON object.
+            NeverReached: (a TryAgain) no server was ever there.
             AtFault: the server refuses this request.
             SeccoderxError: a setting is wrong (of the class given at the start).
         """
         address = next(self._addresses)
         self._wait_for_rate_limit(address)
+        if self.stop.is_set():
+            raise TryAgain("the run is being stopped")
+        status, retry_after, content = self._send(address, body)
+        text = content.decode(errors="replace")
+        self._check_status(address, status, retry_after, f"HTTP {status}: {text[:200]}")
         try:
-            response = self._client.post(address, json=body)
-        except httpx.HTTPError as error:
-            raise TryAgain(f"{type(error).__name__}: {error}") from error
-        self._check_status(address, response)
-        try:
-            data = response.json()
+            data = json.loads(content)
         except ValueError as error:
-            raise not_a_completion(response.text) from error
+            raise not_a_completion(text) from error
         if not isinstance(data, dict):
-            raise not_a_completion(response.text)
+            raise not_a_completion(text)
+        if fault := data.get("error"):
+            told = f"the reply is an error: {text[:200]}"
+            self._check_status(address, _code_of(fault), retry_after, told)
         return data
 
-    def _check_status(self, address: str, response: httpx.Response) -> None:
-        if response.status_code == 200:
+    def _send(self, address: str, body: dict[str, Any]) -> tuple[int, str | None, bytes]:
+        """Return status, `Retry-After` and content; the time-out is one for all of it.
+
+        httpx's own holds between two pieces only: a server that drips would never meet it.
+        """
+        until = time.monotonic() + self._timeout_s
+        content = bytearray()
+        try:
+            with self._client.stream("POST", address, json=body) as response:
+                self._was_reached = True
+                for piece in response.iter_bytes():
+                    content += piece
+                    if time.monotonic() > until:
+                        raise TryAgain(f"no whole reply within {self._timeout_s:g} s")
+                    if len(content) > LARGEST_REPLY_BYTES:
+                        raise TryAgain(f"the reply is larger than {LARGEST_REPLY_BYTES} bytes")
+        except httpx.HTTPError as error:
+            is_new = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            kind = NeverReached if is_new and not self._was_reached else TryAgain
+            raise kind(f"{type(error).__name__}: {error}") from error
+        return response.status_code, response.headers.get("Retry-After"), bytes(content)
+
+    def _check_status(self, address: str, status: int, retry_after: str | None, told: str) -> None:
+        if status == 200:
             return
-        told = f"HTTP {response.status_code}: {response.text[:200]}"
-        if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            until = time.monotonic() + seconds_to_wait(response.headers.get("Retry-After"))
-            self._open_from[address] = max(self._open_from[address], until)
+        if status in (408, 409, 425, 429) or status >= 500:
+            self._hold_back(address, seconds_to_wait(retry_after))
             raise TryAgain(told)
-        if response.status_code in _AT_FAULT:
+        if status in _AT_FAULT:
             raise AtFault(told)
-        raise self._error(
-            f"{address}: {told}; check the address, {self._section}.model and the key"
-        )
+        advice = f"check the address (up to and including /v1) and {self._section}.model"
+        if status in (401, 403):
+            name = self._api_key_env
+            advice = f"check the key in {name}" if name else f"give {self._section}.api_key_env"
+        raise self._error(f"{address}: {told}; {advice}")
+
+    def _hold_back(self, address: str, seconds: float) -> None:
+        if seconds > _TOLD_WAIT_S and self._open_from[address] < time.monotonic():
+            logger.warning("%s asks to wait %.0f s", address, seconds)
+        self._open_from[address] = max(self._open_from[address], time.monotonic() + seconds)
 
     def _wait_for_rate_limit(self, address: str) -> None:
         while not self.stop.is_set() and (left := self._open_from[address] - time.monotonic()) > 0:
             self.stop.wait(left)
+
+
+def _code_of(fault: Json) -> int:
+    """Return the status that an error in a body stands for."""
+    code = fault.get("code") if isinstance(fault, Mapping) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
 def not_a_completion(reply: object) -> TryAgain:

@@ -1,19 +1,30 @@
 """The generator of `synth` behind an OpenAI-compatible server: tokens, cost and a cap on it.
 
-How patiently it is asked, and what a failure means, is in `chat_client`. A wrong setting, or a
-request that stays unanswered, ends the run: every reply so far is kept. Prompts are always of one
-user turn.
+How patiently it is asked, and what a failure means, is in `chat_client`. A wrong setting, a server
+that was never reached, or a request that stays unanswered, ends the run: every reply so far is
+kept. A model that refuses, or that comes to no answer within its tokens, is not asked again.
+Prompts are always of one user turn.
 """
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.chat_client import AtFault, ChatClient, TryAgain, not_a_completion
+from seccoderx_lite.chat_client import (
+    AtFault,
+    ChatClient,
+    NeverReached,
+    TryAgain,
+    not_a_completion,
+)
 from seccoderx_lite.errors import GeneratorError
+from seccoderx_lite.records import Json
 from seccoderx_lite.synth_recipe import GeneratorRecipe
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +101,29 @@ class Budget:
 class ChatEndpoint:
     """A model behind `POST {url}/chat/completions`; safe to use from several threads."""
 
-    def __init__(self, recipe: GeneratorRecipe, spent: float = 0.0) -> None:
+    def __init__(
+        self,
+        recipe: GeneratorRecipe,
+        spent: float = 0.0,
+        on_useless: Callable[[Reply], None] = lambda reply: None,
+    ) -> None:
         """Prepare to ask; nothing is sent yet.
 
         Args:
             recipe: a generator with an endpoint.
             spent: what earlier replies have cost, counted towards the cap.
+            on_useless: is told, in the thread of `ask_all`, each reply without text: it is paid.
 
         Raises:
             RecipeError: the key's environment variable is not set.
         """
         self._recipe = recipe
+        self._body = _request_body(recipe)
         self._price = Price(recipe.input_price or 0.0, recipe.output_price or 0.0)
         self._budget = Budget(recipe.max_cost, spent)
+        self._on_useless = on_useless
+        self._useless: list[Reply] = []
+        self._told_cut = False
         self._client = ChatClient(
             [recipe.endpoint or ""],
             api_key_env=recipe.api_key_env,
@@ -119,33 +140,53 @@ class ChatEndpoint:
     ) -> None:
         """Ask all prompts at once and tell each reply, in the caller's thread, as it comes.
 
-        Where one stays unanswered, those in flight are still told before the error is raised.
+        Where one stays unanswered, or the user interrupts, those in flight are still told before
+        the error is raised: they are paid.
 
         Raises:
             GeneratorError: the server does not answer, a setting is wrong, or the cap is reached.
         """
         self._client.stop.clear()
-        failure: GeneratorError | None = None
         with ThreadPoolExecutor(self._recipe.concurrency) as pool:
             futures = {pool.submit(self.ask, text): n for n, text in enumerate(prompts)}
             try:
-                for future in as_completed(futures):
-                    if future.cancelled():
-                        continue
-                    error = future.exception()
-                    if isinstance(error, GeneratorError):
-                        failure = failure or error
-                        self._client.stop.set()
-                        for other in futures:
-                            other.cancel()
-                    else:
-                        on_reply(futures[future], future.result())
+                failure = self._tell(futures, on_reply)
+            except KeyboardInterrupt:
+                self._give_up(futures)
+                logger.warning("stopping: the replies in flight are waited for and kept")
+                self._tell(futures, on_reply)
+                raise
             except BaseException:
-                self._client.stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+                self._give_up(futures)
                 raise
         if failure:
             raise failure
+
+    def _tell(
+        self,
+        futures: "dict[Future[Reply | Refused], int]",
+        on_reply: Callable[[int, Reply | Refused], None],
+    ) -> GeneratorError | None:
+        """Tell each reply and take it off the futures; return the first failure."""
+        failure: GeneratorError | None = None
+        for future in as_completed(list(futures)):
+            number = futures.pop(future)
+            while self._useless:
+                self._on_useless(self._useless.pop())
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if isinstance(error, GeneratorError):
+                failure = failure or error
+                self._give_up(futures)
+            else:
+                on_reply(number, future.result())
+        return failure
+
+    def _give_up(self, futures: "Mapping[Future[Reply | Refused], int]") -> None:
+        self._client.stop.set()
+        for future in futures:
+            future.cancel()
 
     def ask(self, prompt: str) -> Reply | Refused:
         """Return the reply to one prompt.
@@ -167,29 +208,37 @@ class ChatEndpoint:
 
     def _ask_once(self, prompt: str) -> Reply:
         # A token is at least a byte, so this is the most the prompt can count; 64 for the chat.
-        most = self._price.of(len(prompt.encode()) + 64, self._recipe.max_new_tokens)
+        most = self._price.of(len(prompt.encode()) + 64, self._recipe.most_tokens)
         self._budget.set_aside(most)
         reply = Reply("")
         try:
-            reply = self._reply(prompt)
+            choice, reply = self._reply(prompt)
         finally:
             self._budget.settle(most, reply.cost)
         if not reply.text.strip():
-            raise TryAgain("the reply is empty")
+            self._useless.append(reply)
+            raise _without_text(choice, self._recipe.most_tokens)
+        if choice.get("finish_reason") == "length" and not self._told_cut:
+            self._told_cut = True
+            logger.warning(
+                "a reply was cut off at generator.max_new_tokens (%d); raise it if many replies "
+                "turn out unusable",
+                self._recipe.most_tokens,
+            )
         return reply
 
-    def _reply(self, prompt: str) -> Reply:
-        body: dict[str, Any] = {
-            "model": self._recipe.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": self._recipe.max_new_tokens,
-            "temperature": self._recipe.temperature,
-        }
-        if self._recipe.json_mode:
-            body["response_format"] = {"type": "json_object"}
-        data = self._client.post(body)
+    def _reply(self, prompt: str) -> tuple[Mapping[str, Json], Reply]:
+        """Return what the server chose, and the text in it."""
         try:
-            text = data["choices"][0]["message"]["content"] or ""
+            data = self._client.post({**self._body, "messages": [_user_turn(prompt)]})
+        except NeverReached as error:
+            raise GeneratorError(
+                f"{self._recipe.endpoint}: cannot be reached ({error}); check generator.endpoint, "
+                "and that the server is running"
+            ) from error
+        try:
+            choice = data["choices"][0]
+            text = choice["message"].get("content") or ""
             usage = data.get("usage") or {}
             counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -200,4 +249,34 @@ class ChatEndpoint:
             count if isinstance(count, int) else -(-len(part.encode()) // 3)
             for count, part in zip(counts, (prompt, text), strict=True)
         )
-        return Reply(text, sent, received, self._price.of(sent, received))
+        return choice, Reply(text, sent, received, self._price.of(sent, received))
+
+
+def _user_turn(prompt: str) -> dict[str, str]:
+    return {"role": "user", "content": prompt}
+
+
+def _request_body(recipe: GeneratorRecipe) -> dict[str, Json]:
+    """Return the request without its messages."""
+    body: dict[str, Any] = {
+        "model": recipe.model,
+        "max_tokens": recipe.max_new_tokens,
+        "temperature": recipe.temperature,
+    }
+    if recipe.json_mode:
+        body["response_format"] = {"type": "json_object"}
+    return {key: value for key, value in {**body, **recipe.request}.items() if value is not None}
+
+
+def _without_text(choice: Mapping[str, Json], most_tokens: int) -> Exception:
+    """Return what a reply without text means."""
+    if refusal := choice["message"].get("refusal"):
+        return AtFault(f"the model refuses: {str(refusal)[:200]}")
+    if choice.get("finish_reason") == "content_filter":
+        return AtFault("the server's content filter took the reply")
+    if choice.get("finish_reason") == "length":
+        return AtFault(
+            f"the model came to no answer within {most_tokens} tokens (it may have spent them "
+            "on reasoning); raise generator.max_new_tokens"
+        )
+    return TryAgain("the reply is empty")

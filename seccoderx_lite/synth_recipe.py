@@ -22,6 +22,7 @@ from seccoderx_lite.recipe_sections import (
 )
 from seccoderx_lite.records import Language
 
+_TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 TEMPLATES = "builtin:templates"
 """The generator that answers by rule from the embedded templates; no language model."""
 
@@ -61,7 +62,7 @@ class GeneratorRecipe(Section):
     concurrency: Count = 8
     """Requests in flight at once."""
     timeout_s: Positive = 120.0
-    """Seconds to wait for one reply."""
+    """Seconds to wait for one whole reply."""
     attempts: Count = 8
     """How often one request is sent before the run stops; it goes on when started again."""
     backoff_s: Positive = 1.0
@@ -70,6 +71,10 @@ class GeneratorRecipe(Section):
     """Drop a request that stays without a reply after all attempts, instead of stopping."""
     json_mode: bool = True
     """Ask the server for `response_format: json_object`; false for servers that refuse it."""
+    request: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, sent unread; null leaves one out that is sent otherwise. For
+    models that want `max_completion_tokens` and their own temperature: `{max_tokens: null,
+    max_completion_tokens: 8192, temperature: null}`."""
     input_price: NotNegative | None = None
     """Price of a million input tokens, in any currency."""
     output_price: NotNegative | None = None
@@ -77,17 +82,31 @@ class GeneratorRecipe(Section):
     max_cost: Positive | None = None
     """Spending cap: no request is sent that could bring the sum of all replies above it."""
 
+    @property
+    def most_tokens(self) -> int:
+        """Longest reply that a server is asked for."""
+        given = [self.request.get(key) for key in _TOKEN_LIMITS]
+        return max([self.max_new_tokens, *(n for n in given if isinstance(n, int))])
+
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield settings of a server where there is none, and a cap without prices."""
+        """Yield settings of a server where there is none, and a cap that could not hold."""
         if data.get("endpoint") is None:
-            for key in ("api_key_env", "input_price", "output_price", "max_cost"):
-                if data.get(key) is not None:
+            for key in ("api_key_env", "input_price", "output_price", "max_cost", "request"):
+                if data.get(key):
                     yield key, "needs generator.endpoint; remove it for a local model"
-        elif data.get("max_cost") is not None and None in (
-            data.get("input_price"), data.get("output_price"),
-        ):  # fmt: skip
+            return
+        request = data.get("request")
+        request = request if isinstance(request, Mapping) else {}
+        for key in sorted({"model", "messages", "stream", "n"} & set(request)):
+            yield "request", f"must not have {key}: it is decided by the toolkit"
+        if data.get("max_cost") is None:
+            return
+        if None in (data.get("input_price"), data.get("output_price")):
             yield "max_cost", "needs input_price and output_price"
+        limits = {"max_tokens": 0, **request}
+        if not any(isinstance(limits.get(key), int) for key in _TOKEN_LIMITS):
+            yield "max_cost", "needs a longest reply: give request.max_completion_tokens"
 
 
 class ScenariosRecipe(Section):
@@ -163,7 +182,12 @@ class TestsRecipe(Section):
 
 
 class SplitsRecipe(Section):
-    """Shares of the seeds whose tasks are kept from training."""
+    """Shares of the seeds whose tasks are kept from training.
+
+    Seeds that are relatives share a split: nearly the same code, one commit (`commit_link`,
+    `commit_url`, `commit_id`), one CVE (`cve`, `cve_id`), or one value of a column `group` of
+    your own.
+    """
 
     validation: Share = 0.05
     """Tasks for gates while training and exporting."""

@@ -352,7 +352,8 @@ def _identity(recipe: SynthRecipe) -> list[Json]:
     generator = recipe.generator
     about = [generator.endpoint, generator.model, generator.temperature, generator.max_new_tokens]
     if generator.endpoint:
-        return [*about, generator.json_mode]
+        # Without further fields as if there were none to give, so that earlier replies still count.
+        return [*about, generator.json_mode, *([generator.request] if generator.request else [])]
     return [*about, generator.quantization, recipe.seed]
 
 

@@ -110,7 +110,8 @@ def _check_not_all_refused(replies: Sequence[Reply | Refused]) -> None:
     if len(reasons) == len(replies) >= 3:
         raise GeneratorError(
             f"the generator refuses every request; the first time: {reasons[0]}. Where it names "
-            "response_format, set generator.json_mode to false"
+            "response_format, set generator.json_mode to false; where it names another field, "
+            "change it by generator.request"
         )
 
 
@@ -182,7 +183,7 @@ def source_for(
     from seccoderx_lite.synth_recipe import TEMPLATES
 
     if recipe.endpoint:
-        return ChatEndpoint(recipe, replies.totals()["cost"])
+        return ChatEndpoint(recipe, replies.totals()["cost"], replies.keep_cost)
     if recipe.model == TEMPLATES:
         return RuleSource(answer)
     return LocalSource(base(), recipe, seed)

@@ -14,30 +14,14 @@ from pathlib import Path
 from seccoderx_lite import cwe
 from seccoderx_lite.errors import DataError
 from seccoderx_lite.records import Json, Language
-from seccoderx_lite.synth_recipe import SplitsRecipe, SynthRecipe
+from seccoderx_lite.synth_recipe import SynthRecipe
 from seccoderx_lite.synthesis.lines import AnyFolder, Record, passed, with_seed, write_lines
 
 DATASET, SECCODERX = "dataset", "dataset-seccoderx"
 DROPS = "drops.jsonl"
-_GOLDEN = 0.6180339887498949
 _SUFFIXES: Mapping[Language, str] = {
     "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "java": "java", "go": "go",
 }  # fmt: skip
-
-
-def split_of(number: int, splits: SplitsRecipe) -> str:
-    """Return the split of a seed's tasks; shares hold within any run of seeds.
-
-    By the fractional parts of multiples of the golden ratio, which are spread as evenly as can be,
-    so that a small set has its splits too.
-
-    >>> [split_of(number, SplitsRecipe()) for number in range(6)]
-    ['validation', 'train', 'train', 'train', 'train', 'held_out']
-    """
-    place = number * _GOLDEN % 1.0
-    if place < splits.validation:
-        return "validation"
-    return "held_out" if place < splits.validation + splits.held_out else "train"
 
 
 def flatten(
@@ -57,7 +41,7 @@ def flatten(
     drops = _write_drops(folder, stages)
     counts: Counter[tuple[str, str, str]] = Counter()
     left_out: Counter[str] = Counter()
-    with_tests = _write_tasks(recipe, folder, last, counts, left_out)
+    with_tests = _write_tasks(folder, last, counts, left_out)
     if not counts:
         raise DataError(
             f"no task is left: {_told(drops) or 'no seed gave one'}; see {folder.path / DROPS}"
@@ -82,7 +66,6 @@ def _pairs(folder: AnyFolder, last: str) -> Iterator[tuple[Record, Record]]:
 
 
 def _write_tasks(
-    recipe: SynthRecipe,
     folder: AnyFolder,
     last: str,
     counts: "Counter[tuple[str, str, str]]",
@@ -93,22 +76,18 @@ def _write_tasks(
 
     def rows() -> Iterator[Record]:
         nonlocal tested
-        number, seed_id = -1, None
         for seed, record in _pairs(folder, last):
-            if seed["id"] != seed_id:
-                number, seed_id = number + 1, seed["id"]
-            split = split_of(number, recipe.splits)
-            counts[split, record["cwe"], record["language"]] += 1
+            counts[seed["split"], record["cwe"], record["language"]] += 1
             tested += record.get("tests") is not None
             if reason := record.get("tests_left_out"):
                 left_out[reason] += 1
-            yield _as_task(seed, record, split)
+            yield _as_task(seed, record)
 
     write_lines(folder.path / DATASET / "tasks.jsonl", rows())
     return tested
 
 
-def _as_task(seed: Record, record: Record, split: str) -> Record:
+def _as_task(seed: Record, record: Record) -> Record:
     """A row in our columns; tests as JSON text, since a table cannot hold mixed objects."""
     tests = record.get("tests")
     return {
@@ -118,7 +97,7 @@ def _as_task(seed: Record, record: Record, split: str) -> Record:
         "cwe": [record["cwe"]],
         "reference": record.get("reference"),
         "tests": json.dumps(tests, ensure_ascii=False) if tests else None,
-        "split": split,
+        "split": seed["split"],
         "seed": seed["id"],
         "scenario": record["scenario"],
         "design_plan": record["design_plan"],

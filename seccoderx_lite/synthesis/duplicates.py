@@ -1,4 +1,4 @@
-"""Near-duplicates among any number of prompts, in memory that does not grow with them.
+"""Near-duplicates among any number of texts, in memory that does not grow with them.
 
 MinHash with locality-sensitive hashing (Broder 1997; Leskovec et al., "Mining of Massive Datasets",
 chapter 3) by datasketch finds candidates, the exact Jaccard similarity of the word triples decides.
@@ -9,6 +9,8 @@ file, and only the lookup is ours.
 import hashlib
 import re
 import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,8 +26,17 @@ Shingles: TypeAlias = "npt.NDArray[np.uint32]"
 _WORD = re.compile(r"\w+")
 
 
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What the index knows a text by."""
+
+    shingles: Shingles
+    bands: tuple[int, ...]
+    """Hashes of the parts of its MinHash, one of which near-duplicates most likely share."""
+
+
 class NearDuplicates:
-    """An index on disk of the prompts that were kept; `position` orders them."""
+    """An index on disk of the texts that were kept; `position` orders them."""
 
     def __init__(self, path: Path, threshold: float) -> None:
         """Open or create the index; two texts are near-duplicates from `threshold` in (0, 1] on."""
@@ -33,12 +44,13 @@ class NearDuplicates:
         weights = (1 - _AVOID_MISSES, _AVOID_MISSES)
         lsh = MinHashLSH(min(threshold, 0.99), num_perm=PERMUTATIONS, weights=weights)
         self._bands, self._rows = lsh.b, lsh.r
+        self._empty = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
         self._file = sqlite3.connect(path, isolation_level=None)
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=OFF")  # lost with the machine: then it is remade
         self._file.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._file.execute(
-            "CREATE TABLE IF NOT EXISTS prompts (position INTEGER PRIMARY KEY, id TEXT, "
+            "CREATE TABLE IF NOT EXISTS texts (position INTEGER PRIMARY KEY, id TEXT, "
             "shingles BLOB)"
         )
         self._file.execute(
@@ -47,8 +59,8 @@ class NearDuplicates:
         )
 
     def count(self) -> int:
-        """Return how many prompts it holds."""
-        count: int = self._file.execute("SELECT COUNT(*) FROM prompts").fetchone()[0]
+        """Return how many texts it holds."""
+        count: int = self._file.execute("SELECT COUNT(*) FROM texts").fetchone()[0]
         return count
 
     def close(self) -> None:
@@ -56,8 +68,8 @@ class NearDuplicates:
         self._file.close()
 
     def forget_from(self, position: int) -> None:
-        """Drop the prompts from a position on."""
-        self._file.execute("DELETE FROM prompts WHERE position >= ?", (position,))
+        """Drop the texts from a position on."""
+        self._file.execute("DELETE FROM texts WHERE position >= ?", (position,))
         self._file.execute("DELETE FROM bands WHERE position >= ?", (position,))
 
     def begin(self) -> None:
@@ -68,41 +80,46 @@ class NearDuplicates:
         """End a batch of additions."""
         self._file.execute("COMMIT")
 
-    def find(self, group: str, text: str) -> str | None:
-        """Return the id of the first kept prompt of a group that is a near-duplicate."""
+    def sketch(self, group: str, text: str) -> Sketch:
+        """Return what to find or add a text by; only texts of one group are compared."""
         shingles = shingles_of(text)
+        minhash = self._empty.copy()
+        minhash.update_batch(shingles.tolist())
+        return Sketch(shingles, tuple(self._hashes(group, minhash.hashvalues)))
+
+    def find(self, sketch: Sketch) -> str | None:
+        """Return the id of the first kept text that is a near-duplicate."""
         places = ",".join("?" * self._bands)
         rows = self._file.execute(
-            "SELECT id, shingles FROM prompts WHERE position IN "
+            "SELECT id, shingles FROM texts WHERE position IN "
             f"(SELECT position FROM bands WHERE hash IN ({places})) ORDER BY position",
-            self._hashes(group, shingles),
+            sketch.bands,
         )
         for id_, blob in rows:
-            if jaccard(shingles, np.frombuffer(blob, np.uint32)) >= self._threshold:
+            if jaccard(sketch.shingles, np.frombuffer(blob, np.uint32)) >= self._threshold:
                 return str(id_)
         return None
 
-    def add(self, position: int, group: str, id_: str, text: str) -> None:
-        """Add a prompt that is kept."""
-        shingles = shingles_of(text)
+    def add(self, position: int, id_: str, sketch: Sketch) -> None:
+        """Add a text that is kept."""
         self._file.execute(
-            "INSERT INTO prompts VALUES (?, ?, ?)", (position, id_, shingles.tobytes())
+            "INSERT INTO texts VALUES (?, ?, ?)", (position, id_, sketch.shingles.tobytes())
         )
         self._file.executemany(
-            "INSERT OR IGNORE INTO bands VALUES (?, ?)",
-            [(band, position) for band in self._hashes(group, shingles)],
+            "INSERT OR IGNORE INTO bands VALUES (?, ?)", [(band, position) for band in sketch.bands]
         )
 
-    def _hashes(self, group: str, shingles: Shingles) -> list[int]:
-        sketch = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
-        sketch.update_batch(shingles.tolist())
-        values = sketch.hashvalues
-        hashes = []
+    def _hashes(self, group: str, values: "npt.NDArray[np.unsignedinteger]") -> Iterator[int]:
         for band in range(self._bands):
             part = values[band * self._rows : (band + 1) * self._rows].tobytes()
             digest = hashlib.blake2b(part, digest_size=8, key=f"{group}/{band}".encode()).digest()
-            hashes.append(int.from_bytes(digest, "big", signed=True))
-        return hashes
+            yield int.from_bytes(digest, "big", signed=True)
+
+
+def remove_index(path: Path) -> None:
+    """Remove an index that is closed."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def shingles_of(text: str) -> Shingles:

@@ -12,7 +12,7 @@ from seccoderx_lite import cwe
 from seccoderx_lite.errors import DataError, RecipeError
 from seccoderx_lite.recipe_reading import parse_yaml
 from seccoderx_lite.synth_recipe import SynthRecipe
-from seccoderx_lite.synthesis.duplicates import NearDuplicates
+from seccoderx_lite.synthesis.duplicates import NearDuplicates, Sketch, remove_index
 from seccoderx_lite.synthesis.lines import AnyFolder, Record
 from seccoderx_lite.synthesis.rules import broken_rule
 
@@ -52,17 +52,21 @@ class Filter:
         """Remove the index, which can be made again from the output."""
         if self._index:
             self._index.close()
-        _remove(self._folder.path / _INDEX)
+        remove_index(self._folder.path / _INDEX)
 
     def _judged(self, position: int, draft: Record) -> Record:
         if reason := broken_rule(draft, self._settings, self._languages):
             return {**draft, "dropped": reason}
-        if self._index and (twin := self._index.find(draft["language"], draft["prompt"])):
+        sketch = self._sketch(draft)
+        if self._index and sketch and (twin := self._index.find(sketch)):
             return {**draft, "dropped": "near-duplicate", "detail": f"of {twin}"}
         if full := self._full(draft):
             return {**draft, "dropped": full}
-        self._keep(position, draft)
+        self._keep(position, draft, sketch)
         return draft
+
+    def _sketch(self, draft: Record) -> Sketch | None:
+        return self._index.sketch(draft["language"], draft["prompt"]) if self._index else None
 
     def _full(self, draft: Record) -> str | None:
         settings, id_, language = self._settings, draft["cwe"], draft["language"]
@@ -74,10 +78,10 @@ class Filter:
             return "enough of this language"
         return None
 
-    def _keep(self, position: int, draft: Record) -> None:
+    def _keep(self, position: int, draft: Record, sketch: Sketch | None) -> None:
         self._kept.update((draft["cwe"], draft["language"]))
-        if self._index:
-            self._index.add(position, draft["language"], draft["id"], draft["prompt"])
+        if self._index and sketch:
+            self._index.add(position, draft["id"], sketch)
 
     def _restore(self, position: int) -> None:
         """Take counts and, where the index on disk is not what it must be, the index from lines."""
@@ -91,13 +95,13 @@ class Filter:
         if threshold is not None:
             self._index = _whole_index(path, threshold, position, kept)
         if self._index is None and threshold is not None:
-            _remove(path)
+            remove_index(path)
             self._index = NearDuplicates(path, threshold)
             self._kept.clear()
             self._index.begin()
             for number, record in enumerate(self._folder.read_jsonl(FILTERED)):
                 if "dropped" not in record:
-                    self._keep(number, record)
+                    self._keep(number, record, self._sketch(record))
             self._index.commit()
         self._is_ready = True
 
@@ -112,11 +116,6 @@ def _whole_index(path: Path, threshold: float, position: int, kept: int) -> Near
         return None
     index.close()
     return None
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def read_counts(file: str) -> Mapping[str, int]:

@@ -196,21 +196,26 @@ def json_in(text: str) -> Json:
     {'mark': 4}
     >>> json_in('I would give it {"mark": 4}.')
     {'mark': 4}
+    >>> json_in('Not {"mark": 1}, I think.</think>{"mark": 4}')
+    {'mark': 4}
 
     Raises:
         Unusable: there is none.
     """
-    text = without_thinking(text)
+    answer = without_thinking(text)
+    tail = answer.rpartition("</think>")[2]  # of a block that the chat template opened
     block = extract_block(text)
-    for part in (text, block.code if block else ""):
+    for part in (answer, tail, block.code if block else ""):
         try:
             return _container(json.loads(part))
         except (ValueError, RecursionError):
             continue
     # Only where the first one opens: within one that was cut off stand others that are whole.
-    opening = _OPENING.search(text)
+    place = tail if _OPENING.search(tail) else answer
+    opening = _OPENING.search(place)
     try:
-        return _container(json.JSONDecoder().raw_decode(text, opening.start() if opening else 0)[0])
+        start = opening.start() if opening else 0
+        return _container(json.JSONDecoder().raw_decode(place, start)[0])
     except (ValueError, RecursionError) as error:
         raise Unusable("it holds no complete JSON object") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sqlite3
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,8 @@ class Replies:
             )
             self._totals = list(
                 self._file.execute(
-                    "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost) FROM replies"
+                    "SELECT COUNT(text), SUM(input_tokens), SUM(output_tokens), SUM(cost) "
+                    "FROM replies"
                 ).fetchone()
             )
         except sqlite3.Error as error:
@@ -59,15 +61,21 @@ class Replies:
 
     def keep(self, key: str, reply: Reply) -> None:
         """Keep a reply; it is on its way to the disk when this returns."""
-        self._file.execute(
-            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)",
-            (key, reply.text, reply.input_tokens, reply.output_tokens, reply.cost),
-        )
-        new = (1, reply.input_tokens, reply.output_tokens, reply.cost)
+        self._insert(key, reply.text, reply)
+
+    def keep_cost(self, reply: Reply) -> None:
+        """Keep what a reply without text took: it answers nothing, but it is paid."""
+        self._insert(f"useless {uuid.uuid4().hex}", None, reply)
+
+    def _insert(self, key: str, text: str | None, reply: Reply) -> None:
+        numbers = (reply.input_tokens, reply.output_tokens, reply.cost)
+        self._file.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)",
+                           (key, text, *numbers))  # fmt: skip
+        new = (text is not None, *numbers)
         self._totals = [(old or 0) + more for old, more in zip(self._totals, new, strict=True)]
 
     def totals(self) -> dict[str, Json]:
-        """Return number, tokens and cost of all replies kept."""
+        """Return the number of replies kept, and tokens and cost of all that came."""
         count, input_tokens, output_tokens, cost = (value or 0 for value in self._totals)
         return {
             "replies": count,

@@ -1,4 +1,4 @@
-"""Seeds: vulnerable code from any source, each once, in a random order, on disk."""
+"""Seeds: vulnerable code from any source, each once, in a random order and a split, on disk."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from seccoderx_lite.records import Json, LabelledCode
 from seccoderx_lite.synth_recipe import SynthRecipe
 from seccoderx_lite.synthesis.asking import seed_of
 from seccoderx_lite.synthesis.lines import AnyFolder, Record, write_lines
+from seccoderx_lite.synthesis.splits import assign_splits, origins_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,20 @@ def gather(recipe: SynthRecipe, folder: AnyFolder) -> dict[str, Json]:
     try:
         database.execute("PRAGMA journal_mode=OFF")
         database.execute("PRAGMA synchronous=OFF")
-        database.execute("CREATE TABLE seeds (rank INTEGER, id TEXT PRIMARY KEY, data TEXT)")
+        database.execute(
+            "CREATE TABLE seeds (rank INTEGER, id TEXT PRIMARY KEY, data TEXT, origins TEXT)"
+        )
         database.execute("CREATE TABLE drops (place TEXT, reason TEXT)")
         database.execute("BEGIN")
         _fill(database, recipe)
-        write_lines(folder.path / SEEDS, _drawn(database, recipe, per_cwe))
+        if limit := recipe.seeds.limit:
+            database.execute(
+                "DELETE FROM seeds WHERE id NOT IN "
+                "(SELECT id FROM seeds ORDER BY rank, id LIMIT ?)",
+                (limit,),
+            )
+        assign_splits(database, folder.path / ".relatives.tmp", recipe.splits)
+        write_lines(folder.path / SEEDS, _drawn(database, per_cwe))
         write_lines(folder.path / DROPS, _left_out(database, dropped))
     finally:
         database.close()
@@ -70,20 +80,20 @@ def _fill(database: sqlite3.Connection, recipe: SynthRecipe) -> None:
             leave_out(place, "code is too long")
         else:
             seed = _seed(code)
-            row = (seed_of(recipe.seed, seed["id"]), seed["id"], json.dumps(seed))
-            if not database.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)", row).rowcount:
+            origins = json.dumps(origins_of(code.extra))
+            row = (seed_of(recipe.seed, seed["id"]), seed["id"], json.dumps(seed), origins)
+            new = database.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?, ?, ?)", row)
+            if not new.rowcount:
                 leave_out(place, "same code as another seed")
 
 
-def _drawn(
-    database: sqlite3.Connection, recipe: SynthRecipe, per_cwe: "Counter[str]"
-) -> Iterator[Record]:
+def _drawn(database: sqlite3.Connection, per_cwe: "Counter[str]") -> Iterator[Record]:
     """Yield the seeds in their random order, counted by weakness."""
     rows = database.execute(
-        "SELECT data FROM seeds ORDER BY rank, id LIMIT ?", (recipe.seeds.limit or -1,)
+        "SELECT data, split FROM seeds JOIN splits USING (id) ORDER BY rank, id"
     )
-    for (data,) in rows:
-        seed: Record = json.loads(data)
+    for data, split in rows:
+        seed: Record = {**json.loads(data), "split": split}
         per_cwe[seed["cwe"]] += 1
         yield seed
 

@@ -1,6 +1,11 @@
-"""A server that gives exactly the answers it is told, one after the other."""
+"""A server that gives exactly the answers it is told, one after the other.
 
+An answer is status and text, then perhaps headers, and seconds to wait after each character.
+"""
+
+import contextlib
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -18,13 +23,17 @@ def httpd():
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                status, text, *headers = waiting.pop(0)
+                status, text, *more = waiting.pop(0)
+                headers, pause = [*more, *({}, 0.0)[len(more) :]]
                 self.send_response(status)
-                for name, value in (headers[0] if headers else {}).items():
+                for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(text.encode())
+                for piece in text if pause else [text]:
+                    with contextlib.suppress(OSError):  # the other side has had enough
+                        self.wfile.write(piece.encode())
+                        time.sleep(pause)
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -93,6 +93,7 @@ class Generator(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.bodies: list[dict] = []
         self.lock = threading.Lock()
 
     @property
@@ -132,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies = [*self.server.bodies[-9:], body]
         prompt = body["messages"][-1]["content"]
         fault = self.server.fault_for(prompt)
         if fault == "429":

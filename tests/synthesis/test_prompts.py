@@ -67,6 +67,9 @@ ONE = [{"scenario": "A bakery."}]
         json.dumps({"scenarios": ["A bakery."], "more": 1}),
         f"Here you are:\n```json\n{json.dumps(ONE)}\n```\nGood luck!",
         f"<think>Hm [1]</think>{json.dumps(ONE)}",
+        f'<think>Perhaps {{"scenarios": ["A bank."]}}?</think>\n```json\n{json.dumps(ONE)}\n```',
+        f'Perhaps {{"scenarios": ["A bank."]}}?</think>{json.dumps(ONE)}',
+        json.dumps(["A bakery."]),
         f"I propose {json.dumps({'scenarios': ONE})} for you.",
     ],
 )
