@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from seccoderx_lite.dataset_columns import language_of
 from seccoderx_lite.environment import describe_environment
+from seccoderx_lite.generation import key_headers
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.recipe import ModelRecipe
 from seccoderx_lite.records import Json
@@ -27,7 +28,7 @@ from seccoderx_lite.synthesis import proof, seeds
 from seccoderx_lite.synthesis.asking import Asker, Outcome, seed_of, source_for
 from seccoderx_lite.synthesis.card import render_card
 from seccoderx_lite.synthesis.dataset import DATASET, SECCODERX, flatten
-from seccoderx_lite.synthesis.filtering import FILTERED, Filter
+from seccoderx_lite.synthesis.filtering import FILTERED, Filter, read_counts
 from seccoderx_lite.synthesis.lines import Record, count_lines, passed, walk, with_seed
 from seccoderx_lite.synthesis.prompts import (
     CallTests,
@@ -101,6 +102,8 @@ class _Synthesis:
     def run(self) -> Path:
         """Run what is not finished."""
         recipe = self.recipe
+        if not self.folder.is_done("flatten"):
+            _check_settings(recipe)
         last = QUALITY if recipe.filter.min_quality else FILTERED
         self._stage("seeds", lambda: seeds.gather(recipe, self.folder))
         self._stage("scenarios", self._scenarios)
@@ -345,6 +348,18 @@ class _Synthesis:
         if "seccoderx" in self.recipe.layouts:
             self.folder.write_text(f"{SECCODERX}/README.md", card)
         return {**summary, "usage": told["usage"]}
+
+
+def _check_settings(recipe: SynthRecipe) -> None:
+    """Find out now what would otherwise end the run after hours of asking."""
+    if recipe.filter.counts:
+        read_counts(recipe.filter.counts)
+    if recipe.generator.endpoint:
+        key_headers(recipe.generator.api_key_env, "generator.api_key_env")
+    if recipe.model:
+        from seccoderx_lite.shapes import model_shape
+
+        model_shape(recipe.model.base)
 
 
 def _identity(recipe: SynthRecipe) -> list[Json]:

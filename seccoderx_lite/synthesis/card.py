@@ -7,7 +7,8 @@ from seccoderx_lite.records import Json
 from seccoderx_lite.synth_recipe import TEMPLATES, SynthRecipe
 
 _AUTHORS = {
-    True: "They were drawn by rule from the templates that ship with the toolkit.",
+    True: "They were drawn by rule from the templates that ship with the toolkit: held-out tasks "
+    "are other forms of jobs that are trained on.",
     False: "A model wrote them: read a sample before you rely on them.",
 }
 
@@ -31,7 +32,8 @@ def render_card(recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]]
         + (f" at `{recipe.generator.endpoint}`" if recipe.generator.endpoint else "")
         + _usage(usage)
         + f"\n- reference: {reference}\n"
-        f"- tests: {flat['with_tests']} of {flat['tasks']} tasks have tests that proved themselves",
+        f"- tests: {flat['with_tests']} of {flat['tasks']} tasks have tests that proved "
+        "themselves\n- splits: seeds of one origin, or with nearly the same code, share one",
         _table("Split", flat["per_split"]),
         _table(
             "Weakness",

@@ -8,9 +8,11 @@ import datasets
 import pytest
 
 from seccoderx_lite.datasets import in_split, load_labelled, load_tasks
-from seccoderx_lite.errors import DataError, GeneratorError
+from seccoderx_lite.endpoint import Reply
+from seccoderx_lite.errors import DataError, GeneratorError, SeccoderxError
 from seccoderx_lite.stages.synth import run
 from seccoderx_lite.synth_recipe import SynthRecipe
+from seccoderx_lite.synthesis.replies import Replies
 from synthesis.server import LANGUAGES, serving
 
 WEAKNESSES = ("CWE-89", "CWE-22", "CWE-78")
@@ -145,6 +147,34 @@ def test_a_server_that_refuses_every_request_is_told_at_once(seeds, tmp_path, ht
     url = httpd([(400, "response_format is not supported")] * 400)
     with pytest.raises(GeneratorError, match="json_mode"):
         run(make_recipe(seeds, url), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"generator": {"api_key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY is not set"),
+        ({"filter": {"counts": "nowhere.json"}}, r"filter\.counts: nowhere\.json"),
+        ({"model": {"base": "builtin:nothing"}}, "builtin:nothing"),
+    ],
+)
+def test_what_later_stages_need_is_checked_before_anything_is_asked(
+    seeds, tmp_path, sections, told
+):
+    with serving() as server:
+        with pytest.raises(SeccoderxError, match=told):
+            run(make_recipe(seeds, server.url, **sections), tmp_path / "run")
+        assert not server.asked
+
+
+def test_a_reply_that_says_nothing_is_counted_with_what_it_cost(tmp_path):
+    with Replies(tmp_path / "replies.sqlite") as replies:
+        replies.keep("a", Reply("text", 10, 20, 0.5))
+        replies.keep_cost(Reply("", 1, 2, 0.25))
+        replies.keep_cost(Reply("", 1, 2, 0.25))
+        told = {"replies": 1, "input_tokens": 12, "output_tokens": 24, "cost": 1.0}
+        assert replies.totals() == told
+    with Replies(tmp_path / "replies.sqlite") as replies:
+        assert replies.totals() == told
 
 
 def test_low_marks_are_dropped(seeds, tmp_path):
