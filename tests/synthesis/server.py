@@ -5,6 +5,7 @@ of how often it was asked: every fault of `FAULTS` hits some requests, on the fi
 then the good answer comes. Faults of content come once, since a reply is repaired once.
 """
 
+import contextlib
 import hashlib
 import json
 import random
@@ -19,7 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = (
     "429", "429-date", "500", "timeout", "closed", "half-closed", "no-json-body", "empty",
-    "no-choices", "invalid-json", "wrong-schema", "prose", "fenced",
+    "no-choices", "error-in-200", "drip", "invalid-json", "wrong-schema", "prose", "fenced",
+    "thought",
 )  # fmt: skip
 CONTENT_FAULTS = ("invalid-json", "wrong-schema", "prose")
 LANGUAGES = ("python", "javascript", "c", "cpp", "java")
@@ -152,6 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, "<html>gateway</html>")
         if fault == "no-choices":
             return self._send(200, json.dumps({"choices": []}))
+        if fault == "error-in-200":
+            return self._send(200, json.dumps({"error": {"code": 429, "message": "busy"}}))
+        if fault == "drip":
+            return self._drip()
         self._deliver(prompt, fault)
         return None
 
@@ -160,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = {
             "empty": "", "invalid-json": good[:-3], "wrong-schema": '{"result": 42}',
             "prose": "I would be glad to help with that!", "fenced": f"Sure:\n```json\n{good}\n```",
+            "thought": f'<think>Like {{"scenarios": ["x"]}}?</think>\n{good}',
         }.get(fault or "", good)  # fmt: skip
         usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(content) // 4}
         reply = {"choices": [{"message": {"content": content}}], "usage": usage}
@@ -181,6 +188,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+    def _drip(self) -> None:
+        """Send a reply a byte at a time, never to end within the time-out."""
+        self.send_response(200)
+        self.send_header("Content-Length", "9999")
+        self.end_headers()
+        until = time.monotonic() + self.server.hang_s
+        with contextlib.suppress(OSError):  # the client has had enough
+            while time.monotonic() < until:
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+        self.close_connection = True
 
     def _hang_up(self) -> None:
         self.close_connection = True
