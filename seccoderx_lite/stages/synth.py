@@ -343,9 +343,10 @@ class _Synthesis:
             "flatten": summary,
             "usage": self.replies.totals(),
         }
-        card = render_card(self.recipe, told)
+        card = render_card(self.recipe, told, has_split_files=False)
         self.folder.write_text(f"{DATASET}/README.md", card)
         if "seccoderx" in self.recipe.layouts:
+            card = render_card(self.recipe, told, has_split_files=True)
             self.folder.write_text(f"{SECCODERX}/README.md", card)
         return {**summary, "usage": told["usage"]}
 

@@ -13,15 +13,23 @@ _AUTHORS = {
 }
 
 
-def render_card(recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]]) -> str:
-    """Return README.md with the front matter that `datasets` reads, from the stages' summaries."""
+def render_card(
+    recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]], *, has_split_files: bool
+) -> str:
+    """Return README.md with the front matter that `datasets` reads, from the stages' summaries.
+
+    Args:
+        recipe: what was asked for.
+        summaries: what the stages tell, by name.
+        has_split_files: whether each split has a file, or `tasks.jsonl` a column `split`.
+    """
     flat, seeds = summaries["flatten"], summaries["seeds"]
     usage = summaries.get("usage", {})
     reference = (
         f"the greedy answer of `{recipe.model.base}`" if recipe.model else "none was written"
     )
     parts = [
-        "---\nconfigs:\n- config_name: default\n  data_files: tasks.jsonl\n---",
+        f"---\nconfigs:\n- config_name: default\n  data_files:{_files(flat, has_split_files)}\n---",
         f"# {recipe.name}",
         "Coding tasks that invite a weakness without naming it, made by `seccoderx-lite synth` "
         "from vulnerable code. They are for training and measuring models that write secure "
@@ -33,7 +41,8 @@ def render_card(recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]]
         + _usage(usage)
         + f"\n- reference: {reference}\n"
         f"- tests: {flat['with_tests']} of {flat['tasks']} tasks have tests that proved "
-        "themselves\n- splits: seeds of one origin, or with nearly the same code, share one",
+        "themselves\n- splits: seeds of one origin, or with nearly the same code, share one"
+        + ("" if has_split_files else "; the column `split` says which: train on `train` alone"),
         _table("Split", flat["per_split"]),
         _table(
             "Weakness",
@@ -50,6 +59,12 @@ def render_card(recipe: SynthRecipe, summaries: Mapping[str, Mapping[str, Json]]
     parts.append(_table("Dropped", rows))
     parts.append(_table("Tests left out", flat["tests_left_out"]))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _files(flat: Mapping[str, Json], has_split_files: bool) -> str:
+    if not has_split_files:
+        return " tasks.jsonl"
+    return "".join(f"\n  - split: {name}\n    path: {name}.jsonl" for name in flat["per_split"])
 
 
 def _usage(usage: Mapping[str, Json]) -> str:

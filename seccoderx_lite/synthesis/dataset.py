@@ -1,8 +1,9 @@
 """Flatten: the last stage's records as data sets, with splits, drops and a card.
 
-`dataset/` has the toolkit's own columns, `dataset-seccoderx/` those of the published SecCoderX
-alignment sets. Both load with `load_tasks` and with `datasets.load_dataset`. Records stream
-through; only counts are in memory.
+`dataset/tasks.jsonl` has the toolkit's own columns, `split` among them; `dataset-seccoderx/` has
+those of the published SecCoderX alignment sets, a file for each split, since other trainers take
+every row of what they are given. Both load with `load_tasks` and with `datasets.load_dataset`.
+Records stream through; only counts are in memory.
 """
 
 import json
@@ -46,13 +47,15 @@ def flatten(
         raise DataError(
             f"no task is left: {_told(drops) or 'no seed gave one'}; see {folder.path / DROPS}"
         )
-    if "seccoderx" in recipe.layouts:
-        rows = (_as_seccoderx(recipe, *pair) for pair in _pairs(folder, last))
-        write_lines(folder.path / SECCODERX / "tasks.jsonl", rows)
+    per_split = _sums(counts, 0)
+    for split in per_split if "seccoderx" in recipe.layouts else ():
+        pairs = (pair for pair in _pairs(folder, last) if pair[0]["split"] == split)
+        rows = (_as_seccoderx(recipe, *pair) for pair in pairs)
+        write_lines(folder.path / SECCODERX / f"{split}.jsonl", rows)
     summary: dict[str, Json] = {
         "tasks": counts.total(),
         "with_tests": with_tests,
-        "per_split": _sums(counts, 0),
+        "per_split": per_split,
         "per_cwe": _sums(counts, 1),
         "per_language": _sums(counts, 2),
         "dropped": {stage: dict(reasons.most_common()) for stage, reasons in drops.items()},
@@ -131,6 +134,7 @@ def _as_seccoderx(recipe: SynthRecipe, seed: Record, record: Record) -> Record:
         response: record["completion"],
         "answer": None,
         "codebleu_lang": record["language"],
+        "split": seed["split"],
     }
 
 

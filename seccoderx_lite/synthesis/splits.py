@@ -6,7 +6,7 @@ of the data says) or when their code is nearly the same, and so are the relative
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seccoderx_lite.records import Json
@@ -91,18 +91,16 @@ def _join(
     database.execute("INSERT INTO members VALUES (?, ?)", (id_, family))
 
 
-def _drawn(
-    sizes: "Iterator[tuple[str, int]] | sqlite3.Cursor", splits: SplitsRecipe
-) -> Iterator[tuple[str, str]]:
+def _drawn(sizes: Iterable[tuple[str, int]], splits: SplitsRecipe) -> Iterator[tuple[str, str]]:
     """Yield family and split: each family goes where most seeds are lacking.
 
     >>> families = [(str(n), 1) for n in range(6)]
-    >>> [split for _, split in _drawn(iter(families), SplitsRecipe())]
+    >>> [split for _, split in _drawn(families, SplitsRecipe())]
     ['train', 'held_out', 'train', 'train', 'train', 'validation']
     """
     shares = {"train": 1 - splits.validation - splits.held_out, "held_out": splits.held_out,
               "validation": splits.validation}  # fmt: skip
-    lacking = {name: _HEAD_START * (name != "train") for name, share in shares.items() if share}
+    lacking = {name: 0.0 if name == "train" else _HEAD_START for name, s in shares.items() if s}
     for family, size in sizes:
         for name in lacking:
             lacking[name] += shares[name] * size

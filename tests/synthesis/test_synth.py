@@ -298,11 +298,15 @@ def test_references_are_code_of_the_base_and_tests_have_proved_themselves(ruled)
 
 
 def test_the_published_columns_load_as_the_published_sets_do(ruled):
-    own, published = load_tasks(ruled / "dataset"), load_tasks(ruled / "dataset-seccoderx")
-    assert [(t.prompt, t.language, t.cwe, t.reference) for t in own] == [
-        (t.prompt, t.language, t.cwe, t.reference) for t in published
-    ]
-    row = rows(ruled / "dataset-seccoderx" / "tasks.jsonl")[0]
+    own, published = load_tasks(ruled / "dataset"), ruled / "dataset-seccoderx"
+    by_datasets = datasets.load_dataset(str(published), cache_dir=ruled / "cache")
+    for split, loaded in by_datasets.items():
+        assert [(t.prompt, t.language, t.cwe, t.reference) for t in in_split(own, split)] == [
+            (t.prompt, t.language, t.cwe, t.reference) for t in load_tasks(published, split)
+        ]
+        assert loaded["problem"] == [t.prompt for t in in_split(own, split)]
+    assert set(by_datasets) == {task.extra["split"] for task in own}
+    row = rows(published / "train.jsonl")[0]
     assert row["language_suffix"] == "py" and row["codebleu_lang"] == "python"
     assert row["answer"] is None and row["cwe_id"] == [row["cwe"]]
     assert row["generated_code"] in row["response_builtin_tiny"]
