@@ -8,7 +8,7 @@ from seccoderx_lite.synth_recipe import TEMPLATES, SynthRecipe
 
 _AUTHORS = {
     True: "They were drawn by rule from the templates that ship with the toolkit: held-out tasks "
-    "are other forms of jobs that are trained on.",
+    "are mostly other forms of jobs that are trained on.",
     False: "A model wrote them: read a sample before you rely on them.",
 }
 
