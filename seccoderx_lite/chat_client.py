@@ -89,7 +89,7 @@ class ChatClient:
         self.stop = threading.Event()
         """While set, nothing is waited for and nothing is tried again."""
         self._client = httpx.Client(
-            headers=_key_headers(api_key_env, section),
+            headers=key_headers(api_key_env, section),
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=concurrency),
         )
@@ -194,7 +194,12 @@ def not_a_completion(reply: object) -> TryAgain:
     return TryAgain(f"the reply is no chat completion: {str(reply)[:200]!r}")
 
 
-def _key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
+def key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
+    """Return the headers that carry a server's key.
+
+    Raises:
+        RecipeError: the variable is not set.
+    """
     if not api_key_env:
         return {}
     if not (key := os.environ.get(api_key_env)):

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seccoderx_lite.chat_client import key_headers
 from seccoderx_lite.dataset_columns import language_of
 from seccoderx_lite.environment import describe_environment
-from seccoderx_lite.generation import key_headers
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.recipe import ModelRecipe
 from seccoderx_lite.records import Json
@@ -356,7 +356,7 @@ def _check_settings(recipe: SynthRecipe) -> None:
     if recipe.filter.counts:
         read_counts(recipe.filter.counts)
     if recipe.generator.endpoint:
-        key_headers(recipe.generator.api_key_env, "generator.api_key_env")
+        key_headers(recipe.generator.api_key_env, "generator")
     if recipe.model:
         from seccoderx_lite.shapes import model_shape
 
