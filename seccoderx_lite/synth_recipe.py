@@ -93,7 +93,7 @@ class GeneratorRecipe(Section):
         """Yield settings of a server where there is none, and a cap that could not hold."""
         if data.get("endpoint") is None:
             for key in ("api_key_env", "input_price", "output_price", "max_cost", "request"):
-                if data.get(key):
+                if data.get(key) not in (None, {}):
                     yield key, "needs generator.endpoint; remove it for a local model"
             return
         request = data.get("request")

@@ -24,7 +24,7 @@ from seccoderx_lite.roles import (
 )
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.stages.export import _export_adapter, _export_merged, run
+from seccoderx_lite.stages.export import _export_adapter, _export_merged, fell_too_far, run
 
 PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
 
@@ -133,6 +133,14 @@ def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
         pytest.raises(ModelError, match="holds no judge adapter; run the stages cold_start"),
     ):
         run(folder.recipe, folder, load_base(folder.recipe.model), sandbox, role="judge")
+
+
+@pytest.mark.parametrize(
+    ("failed", "tasks", "is_refused"),
+    [(1, 64, False), (4, 64, True), (1, 16, False), (1, 2, False), (2, 16, True)],
+)
+def test_a_fall_of_esr_is_never_that_of_one_task_alone(failed, tasks, is_refused):
+    assert fell_too_far(failed / tasks, tasks, 0.05) is is_refused
 
 
 def test_the_card_says_what_was_measured(folder):

@@ -163,7 +163,12 @@ def _behaviour(
         for result in results
         if result is not None
     ]
-    return {"logits": logits, "esr": sum(esr) / len(esr) if esr else None}
+    return {"logits": logits, "esr": sum(esr) / len(esr) if esr else None, "tasks": len(esr)}
+
+
+def fell_too_far(drop: float, tasks: int, most: float) -> bool:
+    """Whether an ESR fell by more than `most`; a single task never decides."""
+    return drop > most and drop * tasks > 1 + 1e-9
 
 
 def _gate(
@@ -184,9 +189,9 @@ def _gate(
         )
     if expected["esr"] is not None and got["esr"] is not None:
         drop = expected["esr"] - got["esr"]
-        if drop > settings.max_esr_drop:
+        if fell_too_far(drop, got["tasks"], settings.max_esr_drop):
             faults.append(
-                f"its ESR on {settings.gate_tasks} tasks is {got['esr']:.3f} against "
+                f"its ESR on {got['tasks']} tasks is {got['esr']:.3f} against "
                 f"{expected['esr']:.3f} of the live policy, a fall of more than "
                 f"export.max_esr_drop {settings.max_esr_drop:g}"
             )

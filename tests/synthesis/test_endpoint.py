@@ -16,7 +16,7 @@ PROMPTS = [f"# Application settings\nThink of 2 distinct things, set {n}." for n
 
 
 def recipe(url: str, **settings) -> GeneratorRecipe:
-    quick = {"backoff_s": 0.01, "timeout_s": 0.5, "attempts": 6}
+    quick = {"backoff_s": 0.01, "timeout_s": 1.5, "attempts": 6}
     return GeneratorRecipe(model="played", endpoint=url, **{**quick, **settings})
 
 
@@ -29,7 +29,7 @@ def ask(chat: ChatEndpoint, prompts=PROMPTS) -> dict[int, Reply | Refused]:
 def test_every_prompt_gets_its_reply_from_a_server_that_misbehaves_in_every_way():
     with serving() as good:
         expected = ask(ChatEndpoint(recipe(good.url)))
-    with serving(fault_share=1.0, hang_s=0.7) as bad:
+    with serving(fault_share=1.0, hang_s=1.8) as bad:
         told = ask(ChatEndpoint(recipe(bad.url)))
         assert set(bad.faults) == set(FAULTS)
         assert max(bad.delivered.values()) == 1
@@ -47,7 +47,7 @@ def test_a_bad_prompt_is_refused_alone(httpd, status):
 @pytest.mark.parametrize(
     ("status", "settings", "advice"),
     [
-        (404, {}, r"the address .* and generator\.model"),
+        (404, {}, r"check the address .* and generator\.model"),
         (401, {}, r"give generator\.api_key_env"),
         (403, {"api_key_env": "THE_KEY"}, "check the key in THE_KEY"),
     ],
@@ -109,10 +109,10 @@ def test_a_model_that_will_not_answer_is_not_asked_again_and_is_paid(httpd, repl
 
 
 def test_a_server_that_drips_is_cut_off_at_the_time_out(httpd):
-    url = httpd([(200, " " * 30, {}, 0.1), (200, chat_reply("{}"))])
+    url = httpd([(200, " " * 50, {}, 0.1), (200, chat_reply("{}"))])
     started = time.monotonic()
     assert ask(ChatEndpoint(recipe(url)), ["x"])[0].text == "{}"
-    assert 0.5 <= time.monotonic() - started < 2.5
+    assert 1.5 <= time.monotonic() - started < 10
 
 
 def test_a_server_that_drips_in_time_is_heard_out(httpd):

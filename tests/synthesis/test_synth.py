@@ -32,7 +32,7 @@ def seeds(tmp_path_factory):
 
 def make_recipe(seeds, url: str = "http://127.0.0.1:9/v1", **sections) -> SynthRecipe:
     generator = {
-        "endpoint": url, "model": "played", "concurrency": 4, "timeout_s": 0.5,
+        "endpoint": url, "model": "played", "concurrency": 4, "timeout_s": 1.0,
         "backoff_s": 0.01, **sections.pop("generator", {}),
     }  # fmt: skip
     return SynthRecipe.model_validate(
@@ -84,7 +84,7 @@ def test_every_drop_has_stage_and_reason(good):
 def test_the_set_is_the_same_from_a_server_that_misbehaves_and_nothing_is_asked_twice(
     good, seeds, tmp_path
 ):
-    with serving(fault_share=0.5, hang_s=0.7) as server:
+    with serving(fault_share=0.5, hang_s=1.2) as server:
         run(make_recipe(seeds, server.url), tmp_path / "run")
         assert max(server.delivered.values()) == 1
         assert len(server.faults) > 8
@@ -97,7 +97,7 @@ class Killed(Exception):
 
 def test_a_run_killed_at_five_moments_goes_on_to_the_same_set(good, seeds, tmp_path):
     draw = random.Random(4)
-    with serving(fault_share=0.2, hang_s=0.7) as server:
+    with serving(fault_share=0.2, hang_s=1.2) as server:
         recipe = make_recipe(seeds, server.url)
         for _ in range(5):
             left = draw.randrange(2, 6)
