@@ -2,8 +2,8 @@
 
 unsloth changes transformers, PEFT and TRL while it is imported, so it has to be there before them:
 `use_backend` is called before anything else that needs torch. On a GPU it brings attention,
-checkpointing and trainers of its own; on a CPU it is its own loader around the stock libraries.
-Only the CPU side has been run by the tests.
+checkpointing and trainers of its own; on a CPU it is its own loader around the stock libraries,
+which is what the tests can run.
 """
 
 import sys

@@ -38,12 +38,12 @@ from seccoderx_lite.progress import Progress as Progress
 from seccoderx_lite.progress import no_progress as no_progress
 from seccoderx_lite.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
 from seccoderx_lite.records import Json
+from seccoderx_lite.role_proofs import require_policy_optimizer
 from seccoderx_lite.roles import (
     Base,
     adapter_parameters,
     adapter_to_train,
     compute_dtype,
-    require_policy_optimizer,
 )
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.trackers import finish_stage, tracker_arguments

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.model_card import model_card
 from seccoderx_lite.recipe import LoraRecipe, check_recipe
+from seccoderx_lite.role_proofs import sequence_logprobs
 from seccoderx_lite.roles import (
     acting_as,
     adapter_parameters,
@@ -20,7 +21,6 @@ from seccoderx_lite.roles import (
     lora_config,
     resolve_base,
     save_adapter,
-    sequence_logprobs,
 )
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox

@@ -11,7 +11,8 @@ from seccoderx_lite.datasets import load_tasks
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.generation import generate_texts
 from seccoderx_lite.gguf_file import FILE, convert, find_converter, modelfile
-from seccoderx_lite.roles import load_base, sequence_logprobs
+from seccoderx_lite.role_proofs import sequence_logprobs
+from seccoderx_lite.roles import load_base
 from seccoderx_lite.stages.export import _export_merged, _load_plain
 
 

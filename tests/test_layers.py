@@ -14,6 +14,7 @@ LAYERS = (
     {
         "backends",
         "roles",
+        "role_proofs",
         "processes",
         "gguf_file",
         "hub",

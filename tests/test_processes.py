@@ -145,7 +145,7 @@ def test_a_launched_run_goes_on_after_one_of_its_processes_was_killed(pair, tmp_
             time.sleep(0.05)
         second = next(
             child for child in psutil.Process(launcher.pid).children(recursive=True)
-            if child.environ().get("RANK") == "1" and "seccoderx_lite" in child.cmdline()
+            if "seccoderx_lite" in child.cmdline() and child.environ().get("RANK") == "1"
         )  # fmt: skip
         second.kill()
         assert launcher.wait(timeout=120) != 0

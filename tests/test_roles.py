@@ -10,6 +10,11 @@ from peft import get_peft_model
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
+from seccoderx_lite.role_proofs import (
+    prove_rollouts_use_policy,
+    require_policy_optimizer,
+    sequence_logprobs,
+)
 from seccoderx_lite.roles import (
     ADAPTER_NAMES,
     Base,
@@ -19,11 +24,8 @@ from seccoderx_lite.roles import (
     attach_adapter,
     detach_adapters,
     load_base,
-    prove_rollouts_use_policy,
-    require_policy_optimizer,
     resolve_base,
     save_adapter,
-    sequence_logprobs,
 )
 
 PROMPT = list(range(10, 30))

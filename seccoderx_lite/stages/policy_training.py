@@ -28,12 +28,12 @@ from seccoderx_lite.judge import Judge, judge_accuracy
 from seccoderx_lite.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.records import Json, LabelledCode, ScoredCompletion, Task
 from seccoderx_lite.rewards.scorer import Scorer
+from seccoderx_lite.role_proofs import prove_rollouts_use_policy
 from seccoderx_lite.roles import (
     Base,
     adapter_digest,
     attach_adapter,
     detach_adapters,
-    prove_rollouts_use_policy,
     save_adapter,
 )
 from seccoderx_lite.run_folder import RunFolder
