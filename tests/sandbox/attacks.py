@@ -406,6 +406,38 @@ FAULTS = [
                     x = bytearray(100 << 20); time.sleep(60)
             time.sleep(60)
         """, "memory", "timeout"),
+    fault("takes memory in many processes that cannot be looked at", """
+        import ctypes, os, time
+        def solve(n):
+            ctypes.CDLL(None).prctl(4, 0)
+            for _ in range(8):
+                if os.fork() == 0:
+                    x = bytearray(100 << 20); time.sleep(60)
+            time.sleep(60)
+        """, "memory"),
+    fault("takes memory in many processes that a thread started", """
+        import os, threading, time
+        def start():
+            for _ in range(8):
+                if os.fork() == 0:
+                    x = bytearray(100 << 20); time.sleep(60)
+            time.sleep(60)
+        def solve(n):
+            threading.Thread(target=start).start()
+            time.sleep(60)
+        """, "memory"),
+    fault("takes memory in many processes that have left their parent", """
+        import os, time
+        def solve(n):
+            for _ in range(8):
+                if os.fork() == 0:
+                    os.setsid()
+                    if os.fork() == 0:
+                        x = bytearray(100 << 20); time.sleep(60)
+                    os._exit(0)
+                os.wait()
+            time.sleep(60)
+        """, "memory"),
     fault("fork bomb", """
         import os
         def solve(n):
