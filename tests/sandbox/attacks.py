@@ -454,7 +454,16 @@ FAULTS = [
         def solve(n):
             for i in range(100):
                 with open(f"f{i}", "wb") as file: file.write(bytes(16 << 20))
-        """, "failed", "timeout", tier="strong"),
+        """, "failed", "output_limit"),
+    fault("fills the disk with files that have lost their names", """
+        import time
+        def solve(n):
+            held = []
+            for i in range(24):
+                held.append(open("f", "wb", 0)); os.unlink("f"); held[-1].write(bytes(16 << 20))
+            time.sleep(60)
+        import os
+        """, "failed", "output_limit"),
     fault("one huge file", """
         def solve(n):
             with open("f", "wb") as file:

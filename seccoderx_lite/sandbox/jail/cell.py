@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import ending, landlock, private_root, process, users
+from . import disk, ending, landlock, private_root, process, users
 from . import syscalls as sc
 from .cgroup import Jobs
 from .process import Bounds, Child, arrange_descriptors, close_all_but, poll_end, set_limits
@@ -382,12 +382,18 @@ class Cell:
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
-        if self.has("namespaces"):
-            family = ending.family_of(child.pid, self.proc_fd)
-        else:  # orphans have come to this process
-            family = ending.others(self._pids_but(child), self.proc_fd)
+        family = self._family_of(child)
         quick = ending.memory_kb(self.proc_fd, family)
         return quick if quick <= limit_kb else ending.share_kb(self.proc_fd, family)
+
+    def disk_gauge(self) -> disk.Gauge | None:
+        """What measures the present job's files; None where their file system has a bound."""
+        return None if self.has("namespaces") else disk.Gauge(self.home, self.proc_fd)
+
+    def _family_of(self, child: Child) -> list[int]:
+        if self.has("namespaces"):
+            return ending.family_of(child.pid, self.proc_fd)
+        return ending.others(self._pids_but(child), self.proc_fd)  # with orphans that came here
 
     def _pids_but(self, *children: Child) -> set[int]:
         return {other.pid for other in self._alive if other not in children}
