@@ -35,8 +35,8 @@ attacks the trainer through the real path and believes only what it saw:
 
 Not promised anywhere: safety from kernel bugs and side channels, exact memory totals between two
 samples (20 ms) and the kernel's own memory behind pipes and sockets without a cgroup, and that
-weak tests measure skill. Tests of kind `pytest` share an interpreter with the code and can be forged
-by a determined program. For hostile tenants use a virtual machine.
+weak tests measure skill. Tests of kind `pytest` share an interpreter with the code and can be
+forged by a determined program. For hostile tenants use a virtual machine.
 """
 
 from seccoderx_lite.errors import SandboxError
