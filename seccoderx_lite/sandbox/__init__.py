@@ -7,10 +7,9 @@ and an exit status proves nothing. What else holds depends on the machine; a sel
 attacks the trainer through the real path and believes only what it saw:
 
     tier                    strong             confined                  limits-only
-    found as                namespaces and     Landlock (Linux 5.13) neither
-                            system-call        or bubblewrap, and
-                            filter             system-call filter; or
-                                               namespaces alone
+    found as                namespaces and     Landlock (Linux 5.13) neither, or no
+                            system-call        or bubblewrap, and        system-call filter
+                            filter             system-call filter
     typical machine         workstation,       Docker, Colab, Ubuntu     old kernel
                             root or user       24.04 as a plain user
     trainer's files         hidden             refused                   open to the jailed user
