@@ -25,7 +25,10 @@ class Gauge:
 
     def is_over(self) -> bool:
         """Whether their files take more space than a job's share."""
-        free = _free_bytes(self._folder)
+        try:
+            free = _free_bytes(self._folder)
+        except FileNotFoundError:  # no layer kept the job from removing its own folder
+            return False
         if self._free - free < SHARE:
             return False
         used = _tree_bytes(self._folder)
