@@ -468,7 +468,7 @@ FAULTS = [
         def solve(n):
             with open("f", "wb") as file:
                 for _ in range(100): file.write(bytes(16 << 20))
-        """, "failed", "timeout"),
+        """, "failed", "timeout", "output_limit"),
     fault("too many files", """
         def solve(n):
             for i in range(100000): open(f"f{i}", "w").close()
