@@ -7,10 +7,9 @@ and an exit status proves nothing. What else holds depends on the machine; a sel
 attacks the trainer through the real path and believes only what it saw:
 
     tier                    strong             confined                  limits-only
-    found as                namespaces and     Landlock (Linux 5.13) neither
-                            system-call        or bubblewrap, and
-                            filter             system-call filter; or
-                                               namespaces alone
+    found as                namespaces and     Landlock (Linux 5.13) neither, or no
+                            system-call        or bubblewrap, and        system-call filter
+                            filter             system-call filter
     typical machine         workstation,       Docker, Colab, Ubuntu     old kernel
                             root or user       24.04 as a plain user
     trainer's files         hidden             refused                   open to the jailed user
@@ -26,16 +25,17 @@ attacks the trainer through the real path and believes only what it saw:
     processes               bounded            bounded                   bounded, but not as root
                                                                          without a cgroup
     signals to children     work               refused before Linux 6.12 work
-    disk                    64 MB in all       64 MB a file              64 MB a file
-    left afterwards         nothing            nothing                   nothing
+    disk                    64 MB in all       64 MB in all, sampled     the same, in its folder
+    left afterwards         nothing            nothing                   no process; files outside
+                                                                         its folder stay
     chmod by path           works              works as root, else       works
                                                refused
     multiprocessing locks   work               refused (no /dev/shm)     work
 
 Not promised anywhere: safety from kernel bugs and side channels, exact memory totals between two
-samples (20 ms) without a cgroup, and that weak tests measure skill. Tests of kind `pytest` share an
-interpreter with the code and can be forged by a determined program. For hostile tenants use a
-virtual machine.
+samples (20 ms) and the kernel's own memory behind pipes and sockets without a cgroup, and that
+weak tests measure skill. Tests of kind `pytest` share an interpreter with the code and can be
+forged by a determined program. For hostile tenants use a virtual machine.
 """
 
 from seccoderx_lite.errors import SandboxError

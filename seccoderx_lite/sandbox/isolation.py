@@ -84,14 +84,11 @@ def _tier(layers: Mapping[str, str], promises: Mapping[str, str]) -> str:
     on = {name for name, state in layers.items() if state == "on"}
     is_bounded = os.geteuid() != 0 or "uid" in on
     is_confined = all(promises[name] == "kept" for name in _CONFINING)
-    if not (is_bounded and is_confined):
+    if not (is_bounded and is_confined and "seccomp" in on):
         return "limits-only"
-    if {"namespaces", "seccomp"} <= on:
+    if "namespaces" in on:
         return "strong"
-    is_walled = (
-        "namespaces" in on or {"landlock", "seccomp"} <= on or {"bubblewrap", "seccomp"} <= on
-    )
-    return "confined" if is_walled else "limits-only"
+    return "confined" if on & {"landlock", "bubblewrap"} else "limits-only"
 
 
 def require(wanted: str, found: Isolation) -> None:
@@ -105,7 +102,8 @@ def require(wanted: str, found: Isolation) -> None:
     if found.tier == "limits-only":
         broken = [name for name, state in found.promises.items() if state != "kept"]
         logger.warning(
-            "the sandbox only sets limits; not protected from the code: %s", ", ".join(broken)
+            "the sandbox only sets limits; not protected from the code: %s",
+            ", ".join(broken) or "what a system-call filter would refuse",
         )
 
 

@@ -7,7 +7,7 @@ from seccoderx_lite.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use; files are bounded too, at 64 MB (together, with a private root)."""
+    """What one run may use; files are bounded too, at 64 MB together."""
 
     timeout_s: float = 5.0
     """Wall time of the whole run. One test may use at most half of what is left of it."""

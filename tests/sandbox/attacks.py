@@ -13,6 +13,7 @@ from seccoderx_lite.records import TestResult
 from seccoderx_lite.sandbox import Limits, Sandbox
 
 SHORT = Limits(timeout_s=2, memory_mb=256, processes=16)
+PATIENT = dataclasses.replace(SHORT, timeout_s=8)
 
 # The answers are numbers no candidate can guess; a pass means that the verdict was forged.
 SECRET_TESTS = """
@@ -406,6 +407,38 @@ FAULTS = [
                     x = bytearray(100 << 20); time.sleep(60)
             time.sleep(60)
         """, "memory", "timeout"),
+    fault("takes memory in many processes that cannot be looked at", """
+        import ctypes, os, time
+        def solve(n):
+            ctypes.CDLL(None).prctl(4, 0)
+            for _ in range(8):
+                if os.fork() == 0:
+                    x = bytearray(100 << 20); time.sleep(60)
+            time.sleep(60)
+        """, "memory", limits=PATIENT),
+    fault("takes memory in many processes that a thread started", """
+        import os, threading, time
+        def start():
+            for _ in range(8):
+                if os.fork() == 0:
+                    x = bytearray(100 << 20); time.sleep(60)
+            time.sleep(60)
+        def solve(n):
+            threading.Thread(target=start).start()
+            time.sleep(60)
+        """, "memory", limits=PATIENT),
+    fault("takes memory in many processes that have left their parent", """
+        import os, time
+        def solve(n):
+            for _ in range(8):
+                if os.fork() == 0:
+                    os.setsid()
+                    if os.fork() == 0:
+                        x = bytearray(100 << 20); time.sleep(60)
+                    os._exit(0)
+                os.wait()
+            time.sleep(60)
+        """, "memory", limits=PATIENT),
     fault("fork bomb", """
         import os
         def solve(n):
@@ -422,12 +455,21 @@ FAULTS = [
         def solve(n):
             for i in range(100):
                 with open(f"f{i}", "wb") as file: file.write(bytes(16 << 20))
-        """, "failed", "timeout", tier="strong"),
+        """, "failed", "output_limit", "timeout"),
+    fault("fills the disk with files that have lost their names", """
+        import time
+        def solve(n):
+            held = []
+            for i in range(24):
+                held.append(open("f", "wb", 0)); os.unlink("f"); held[-1].write(bytes(16 << 20))
+            time.sleep(60)
+        import os
+        """, "failed", "output_limit", "timeout"),
     fault("one huge file", """
         def solve(n):
             with open("f", "wb") as file:
                 for _ in range(100): file.write(bytes(16 << 20))
-        """, "failed", "timeout"),
+        """, "failed", "timeout", "output_limit"),
     fault("too many files", """
         def solve(n):
             for i in range(100000): open(f"f{i}", "w").close()

@@ -10,6 +10,7 @@ import pytest
 from seccoderx_lite.errors import RecipeError
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.jail.ending import remove_tree
+from seccoderx_lite.sandbox.sandbox import WAITING_JOBS
 
 
 def running(words: str) -> list[str]:
@@ -103,6 +104,18 @@ def test_closing_cancels_what_has_not_begun() -> None:
     sandbox.close()
     assert all(future.done() for future in futures)
     assert sum(future.cancelled() for future in futures) >= 15
+
+
+def test_submitting_waits_while_too_many_jobs_are_unfinished() -> None:
+    tests = {"kind": "calls", "entry_point": "f", "functionality": [{"expect": 1}]}
+    code = "import time\ndef f(): time.sleep(1); return 1"
+    with Sandbox("limits-only", workers=1) as sandbox:
+        first = sandbox.submit_tests(code, "python", tests)
+        for _ in range(WAITING_JOBS - 1):
+            sandbox.submit_tests("", "python", {})
+        assert not first.done()
+        sandbox.submit_tests("", "python", {})
+        assert first.done()
 
 
 def test_starter_that_dies_is_replaced(sandbox: Sandbox) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seccoderx_lite.sandbox import Limits, Sandbox
+from seccoderx_lite.sandbox import Limits, Sandbox, bubblewrap
 from seccoderx_lite.sandbox.isolation import PROMISES
 from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.languages import find_tool
@@ -75,12 +75,12 @@ def test_fork_bomb_is_not_the_failure_of_another_job_where_both_share_one_limit(
 
 
 @pytest.fixture
-def bubblewrap() -> None:
+def has_bubblewrap() -> None:
     if find_tool(("bwrap",)) is None:
         pytest.skip("bubblewrap (bwrap) is not installed")
 
 
-@pytest.mark.usefixtures("bubblewrap")
+@pytest.mark.usefixtures("has_bubblewrap")
 def test_bubblewrap_confines_where_own_namespaces_and_landlock_are_missing() -> None:
     program = machines.NO_UNSHARE + machines.DESCRIBE
     found = machines.run_as_plain_user("-c", program, "landlock")
@@ -89,7 +89,7 @@ def test_bubblewrap_confines_where_own_namespaces_and_landlock_are_missing() -> 
     assert (found["tier"], found["promises"], found["status"]) == ("confined", KEPT, "passed")
 
 
-@pytest.mark.usefixtures("bubblewrap")
+@pytest.mark.usefixtures("has_bubblewrap")
 def test_without_bubblewrap_the_same_machine_only_sets_limits() -> None:
     program = machines.NO_UNSHARE + machines.DESCRIBE
     found = machines.run_as_plain_user("-c", program, "landlock", "bubblewrap")
@@ -110,6 +110,17 @@ def test_bubblewrap_that_does_not_work_is_reported_with_its_own_words(tmp_path: 
     found = machines.run_as_plain_user("-c", program)
     assert "bwrap: no permission" in found["layers"]["bubblewrap"]
     assert found["status"] == "passed"
+
+
+@pytest.mark.parametrize(("mode", "is_bounded"), [(0o755, True), (0o4755, False)])
+def test_set_uid_bubblewrap_is_not_asked_for_a_bound_that_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, is_bounded: bool
+) -> None:
+    program = tmp_path / "bwrap"
+    program.touch()
+    program.chmod(mode)
+    monkeypatch.setattr(bubblewrap, "find_tool", lambda names: str(program))
+    assert ("--size" in bubblewrap.prefix((), "")) is is_bounded
 
 
 @pytest.fixture

@@ -52,6 +52,22 @@ def test_output_over_the_limit_ends_the_run(sandbox: Sandbox) -> None:
     assert len(result.stdout) == 1000
 
 
+READS_EMPTINESS = """
+import mmap
+empty = mmap.mmap(-1, 1 << 41, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, mmap.PROT_READ)
+for place in range(0, 1 << 41, 1 << 21):
+    empty[place]
+"""
+
+
+def test_page_tables_count_as_memory_where_the_address_space_is_not_bounded(
+    sandbox: Sandbox,
+) -> None:
+    command = ["python3", "-c", READS_EMPTINESS]
+    result = sandbox.run({}, command, Limits(memory_mb=64), reserves_memory=True)
+    assert result.status == "memory"
+
+
 def test_environment_is_an_allow_list(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with Sandbox(workers=1) as fresh:

@@ -112,7 +112,7 @@ def test_missing_toolchain_is_our_lack_and_is_named(
 
 @pytest.mark.skipif(not has("c"), reason="no C compiler")
 @pytest.mark.parametrize(
-    ("code", "status"),
+    ("code", "statuses"),
     [
         # Each of these was a pass where the exit status decided.
         ("#include <stdlib.h>\n__attribute__((constructor)) void f(void) { _Exit(0); }\n"
@@ -122,16 +122,17 @@ def test_missing_toolchain_is_our_lack_and_is_named(
         ("int main(void) { for (;;); }", "timeout"),
         ("#include <stdlib.h>\n#include <string.h>\nint main(void) {\n"
          "for (int i = 0; i < 4096; i++) { char *p = malloc(1 << 20); if (!p) abort();\n"
-         "memset(p, 1, 1 << 20); } return 0; }", "crashed"),
+         "memset(p, 1, 1 << 20); } return 0; }", "crashed memory"),
         ("#include <stdio.h>\nint main(void) { for (;;) puts(\"3\"); }", "output_limit"),
         ("#include <unistd.h>\nint main(void) { for (;;) fork(); }", "timeout"),
     ],
     ids=["constructor exits", "silent", "segfault", "loop", "memory", "flood", "fork bomb"],
 )  # fmt: skip
-def test_bad_c_program_gains_nothing(sandbox: Sandbox, code: str, status: str) -> None:
+def test_bad_c_program_gains_nothing(sandbox: Sandbox, code: str, statuses: str) -> None:
     limits = Limits(timeout_s=1, memory_mb=128, processes=8)
     result = sandbox.run_tests(code, "c", SUM, limits)
-    assert (result.status, result.functional_passed, result.security_passed) == (status, 0, 0)
+    assert result.status in statuses.split()
+    assert (result.functional_passed, result.security_passed) == (0, 0)
 
 
 @pytest.mark.skipif(not has("c"), reason="no C compiler")

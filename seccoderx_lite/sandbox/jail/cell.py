@@ -16,18 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import ending, landlock, private_root, users
+from . import disk, ending, landlock, private_root, process, users
 from . import syscalls as sc
 from .cgroup import Jobs
-from .process import (
-    DISK_MB,
-    Bounds,
-    Child,
-    arrange_descriptors,
-    close_all_but,
-    poll_end,
-    set_limits,
-)
+from .process import Bounds, Child, arrange_descriptors, close_all_but, poll_end, set_limits
 from .seccomp import ARCHITECTURES, Filter, SignalFilter
 
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -224,7 +216,7 @@ class Cell:
         """Give this job (in its supervisor process) an empty scratch folder and enter it."""
         if self.has("namespaces"):
             sc.unshare(sc.CLONE_NEWNS)
-            options = f"size={DISK_MB}m,nr_inodes=16384,mode=0700"
+            options = f"size={process.DISK_MB}m,nr_inodes=16384,mode=0700"
             sc.mount("scratch", "/box", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
             self.home = "/box"
         else:
@@ -378,8 +370,7 @@ class Cell:
                     os.kill(pid, signal.SIGKILL)
             statuses = {pid: os.waitpid(pid, 0)[1] for pid in pids}
         else:
-            spared = {other.pid for other in self._alive}
-            statuses = ending.end_others(spared, pids, self.proc_fd)
+            statuses = ending.end_others(self._pids_but(), pids, self.proc_fd)
         for child in children:
             if child.ended is None:
                 poll_end(child, statuses[child.pid])
@@ -391,5 +382,18 @@ class Cell:
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
         """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
-        quick = ending.family_memory_kb(self.proc_fd, child.pid)
-        return quick if quick <= limit_kb else ending.family_share_kb(self.proc_fd, child.pid)
+        family = self._family_of(child)
+        quick = ending.memory_kb(self.proc_fd, family)
+        return quick if quick <= limit_kb else ending.share_kb(self.proc_fd, family)
+
+    def disk_gauge(self) -> disk.Gauge | None:
+        """What measures the present job's files; None where their file system has a bound."""
+        return None if self.has("namespaces") else disk.Gauge(self.home, self.proc_fd)
+
+    def _family_of(self, child: Child) -> list[int]:
+        if self.has("namespaces"):
+            return ending.family_of(child.pid, self.proc_fd)
+        return ending.others(self._pids_but(child), self.proc_fd)  # with orphans that came here
+
+    def _pids_but(self, *children: Child) -> set[int]:
+        return {other.pid for other in self._alive if other not in children}

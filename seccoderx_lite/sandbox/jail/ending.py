@@ -8,16 +8,33 @@ import stat
 import time
 from collections.abc import Iterator
 
+_PAGE_TABLES = "VmPTE:"
+
 
 def children_of(pid: int, proc_fd: int) -> list[int]:
-    """Direct children of a process, from /proc; empty when it is gone."""
+    """Children of all threads of a process, from /proc; empty when it is gone."""
+    found: list[int] = []
+    for thread in _threads_of(pid, proc_fd):
+        with contextlib.suppress(OSError):
+            path = f"{pid}/task/{thread}/children"
+            with open(os.open(path, os.O_RDONLY, dir_fd=proc_fd)) as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _threads_of(pid: int, proc_fd: int) -> list[str]:
+    if pid == os.getpid():  # has one thread
+        return [str(pid)]
     try:
-        descriptor = os.open(f"{pid}/task/{pid}/children", os.O_RDONLY, dir_fd=proc_fd)
+        folder = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc_fd)
     except OSError:
         return []
-    with open(descriptor) as file, contextlib.suppress(OSError):
-        return [int(word) for word in file.read().split()]
-    return []
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+    finally:
+        os.close(folder)
 
 
 def family_of(pid: int, proc_fd: int) -> list[int]:
@@ -31,20 +48,26 @@ def family_of(pid: int, proc_fd: int) -> list[int]:
     return found
 
 
-def family_memory_kb(proc_fd: int, pid: int) -> int:
-    """Private and shared anonymous memory of a process and its descendants, counted fully each."""
+def memory_kb(proc_fd: int, processes: list[int]) -> int:
+    """Private and shared anonymous memory of processes, counted fully for each.
+
+    With their page tables, which reading from a huge empty mapping fills, and nothing else shows.
+    """
+    names = ("RssAnon:", "RssShmem:", _PAGE_TABLES)
+    return sum(_sum_lines(f"{member}/status", proc_fd, names) for member in processes)
+
+
+def share_kb(proc_fd: int, processes: list[int]) -> int:
+    """The same with pages that processes share counted once; exact and slower.
+
+    A process that hides what it shares is counted fully.
+    """
     total = 0
-    for member in family_of(pid, proc_fd):
-        total += _sum_lines(f"{member}/status", proc_fd, ("RssAnon:", "RssShmem:"))
+    for member in processes:
+        shares = _sum_lines(f"{member}/smaps_rollup", proc_fd, ("Pss_Anon:", "Pss_Shmem:"))
+        names = (_PAGE_TABLES,) if shares else ("RssAnon:", "RssShmem:", _PAGE_TABLES)
+        total += shares + _sum_lines(f"{member}/status", proc_fd, names)
     return total
-
-
-def family_share_kb(proc_fd: int, pid: int) -> int:
-    """The same with pages that processes share counted once; exact and slower."""
-    names = ("Pss_Anon:", "Pss_Shmem:")
-    return sum(
-        _sum_lines(f"{member}/smaps_rollup", proc_fd, names) for member in family_of(pid, proc_fd)
-    )
 
 
 def starved_s(proc_fd: int, pid: int) -> float:
@@ -84,7 +107,7 @@ def end_others(
     """Kill and reap all descendants of this process but the spared; `wanted`'s wait statuses."""
     statuses = dict.fromkeys(wanted, int(signal.SIGKILL))
     for attempt in range(rounds):
-        family = _others(spared, proc_fd)
+        family = others(spared, proc_fd)
         if not family:
             return statuses
         if attempt:
@@ -98,7 +121,7 @@ def end_others(
     raise OSError("processes of a job could not be ended")
 
 
-def _others(spared: set[int], proc_fd: int) -> list[int]:
+def others(spared: set[int], proc_fd: int) -> list[int]:
     """Descendants of this process that are not spared ones or below them."""
     found: list[int] = []
     for child in children_of(os.getpid(), proc_fd):

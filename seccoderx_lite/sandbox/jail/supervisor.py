@@ -60,7 +60,7 @@ class Output:
 
 
 class Watch:
-    """The clock and the memory gauge of a job.
+    """The clock of a job, and the gauges of its memory and files.
 
     Time in which the job could run but got no core does not count, up to twice its limit: a busy
     machine must not turn right answers into timeouts.
@@ -73,6 +73,7 @@ class Watch:
         self.credit = 0.0
         """Starved time of families that have ended."""
         self.memory_kb = memory_mb * 1024
+        self.gauge = cell.disk_gauge()
         self.next_sample = self.started + SAMPLE_EVERY_S
 
     def wait_ms(self) -> int:
@@ -87,7 +88,7 @@ class Watch:
         return min(self.credit + waited, 2 * self.seconds)
 
     def check(self, child: Child | None, helper: Child | None = None) -> None:
-        """Raise Stopped when the time is up or the family holds too much memory."""
+        """Raise Stopped when the time is up, or memory or files are over their limits."""
         moment = now()
         late = moment - self.started - self.seconds
         if late >= 0 and late >= self.starved_s(child, helper):
@@ -96,6 +97,8 @@ class Watch:
             self.next_sample = moment + SAMPLE_EVERY_S
             if child and self.cell.memory_kb(child, self.memory_kb) > self.memory_kb:
                 raise Stopped("memory")
+            if self.gauge and self.gauge.is_over():
+                raise Stopped("output_limit")
 
 
 def describe_end(status: int | None) -> str:
