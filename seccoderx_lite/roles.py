@@ -104,14 +104,15 @@ def load_base(recipe: ModelRecipe) -> Base:
         options["quantization_config"] = nf4_config(compute_dtype())
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        if tokenizer.chat_template is None:  # told before gigabytes of weights are fetched
+            raise ModelError(
+                f"model.base: the tokenizer of {recipe.base!r} has no chat template, so prompts "
+                "cannot be rendered; use the instruct version of the model, or add a template to "
+                "its folder"
+            )
         model = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.base: cannot load {recipe.base!r}: {error}") from error
-    if tokenizer.chat_template is None:
-        raise ModelError(
-            f"model.base: the tokenizer of {recipe.base!r} has no chat template, so prompts cannot "
-            "be rendered; use the instruct version of the model, or add a template to its folder"
-        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     _keep_weights_trainable(model)
@@ -158,7 +159,9 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
             config = PeftConfig.from_pretrained(str(folder))
             config.inference_mode = not trainable
             base.model = get_peft_model(base.model, config, adapter_name=name)
-        base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        loaded = base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        if strays := [*loaded.missing_keys, *loaded.unexpected_keys]:
+            raise ValueError(f"{len(strays)} tensors are on one side only, such as {strays[0]}")
     except (RuntimeError, ValueError) as error:
         detach_adapters(base)
         reason = str(error).strip().splitlines()[-1].strip()
