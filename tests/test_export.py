@@ -113,6 +113,18 @@ def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
         run(folder.recipe, folder, load_base(folder.recipe.model), sandbox, role="judge")
 
 
+def test_a_judge_from_elsewhere_is_not_exported_in_the_policys_place_either(folder, tmp_path):
+    shutil.copytree(folder.policy_adapter, tmp_path / "judge")
+    document = folder.recipe.model_dump(mode="json")
+    document["judge"] = {"adapter": str(tmp_path / "judge")}
+    recipe = check_recipe(document, "x")
+    with (
+        Sandbox("limits-only", 1) as sandbox,
+        pytest.raises(ModelError, match="holds the judge's weights"),
+    ):
+        run(recipe, folder, load_base(recipe.model), sandbox)
+
+
 def test_the_card_says_what_was_measured(folder):
     assert "Nothing was measured in this run." in model_card(folder.recipe, folder, "merged")
     scores = {
