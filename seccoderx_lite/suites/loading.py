@@ -75,7 +75,7 @@ def _with_tests(source: str) -> list[Suite]:
         logger.warning("%s: %d tasks without tests are left out", source, len(rows) - len(tested))
     if not any("split" in task.extra for task in tested):
         return _benign_apart(source, tested)
-    suites = []
+    suites: list[Suite] = []
     for split in SPLITS:
         if tasks := [task for task in tested if task.extra.get("split") == split]:
             suites += _benign_apart(f"{source}/{split}", tasks)
