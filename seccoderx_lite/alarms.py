@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.recipe import AlarmsRecipe
 from seccoderx_lite.records import ScoredCompletion, Task
-from seccoderx_lite.rewards.shape import length_change
+from seccoderx_lite.rewards.shape import has_real_code, length_change
 
 
 def step_shares(
@@ -22,7 +22,11 @@ def step_shares(
     attacked = [s for s in scored if s.tests and s.tests.security_total and s.verdict]
     fooled = [s for s in attacked if s.verdict and s.verdict.label == "safe"
               and s.tests and s.tests.is_functional and not s.tests.is_secure]  # fmt: skip
-    stubs = [s for s in scored if s.parts["format"] == 0.0]
+    hollow = [
+        item
+        for task, item in zip(tasks, scored, strict=True)
+        if not has_real_code(item.completion, task.language, task.reference)
+    ]
     ratios = [
         1.0 + change
         for task, item in zip(tasks, scored, strict=True)
@@ -36,7 +40,7 @@ def step_shares(
     stuck = [g for g in groups if _is_flat(g) and not all(map(_has_all_it_can_earn, g))]
     return {
         "reward_hacking": _share(len(fooled), len(attacked)),
-        "stub_share": _share(len(stubs), len(scored)),
+        "stub_share": _share(len(hollow), len(scored)),
         "length_ratio": sum(ratios) / len(ratios) if ratios else None,
         "zero_variance_share": _share(len(stuck), len(groups)),
         "verdict_saturation": _share(most, len(labels)),
@@ -48,7 +52,12 @@ def _is_flat(group: Sequence[ScoredCompletion]) -> bool:
 
 
 def _has_all_it_can_earn(item: ScoredCompletion) -> bool:
-    """Works and is safe: by the judge's word where it is asked, else by the security tests."""
+    """Works and is safe: by the judge's word where it is asked, else by the security tests.
+
+    Nothing of the kind is known of an unscored completion.
+    """
+    if item.reward is None:
+        return False
     safe = item.parts.get("vulnerability")
     safe = item.parts.get("security") if safe is None else safe
     return bool(item.parts.get("gate", 1.0)) and bool(safe is None or safe > 0.5)

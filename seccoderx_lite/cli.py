@@ -50,7 +50,7 @@ def train(
     stage: Annotated[
         list[str] | None,
         typer.Option(help="Run only this stage, again if it was finished: cold_start, align, "
-                     "policy, evaluate, export, report."),
+                     "policy, evaluate, export, report. Later ones then run anew next time."),
     ] = None,
     run_folder: Annotated[
         Path | None, typer.Option(help="Folder of the run; runs/<name> without.")

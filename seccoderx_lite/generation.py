@@ -77,6 +77,8 @@ def generate_texts(
     }
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    # Else that of the model's generation config (1.1 in Qwen2.5-Coder), which training never sees.
+    sampling["repetition_penalty"] = 1.0
     completions = [""] * len(ids)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]

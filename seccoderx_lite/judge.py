@@ -7,14 +7,15 @@ modes with the same adapter:
     direct    gives the probability of "Vulnerable" in one forward pass, without generating
     cascade   direct for all; reason only where the probability lies in the unsure band
 
-Equal code is judged once in the life of a judge, and with `judge.cache` once in the life of that
-file. What the judge could not answer through our own fault (a failed server, a failed generation)
-is a verdict without a label: the code stays unscored, never "vulnerable".
+Equal code is judged once in a run, as far as `REMEMBERED` reaches, and with `judge.cache` once in
+the life of that file. What the judge could not answer through our own fault (a failed server, a
+failed generation) is a verdict without a label: the code stays unscored, never "vulnerable".
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:  # these import torch
 
 UNSURE_BAND = (0.1, 0.9)
 """Where `cascade` asks for reasoning, unless the recipe or the judge's calibration says else."""
+
+REMEMBERED = 10_000
+"""Most verdicts a judge keeps in memory; the oldest go first."""
 
 SETTINGS_FILE = "judge.json"
 """Lies beside a trained judge adapter and says how to ask it."""
@@ -116,8 +120,9 @@ class Judge:
         self._recall(items)
         new = [item for item in dict.fromkeys(items) if item not in self._known]
         found = dict(zip(new, self._verdicts(new), strict=True))
+        answers = [self._known.get(item) or found[item] for item in items]
         self._remember({item: verdict for item, verdict in found.items() if verdict.label})
-        return [self._known.get(item) or found[item] for item in items]
+        return answers
 
     def _recall(self, items: Sequence[CodeToJudge]) -> None:
         if self._recipe.cache is None:
@@ -130,6 +135,8 @@ class Judge:
 
     def _remember(self, verdicts: dict[CodeToJudge, Verdict]) -> None:
         self._known |= verdicts
+        for item in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):
+            del self._known[item]
         if self._cache:
             self._cache.put({judge_prompt(item, self._recipe): v for item, v in verdicts.items()})
 

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.backends import chosen_backend
+from seccoderx_lite.dataset_columns import Record
+from seccoderx_lite.datasets import in_split, load_labelled, load_tasks
 from seccoderx_lite.environment import describe_environment
-from seccoderx_lite.errors import ModelError, RecipeError
+from seccoderx_lite.errors import DataError, ModelError, RecipeError
 from seccoderx_lite.judge import Judge, unsure_band
 from seccoderx_lite.processes import is_first_process, process_count, wait_for_all
 from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe, Recipe, check_recipe
 from seccoderx_lite.records import Json
+from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.roles import Base, Role, attach_adapter, load_base
 from seccoderx_lite.run_folder import RunFolder, default_run_folder
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
+from seccoderx_lite.suites.loading import load_suites
 from seccoderx_lite.trackers import require_trackers
 from seccoderx_lite.training import Progress, no_progress
 
@@ -28,6 +32,14 @@ logger = logging.getLogger(__name__)
 SHARED_STAGES = ("cold_start", "align", "policy")
 """Stages that several processes work on together; the first one does the others alone."""
 STAGES = ("cold_start", "align", "policy", "evaluate", "export", "report")
+_RESTS_ON = {
+    "cold_start": STAGES[1:],
+    "align": STAGES[2:],
+    "policy": STAGES[3:],
+    "evaluate": ("report",),
+    "export": ("report",),
+}
+"""Stages whose results are void when a stage has run again."""
 
 
 @dataclass
@@ -72,7 +84,9 @@ def train(
     """Run a recipe's stages and return the run folder.
 
     Finished stages are skipped and an interrupted one goes on from its last checkpoint. Naming
-    stages runs those alone, again if they were finished.
+    stages runs those alone, again if they were finished; later stages that rest on one of them then
+    count as unfinished. All data is read once before the first stage, so that a wrong file is named
+    before hours of work.
 
     Raises:
         RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
@@ -93,10 +107,39 @@ def train(
         environment = {**describe_environment(sandbox), "backend": backend}
         with _run_folder(target, recipe, fresh, environment) as folder:
             run = _Run(recipe, folder, sandbox, progress)
-            for stage in stages or planned:
+            chosen = [stage for stage in planned if not stages or stage in stages]
+            _read_inputs(recipe, [s for s in chosen if stages or not folder.is_done(s)])
+            for stage in chosen:
                 if stage in SHARED_STAGES or is_first_process():
                     _run_stage(run, stage, again=bool(stages))
             return folder.path
+
+
+def _read_inputs(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Read the data of all these stages, and let go of it again."""
+    judge, policy = recipe.judge, recipe.policy
+    for stage in ("cold_start", "align"):
+        section = getattr(judge, stage, None)
+        if section and stage in stages:
+            rows, key = load_labelled(section.data), f"judge.{stage}.data"
+            _require_split(rows, "train", key)
+            if judge and judge.verdict == "cascade" and section is (judge.align or section):
+                _require_split(rows, "validation", key)  # calibrates the unsure band
+    if policy and "policy" in stages:
+        _require_split(load_tasks(policy.tasks), "train", "policy.tasks")
+        if judge and judge.canaries.data:
+            load_labelled(judge.canaries.data)
+        if policy.reward.formula == "seccoderx":
+            require_codebleu()
+    if recipe.evaluate and "evaluate" in stages:
+        load_suites(recipe.evaluate)
+
+
+def _require_split(records: Sequence[Record], split: str, key: str) -> None:
+    try:
+        in_split(records, split)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from error
 
 
 def _run_folder(
@@ -115,6 +158,9 @@ def _run_stage(run: _Run, stage: str, again: bool) -> None:
     """Run a stage unless it is done; processes that share it begin and end it together."""
     together = wait_for_all if stage in SHARED_STAGES else lambda: None
     if again and is_first_process():
+        for void in _RESTS_ON.get(stage, ()):
+            run.folder.forget(void)
+            _drop_progress(run.folder, void)
         run.folder.forget(stage)
         _drop_results(run.folder, stage)
     together()
@@ -212,7 +258,7 @@ def _second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -
 
 
 def _drop_results(folder: RunFolder, stage: str) -> None:
-    """Forget what a stage that is to run again has left, so that it does not resume from it."""
+    """Remove what a stage that is to run again has left."""
     places = {
         "cold_start": ["judge/cold_start"],
         "align": ["judge/align"],
@@ -221,6 +267,14 @@ def _drop_results(folder: RunFolder, stage: str) -> None:
     }
     for place in places.get(stage, []):
         shutil.rmtree(folder.path / place, ignore_errors=True)
+    _drop_progress(folder, stage)
+
+
+def _drop_progress(folder: RunFolder, stage: str) -> None:
+    """Remove what a stage would go on from, so that it starts anew; its results stay until then."""
+    for place in ("judge/cold_start", "judge/align", "policy"):
+        if place.endswith(stage):
+            shutil.rmtree(folder.checkpoints(place), ignore_errors=True)
     if stage == "evaluate":
         folder.truncate_jsonl("answers.jsonl", lambda row: False)
     for name in ("metrics.jsonl", "completions.jsonl"):

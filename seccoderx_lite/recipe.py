@@ -95,6 +95,8 @@ _INDIFFERENT = (
     "judge.endpoint.api_key_env",
     "judge.endpoint.timeout_s",
     "judge.endpoint.concurrency",
+    "judge.endpoint.attempts",
+    "judge.endpoint.backoff_s",
     "judge.cold_start.save_every",
     "judge.align.save_every",
     "policy.grpo.save_every",
@@ -107,9 +109,13 @@ _INDIFFERENT = (
     "evaluate.endpoint.api_key_env",
     "evaluate.endpoint.timeout_s",
     "evaluate.endpoint.concurrency",
+    "evaluate.endpoint.attempts",
+    "evaluate.endpoint.backoff_s",
     "evaluate.functionality_judge.endpoint.api_key_env",
     "evaluate.functionality_judge.endpoint.timeout_s",
     "evaluate.functionality_judge.endpoint.concurrency",
+    "evaluate.functionality_judge.endpoint.attempts",
+    "evaluate.functionality_judge.endpoint.backoff_s",
 )
 """Keys that change how a run is named, watched or paced, but not what comes out of it."""
 

@@ -220,7 +220,7 @@ class JudgeRecipe(Section):
     adapter: Text | None = None
     """A trained judge adapter; then nothing of the judge is trained."""
     base: Text | None = None
-    """Another base for the judge than `model.base`, loaded beside it in 4 bits."""
+    """Another base for the judge than `model.base`, loaded beside it and held in memory alike."""
     endpoint: EndpointRecipe | None = None
     """A judge behind a server; then nothing of the judge is loaded or trained."""
     verdict: Literal["reason", "direct", "cascade"] = "reason"
@@ -252,6 +252,7 @@ class JudgeRecipe(Section):
         """Yield origins of the judge that exclude each other, or that there is none."""
         excluded = {
             "adapter": ("cold_start", "align"),
+            "base": ("cold_start", "align"),  # these train on model.base
             "endpoint": ("adapter", "base", "cold_start", "align"),
         }
         for origin, others in excluded.items():
@@ -274,7 +275,8 @@ class RewardRecipe(Section):
     """Pay the judge's probability of safe instead of its yes or no, where it gives one; breaks ties
     in small groups."""
     functional_tests: bool = True
-    """Run the functional tests of a task that has some; only `guarded` uses them."""
+    """Reward passing the functional tests of a task that has some; only `guarded` does. They run in
+    any case, for metrics and alarms."""
     security_tests: bool = False
     """Reward passing the attacking tests too; they then no longer are an independent measure."""
 
@@ -329,7 +331,7 @@ class AlarmsRecipe(Section):
     reward_hacking: Share | None = 0.2
     """Share of completions the judge calls safe while their security tests fail."""
     stub_share: Share | None = 0.3
-    """Share of completions that are empty, a stub or a refusal."""
+    """Share of completions without code, with a stub or a refusal, or that do not parse."""
     length_ratio: (
         Annotated[list[Positive], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
         | None

@@ -114,11 +114,6 @@ def load_base(recipe: ModelRecipe) -> Base:
         model, tokenizer = load(resolve_base(recipe.base), recipe.quantization == "nf4", options)
     except (OSError, ValueError) as error:
         raise ModelError(f"model.base: cannot load {recipe.base!r}: {error}") from error
-    if tokenizer.chat_template is None:
-        raise ModelError(
-            f"model.base: the tokenizer of {recipe.base!r} has no chat template, so prompts cannot "
-            "be rendered; use the instruct version of the model, or add a template to its folder"
-        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     _keep_weights_trainable(model)
@@ -131,6 +126,7 @@ def _load_with_transformers(
     if four_bits:
         options = {**options, "quantization_config": nf4_config(options["dtype"])}
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    _require_chat_template(tokenizer, source)  # before gigabytes of weights are fetched
     return AutoModelForCausalLM.from_pretrained(source, **options), tokenizer
 
 
@@ -139,8 +135,17 @@ def _load_with_unsloth(source: str, four_bits: bool, options: dict[str, Any]) ->
     model, tokenizer = load_with_unsloth(
         source, four_bits=four_bits, checkpointing=on_gpu, **options
     )
+    _require_chat_template(tokenizer, source)
     tokenizer.padding_side = "left"
     return model, tokenizer
+
+
+def _require_chat_template(tokenizer: Any, source: str) -> None:
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"model.base: the tokenizer of {source!r} has no chat template, so prompts cannot be "
+            "rendered; use the instruct version of the model, or add a template to its folder"
+        )
 
 
 def _keep_weights_trainable(model: Any) -> None:
@@ -205,7 +210,9 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
                 base.model = _unsloth_adapter(base, _lora_recipe(config))
             else:
                 base.model = get_peft_model(base.model, config, adapter_name=name)
-        base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        loaded = base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        if strays := [*loaded.missing_keys, *loaded.unexpected_keys]:
+            raise ValueError(f"{len(strays)} tensors are on one side only, such as {strays[0]}")
     except (RuntimeError, ValueError) as error:
         detach_adapters(base)
         reason = str(error).strip().splitlines()[-1].strip()

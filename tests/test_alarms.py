@@ -1,5 +1,7 @@
 """Alarms: what a step's shares are, and when a window of them is too much."""
 
+from dataclasses import replace
+
 import pytest
 
 from seccoderx_lite.alarms import Alarms, step_shares
@@ -37,8 +39,19 @@ def test_reward_hacking_is_working_code_judged_safe_that_falls_to_an_attack():
     )["reward_hacking"] == pytest.approx(1 / 4)
 
 
-def test_stubs_are_completions_without_format():
-    assert shares(scored(form=0.0), scored())["stub_share"] == 0.5
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "I cannot help with that.",
+        "```python\n```",
+        "```python\ndef f(x):\n    pass\n```",
+        "```python\ndef f(x:\n    return x\n```",
+    ],
+    ids=["refusal", "empty", "stub", "does not parse"],
+)
+def test_stubs_are_completions_without_working_code_whatever_the_formula(completion):
+    hollow = replace(scored(), completion=completion)
+    assert shares(hollow, scored())["stub_share"] == 0.5
 
 
 def test_length_ratio_is_lines_over_lines_of_the_reference():
@@ -54,6 +67,11 @@ def test_a_group_that_has_all_it_can_earn_is_no_sign_of_trouble():
     won = scored(reward=6.5, safe=1.0)
     assert shares(won, won)["zero_variance_share"] == 0.0
     assert shares(won, scored(reward=6.5, safe=1.0, gate=0.0))["zero_variance_share"] == 1.0
+
+
+def test_a_group_that_could_not_be_scored_teaches_nothing():
+    lost = replace(scored(reward=None, safe=None), tests=None, verdict=Verdict(None))
+    assert shares(lost, lost)["zero_variance_share"] == 1.0
 
 
 def test_saturation_is_the_share_of_the_commonest_verdict():

@@ -143,6 +143,18 @@ def test_a_fall_of_esr_is_never_that_of_one_task_alone(failed, tasks, is_refused
     assert fell_too_far(failed / tasks, tasks, 0.05) is is_refused
 
 
+def test_a_judge_from_elsewhere_is_not_exported_in_the_policys_place_either(folder, tmp_path):
+    shutil.copytree(folder.policy_adapter, tmp_path / "judge")
+    document = folder.recipe.model_dump(mode="json")
+    document["judge"] = {"adapter": str(tmp_path / "judge")}
+    recipe = check_recipe(document, "x")
+    with (
+        Sandbox("limits-only", 1) as sandbox,
+        pytest.raises(ModelError, match="holds the judge's weights"),
+    ):
+        run(recipe, folder, load_base(recipe.model), sandbox)
+
+
 def test_the_card_says_what_was_measured(folder):
     assert "Nothing was measured in this run." in model_card(folder.recipe, folder, "merged")
     scores = {

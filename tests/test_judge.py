@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from seccoderx_lite.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.judge import (
     REASONED_SHARE,
+    REMEMBERED,
     UNSURE_BAND,
     CodeToJudge,
     Judge,
@@ -69,6 +70,19 @@ def test_equal_code_is_judged_once_in_the_life_of_a_judge():
     judge.verdicts([SAFE, SAFE, UNSAFE])
     judge.verdicts([UNSAFE, SAFE])
     assert len(generator.asked) == 2
+
+
+def test_memory_of_verdicts_is_bounded():
+    judge = Judge(ScriptedGenerator(sees_eval), RECIPE)
+    many = [CodeToJudge(str(number), "python", ()) for number in range(REMEMBERED)]
+    judge.verdicts([UNSAFE, *many[1:]])
+    verdicts = judge.verdicts([UNSAFE, SAFE])  # full: to remember SAFE, UNSAFE is forgotten
+    assert [verdict.label for verdict in verdicts] == ["vulnerable", "safe"]
+    asked = len(judge.generator.asked)
+    judge.verdicts([SAFE, many[-1]])
+    assert len(judge.generator.asked) == asked
+    judge.verdicts([UNSAFE])
+    assert len(judge.generator.asked) == asked + 1
 
 
 def test_equal_code_is_judged_again_for_another_weakness():

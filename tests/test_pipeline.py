@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seccoderx_lite.errors import ModelError, RecipeError, RunStopped
+from seccoderx_lite.errors import DataError, ModelError, RecipeError, RunStopped
 from seccoderx_lite.judge import CodeToJudge, Judge
 from seccoderx_lite.pipeline import _second_base, export_again, planned_stages, train
 from seccoderx_lite.recipe import load_recipe
@@ -165,6 +165,42 @@ def test_a_named_stage_is_done_again(finished, recipe_file):
     report.write_text("old")
     train(load_recipe(recipe_file), finished, stages=["report"])
     assert report.read_text() != "old"
+
+
+def test_data_of_later_stages_is_read_before_the_first_one_begins(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["evaluate.suites=[./not-there.jsonl]"])
+    with pytest.raises(DataError, match=r"not-there\.jsonl"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "judge").exists()
+
+
+def test_a_cascade_without_code_to_calibrate_on_is_refused_before_training(recipe_file, tmp_path):
+    rows = [
+        {"code": code, "language": "python", "cwe": ["CWE-95"], "is_vulnerable": code != "int(x)",
+         "reasoning": "eval runs it", "split": "train"}
+        for code in ("eval(x)", "int(x)")
+    ]  # fmt: skip
+    data = tmp_path / "labelled.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = load_recipe(recipe_file, [f"judge.align.data={data}", "judge.verdict=cascade"])
+    with pytest.raises(DataError, match=r"judge\.align\.data: nothing in split validation"):
+        train(recipe, tmp_path / "run")
+
+
+def test_a_stage_that_runs_again_makes_void_what_rests_on_it(recipe_file, tmp_path):
+    """Here it fails for want of a judge, after the old result has been given up."""
+    recipe = load_recipe(recipe_file)
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        for stage in planned_stages(recipe):
+            folder.mark_done(stage, {})
+        folder.append_jsonl("answers.jsonl", {"phase": "after"})
+    with pytest.raises(ModelError, match="no trained judge adapter"):
+        train(recipe, tmp_path / "run", stages=["policy"])
+    done = RunFolder.existing(tmp_path / "run")
+    assert [stage for stage in planned_stages(recipe) if done.is_done(stage)] == [
+        "cold_start", "align",
+    ]  # fmt: skip
+    assert list(done.read_jsonl("answers.jsonl")) == []
 
 
 def test_an_unknown_stage_is_refused_with_the_stages_there_are(recipe_file, tmp_path):

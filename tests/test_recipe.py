@@ -170,6 +170,7 @@ def test_a_broken_rule_names_key_rule_and_value(write, override, fault):
             ['judge={endpoint: {url: "http://x", model: m}, align: {data: d}}'],
             "judge.align: cannot stand beside judge.endpoint",
         ),
+        (["judge.base=b"], "judge.cold_start: cannot stand beside judge.base"),
         (
             ['judge={endpoint: {url: "http://x", model: m}, base: b}'],
             "judge.base: cannot stand beside judge.endpoint",
@@ -384,6 +385,13 @@ def test_fingerprint_ignores_what_does_not_decide_the_result(write):
     same = load_recipe(write(SMALL), ["name=other", "report_to=[wandb]", "sandbox.workers=3"])
     assert recipe_fingerprint(same) == recipe_fingerprint(recipe)
     assert differing_keys(recipe, same) == []
+
+
+def test_how_patiently_a_server_is_asked_does_not_make_another_recipe(write):
+    endpoint = 'judge={endpoint: {url: "http://x", model: m}}'
+    recipe = load_recipe(write(SMALL), [endpoint])
+    patience = [f"judge.endpoint.{name}=7" for name in ("attempts", "backoff_s", "timeout_s")]
+    assert differing_keys(recipe, load_recipe(write(SMALL), [endpoint, *patience])) == []
 
 
 def test_fingerprint_tells_recipes_with_other_results_apart(write):

@@ -167,6 +167,23 @@ def test_an_adapter_of_another_shape_is_refused_and_the_base_stays_usable(
         sequence_logprobs(model, PROMPT, COMPLETION)
 
 
+def test_an_adapter_with_layers_that_the_base_lacks_or_without_some_is_refused(
+    model_recipe, judge_folder
+):
+    from safetensors.torch import load_file, save_file
+
+    file = judge_folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    for others in (
+        {name.replace("layers.0.", "layers.99."): tensor for name, tensor in weights.items()},
+        {name: tensor for name, tensor in weights.items() if "layers.0." not in name},
+        {**weights, **{n.replace("layers.0.", "layers.99."): t for n, t in weights.items()}},
+    ):
+        save_file(others, file)
+        with pytest.raises(ModelError, match="does not fit the base 'builtin:tiny'"):
+            attach_adapter(load_base(model_recipe), judge_folder, "judge")
+
+
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path, model_recipe):
     with pytest.raises(ModelError, match=r"adapter_config\.json"):
         attach_adapter(load_base(model_recipe), tmp_path, "judge")

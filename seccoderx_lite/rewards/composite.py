@@ -35,7 +35,13 @@ from typing import Literal
 from seccoderx_lite.prompting import extract_block
 from seccoderx_lite.records import Task, TestResult, Verdict
 from seccoderx_lite.rewards.codebleu import codebleu_score
-from seccoderx_lite.rewards.shape import is_refusal, is_stub, length_score, length_share, parses
+from seccoderx_lite.rewards.shape import (
+    has_real_code,
+    is_refusal,
+    is_stub,
+    length_score,
+    length_share,
+)
 from seccoderx_lite.rewards.similarity import similarity
 
 Formula = Literal["guarded", "seccoderx"]
@@ -101,8 +107,7 @@ def _guarded_parts(
     block = extract_block(completion)
     code = block.code if block else ""
     stub = is_stub(code, task.language, task.reference) if block else is_refusal(completion)
-    is_sound = block is not None and block.is_closed and bool(code.strip())
-    f = float(is_sound and not stub and parses(code, task.language))
+    f = float(has_real_code(completion, task.language, task.reference))
     length = length_share(code, task.reference) if f else 0.0
     resemblance = similarity(code, task.reference, task.language) if f and task.reference else 0.0
     functional, gate = _function_terms(tests, length, resemblance) if f else (0.0, 0.0)

@@ -13,7 +13,7 @@ from seccoderx_lite.prompting import CodeBlock, extract_block
 from seccoderx_lite.recipe import RewardRecipe
 from seccoderx_lite.records import ScoredCompletion, Task, TestResult, Verdict
 from seccoderx_lite.rewards.composite import reward_parts
-from seccoderx_lite.rewards.shape import is_stub, parses
+from seccoderx_lite.rewards.shape import has_real_code
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
 from seccoderx_lite.sandbox import Sandbox
 
@@ -72,9 +72,12 @@ class Scorer:
             return {}
         items = {}
         for key, (task, text) in unique.items():
-            block = extract_block(text)
-            if task.cwe and (self.recipe.formula == "seccoderx" or _can_earn(block, task)):
-                items[key] = code_to_judge(task, text, block)
+            # Where `guarded` pays nothing for this code at all, no verdict is needed.
+            can_earn = self.recipe.formula == "seccoderx" or has_real_code(
+                text, task.language, task.reference
+            )
+            if task.cwe and can_earn:
+                items[key] = code_to_judge(task, text, extract_block(text))
         verdicts = self.judge.verdicts(list(items.values()))
         return dict(zip(items, verdicts, strict=True))
 
@@ -82,13 +85,3 @@ class Scorer:
 def code_to_judge(task: Task, completion: str, block: CodeBlock | None) -> CodeToJudge:
     """Return what the judge reads of a completion: its code block, or all of it without one."""
     return CodeToJudge(block.code if block else completion, task.language, task.cwe)
-
-
-def _can_earn(block: CodeBlock | None, task: Task) -> bool:
-    """Say whether `guarded` could pay for this code at all; if not, no verdict is needed."""
-    return (
-        block is not None
-        and block.is_closed
-        and parses(block.code, task.language)
-        and not is_stub(block.code, task.language, task.reference)
-    )

@@ -128,6 +128,24 @@ def _parses_as_python(code: str) -> bool:
     return True
 
 
+def has_real_code(completion: str, language: Language, reference: str | None = None) -> bool:
+    r"""True for a completion with a closed block of code that parses and is no stub.
+
+    >>> has_real_code("```python\ndef add(a, b):\n    return a + b\n```", "python")
+    True
+    >>> has_real_code("```python\npass\n```", "python")
+    False
+    """
+    block = extract_block(completion)
+    return (
+        block is not None
+        and block.is_closed
+        and bool(block.code.strip())
+        and parses(block.code, language)
+        and not is_stub(block.code, language, reference)
+    )
+
+
 def is_refusal(completion: str) -> bool:
     r"""True for prose that declines, with no code in it.
 

@@ -102,11 +102,11 @@ def run(
 
 
 def _adapter_of(role: Literal["policy", "judge"], recipe: Recipe, folder: RunFolder) -> Path:
-    if role == "policy":
-        _refuse_judge(folder)
-        return folder.policy_adapter
     given = recipe.judge.adapter if recipe.judge else None
     adapter = Path(given) if given else folder.judge_adapter
+    if role == "policy":
+        _refuse_judge(folder.policy_adapter, adapter)
+        return folder.policy_adapter
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(
             f"export: {adapter} holds no judge adapter; run the stages cold_start or align first"
@@ -114,9 +114,9 @@ def _adapter_of(role: Literal["policy", "judge"], recipe: Recipe, folder: RunFol
     return adapter
 
 
-def _refuse_judge(folder: RunFolder) -> None:
-    policy = folder.policy_adapter / "adapter_model.safetensors"
-    judge = folder.judge_adapter / "adapter_model.safetensors"
+def _refuse_judge(policy_adapter: Path, judge_adapter: Path) -> None:
+    policy = policy_adapter / "adapter_model.safetensors"
+    judge = judge_adapter / "adapter_model.safetensors"
     if not policy.is_file():
         raise ModelError(
             f"export: {policy.parent} holds no policy adapter; run the policy stage first"
@@ -240,7 +240,7 @@ def _export_gguf(
     base: Base, source: Path, target: Path, into_round_trip: bool, checkout: str | None
 ) -> None:
     converter = find_converter(checkout)
-    with TemporaryDirectory(dir=target.parent) as merged:
+    with TemporaryDirectory(dir=target) as merged:  # goes with it if the process is killed
         _export_merged(base, source, Path(merged), into_round_trip)
         convert(Path(merged), target, converter)
     (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")

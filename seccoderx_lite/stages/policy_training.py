@@ -10,8 +10,9 @@ Which GRPO this is (TRL's `GRPOTrainer`, its methods untouched):
 - loss: `dapo`, the sum over completion tokens divided by the number of tokens in the whole batch;
 - KL: per token, k3 estimator, coefficient `kl`, against the base with adapters switched off.
 
-The settings follow SecCoderX (EasyR1 scripts); it scales by std + 1e-6 and takes four optimiser
-steps a rollout batch.
+Clipping, KL, loss averaging and the defaults of `kl` and `temperature` are those of SecCoderX
+(EasyR1 scripts). There the scale is std + 1e-6, a dual clip of 3 bounds the loss, weights decay by
+0.01, and a rollout batch makes four optimiser steps.
 """
 
 import logging
@@ -184,8 +185,7 @@ class Canaries:
     def __init__(self, judge: Judge, recipe: Recipe, labelled: Sequence[LabelledCode]) -> None:
         assert recipe.judge is not None
         self._settings = recipe.judge.canaries
-        # A judge that remembers its earlier verdicts would show nothing, so it is asked afresh.
-        self._judge = judge.afresh()
+        self._judge = judge
         self._rows = _balanced(labelled, self._settings.count, recipe.seed)
 
     def check(self, step: int) -> dict[str, Json]:
@@ -196,8 +196,11 @@ class Canaries:
         """
         if step % self._settings.every or not self._rows:
             return {}
-        result = judge_accuracy(self._judge, self._rows)
-        if result["n"] and result["accuracy"] < self._settings.min_accuracy:
+        # A judge that remembers its verdicts of an earlier round would show nothing.
+        result = judge_accuracy(self._judge.afresh(), self._rows)
+        if not result["n"]:
+            return {"canary_accuracy": None}
+        if result["accuracy"] < self._settings.min_accuracy:
             raise RunStopped(
                 f"judge.canaries: stopped at step {step}: the judge is right on "
                 f"{result['accuracy']:.2f} of {result['n']:.0f} pieces of code with known truth, "

@@ -40,7 +40,8 @@ def load_suites(settings: EvaluateRecipe) -> list[Suite]:
     `cyberseceval:FILE`.
 
     Raises:
-        DataError: a source cannot be read, or none of its tasks has tests.
+        DataError: a source cannot be read, or none of its tasks has tests or is in a split that
+            is measured.
     """
     return [
         Suite(suite.name, suite.tasks[: settings.limit], suite.kind)
@@ -72,13 +73,31 @@ def _with_tests(source: str) -> list[Suite]:
         )
     if len(tested) < len(rows):
         logger.warning("%s: %d tasks without tests are left out", source, len(rows) - len(tested))
-    suites = []
+    if not any("split" in task.extra for task in tested):
+        return _benign_apart(source, tested)
+    suites: list[Suite] = []
     for split in SPLITS:
         if tasks := [task for task in tested if task.extra.get("split") == split]:
-            suites.append(Suite(f"{source}/{split}", tuple(map(_suite_task, tasks))))
-    if not any("split" in task.extra for task in tested):
-        suites.append(Suite(source, tuple(map(_suite_task, tested))))
+            suites += _benign_apart(f"{source}/{split}", tasks)
+    if not suites:
+        found = sorted({str(task.extra.get("split")) for task in tested})
+        raise DataError(
+            f"{source}: measured are the splits {', '.join(SPLITS)}, but it has only "
+            f"{', '.join(found)}; rename one, or leave the column split out to measure all"
+        )
     return suites
+
+
+def _benign_apart(name: str, tasks: Sequence[Task]) -> list[Suite]:
+    """One suite, or two where tasks that name no weakness stand among others."""
+    weak = [task for task in tasks if task.cwe]
+    benign = [task for task in tasks if not task.cwe]
+    if not (weak and benign):
+        return [Suite(name, tuple(map(_suite_task, tasks)))]
+    return [
+        Suite(name, tuple(map(_suite_task, weak))),
+        Suite(f"{name}/benign", tuple(map(_suite_task, benign))),
+    ]
 
 
 def _suite_task(task: Task) -> SuiteTask:

@@ -1,11 +1,13 @@
 """The tiny world keeps its word: every program works, and only the secure ones resist."""
 
+import json
 import random
 from collections import Counter
 from concurrent.futures import Future
 
 import pytest
 
+from seccoderx_lite.builtin.make_tiny import TINY, _labelled, _tasks
 from seccoderx_lite.builtin.world import (
     Program,
     Template,
@@ -89,3 +91,11 @@ def test_prompts_neither_name_nor_hint_the_weakness(template):
     }
     for prompt in template.prompts:
         assert words.isdisjoint(prompt.lower().replace("$", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "seed"), [("tasks", _tasks, 1), ("labelled", _labelled, 2)]
+)
+def test_the_data_that_ship_are_those_the_script_makes(name, make, seed):
+    with (TINY / f"{name}.jsonl").open(encoding="utf-8") as shipped:
+        assert [json.loads(line) for line in shipped] == list(make(random.Random(seed)))
