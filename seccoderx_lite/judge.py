@@ -211,17 +211,21 @@ REASONED_SHARE = 0.05
 
 
 def calibrated_band(
-    probabilities: Sequence[float], reasoned_right: Sequence[bool], direct_right: Sequence[bool]
+    probabilities: Sequence[float],
+    reasoned_right: Sequence[bool],
+    direct_right: Sequence[bool],
+    share: float = REASONED_SHARE,
 ) -> tuple[float, float]:
     """Return the band around 0.5 in which to reason, found on code with known truth.
 
-    Of the bands that hold at most `REASONED_SHARE` of the code, the most accurate one; of equally
+    Of the bands that hold at most that share of the code, the most accurate one; of equally
     accurate ones the widest, since code of other kinds is less sure.
 
     Args:
         probabilities: Direct probability of vulnerable of each piece of code.
         reasoned_right: Whether the reasoned verdict on it is right.
         direct_right: Whether the direct verdict on it is right.
+        share: Most of the code, in [0, 1), that may be reasoned about.
 
     >>> probabilities = [0.75, 0.25] + [0.0, 1.0] * 9
     >>> calibrated_band(probabilities, [True] * 20, [False] + [True] * 19)
@@ -230,7 +234,7 @@ def calibrated_band(
     order = sorted(range(len(probabilities)), key=lambda index: abs(probabilities[index] - 0.5))
     gain = best = 0
     half_width = 0.0  # reason about nothing, as long as nothing better is found
-    for count, index in enumerate(order[: int(REASONED_SHARE * len(order))], start=1):
+    for count, index in enumerate(order[: int(share * len(order))], start=1):
         gain += reasoned_right[index] - direct_right[index]
         if gain >= best:
             best = gain

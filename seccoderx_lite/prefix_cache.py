@@ -29,6 +29,7 @@ class PrefixCache:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[Prefix, _Layers] = OrderedDict()
         self._weights: Hashable = None
+        self._works = True
 
     def under(self, weights: Hashable) -> None:
         """Keep only what was computed under these weights."""
@@ -43,11 +44,14 @@ class PrefixCache:
 
         None for models whose cache is of another kind than keys and values of every token.
         """
+        if not self._works:
+            return None
         distinct = list(dict.fromkeys(prefixes))
         found = {prefix: self._kept[prefix] for prefix in distinct if prefix in self._kept}
         if missing := [prefix for prefix in distinct if prefix not in found]:
             computed = _computed(model, tokenizer, missing)
             if computed is None:
+                self._works = False
                 return None
             found |= computed
         self._keep(found)

@@ -83,6 +83,25 @@ def test_what_texts_share_is_computed_once_for_all_calls(base, monkeypatch):
     assert min(ids.shape[1] for ids in again) < shortest
 
 
+def test_a_model_with_another_kind_of_cache_is_asked_the_plain_way(base, monkeypatch):
+    expected = probabilities(base, shared=[""] * 5)
+    calls = []
+    forward = base.model.forward
+
+    def without_layers(**given):
+        calls.append(given["use_cache"])
+        output = forward(**given)
+        output.past_key_values = ()
+        return output
+
+    monkeypatch.setattr(base.model, "forward", without_layers)
+    prefixes = PrefixCache()
+    for _ in range(2):
+        found = probabilities(base, batch_size=1, prefixes=prefixes)
+        assert found == pytest.approx(expected, abs=1e-4)
+    assert calls.count(True) == 1  # tried once, then given up
+
+
 def test_a_choice_that_begins_the_other_is_refused(base):
     with pytest.raises(ValueError, match="beginning of the other"):
         probabilities(base, choices=("safe", "safe enough"))
