@@ -83,8 +83,8 @@ def line_chart(
         "color": _color("series", names, PALETTE),
     }  # fmt: skip
     is_smoothed &= max(len(one.points) for one in drawn) >= SMOOTHED_FROM
-    smooth = _running_mean if is_smoothed else list
-    means = [Series(one.name, smooth(_thinned(one.points))) for one in drawn]
+    lines = {one.name: _thinned(one.points) for one in drawn}
+    means = [Series(n, _running_mean(line) if is_smoothed else line) for n, line in lines.items()]
     mark = {"type": "line", "strokeJoin": "round", "aria": False}
     layers = [
         *([{"mark": {**mark, "strokeWidth": 1, "opacity": 0.28}}] if is_smoothed else []),
