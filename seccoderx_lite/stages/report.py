@@ -138,7 +138,8 @@ def _changes(theirs: Mapping[str, TaskScores], mine: Mapping[str, TaskScores]) -
             continue
         told = signed({"mean": change.mean, "interval_95": change.interval_95})
         if metric == "esr":
-            told += f", McNemar {p_value(mcnemar(*(list(map(_passes, side)) for side in (before, after))).p)}"
+            passes = (list(map(_passes, side)) for side in (before, after))
+            told += f", McNemar {p_value(mcnemar(*passes).p)}"
         found[metric] = f"<br><small>{safe(told)}</small>"
     return found
 
