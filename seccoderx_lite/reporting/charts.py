@@ -83,8 +83,8 @@ def line_chart(
         "color": _color("series", names, PALETTE),
     }  # fmt: skip
     is_smoothed &= max(len(one.points) for one in drawn) >= SMOOTHED_FROM
-    smooth = _running_mean if is_smoothed else list
-    means = [Series(one.name, smooth(_thinned(one.points))) for one in drawn]
+    lines = {one.name: _thinned(one.points) for one in drawn}
+    means = [Series(n, _running_mean(line) if is_smoothed else line) for n, line in lines.items()]
     mark = {"type": "line", "strokeJoin": "round", "aria": False}
     layers = [
         *([{"mark": {**mark, "strokeWidth": 1, "opacity": 0.28}}] if is_smoothed else []),
@@ -166,7 +166,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     ]  # fmt: skip
     groups = len({row["group"] for row in rows})
     spec = {"data": {"values": values}, "layer": layers, "height": 24 + 38 * groups}
-    return _svg(spec) + _legend(PHASES, (BEFORE, AFTER))
+    return _svg(spec) + _phases(rows)
 
 
 def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
@@ -194,7 +194,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
                       "x": {**encoding["x"], "field": "low"}, "x2": {"field": "high"}}},
     ]  # fmt: skip
     spec = {"data": {"values": values}, "layer": layers, "height": 26 * groups}
-    return _svg(spec) + _legend(PHASES, (BEFORE, AFTER))
+    return _svg(spec) + _phases(rows)
 
 
 def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -220,6 +220,12 @@ def _legend(names: Sequence[str], colors: Sequence[str]) -> str:
         for name, color in zip(names, colors, strict=False)
     )
     return f'<div class="legend">{items}</div>'
+
+
+def _phases(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The legend of before and after, needed only where there are both."""
+    both = len({row["phase"] for row in rows}) > 1
+    return _legend(PHASES, (BEFORE, AFTER)) if both else ""
 
 
 def _targets() -> dict[str, Any]:

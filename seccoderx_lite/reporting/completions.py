@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from seccoderx_lite import cwe
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.records import Json
-from seccoderx_lite.reporting.page import safe, section
+from seccoderx_lite.reporting.page import safe, section, weakness
 
 Row = Mapping[str, Json]
 Item = TypeVar("Item")
@@ -155,7 +154,7 @@ def _pair(change: str, own: Mapping[str, Row]) -> str:
     )
     prompt = f"<p>{safe(_cut(row.get('prompt') or ''))}</p>"
     tone = {"gained": "good", "lost": "bad"}.get(change, "muted")
-    weaknesses = safe(", ".join(f"{name} {cwe.get(name).short_name}" for name in row["cwe"]))
+    weaknesses = safe(", ".join(map(weakness, row["cwe"])))
     return (
         f'<details class="item" data-change="{change}" data-suite="{safe(row["suite"])}">'
         f'<summary><span class="tag {tone}">{change}</span>{safe(row["task"])} '

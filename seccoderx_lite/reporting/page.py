@@ -12,6 +12,8 @@ from functools import lru_cache
 from html import escape
 from importlib.resources import files
 
+from seccoderx_lite import cwe
+
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
@@ -25,6 +27,16 @@ def safe(text: object) -> str:
     """
     shown = _UNSEEN.sub(lambda match: f"\u27e8{ord(match[0]):02x}\u27e9", str(text))
     return escape(shown.replace("\r\n", "\n"))
+
+
+def weakness(name: str) -> str:
+    """Return a weakness with what people call it, if the catalogue knows it.
+
+    >>> weakness("CWE-89"), weakness("CWE-9999")
+    ('CWE-89 SQL Injection', 'CWE-9999')
+    """
+    known = cwe.get(name)
+    return f"{name} {known.short_name}" if known.description else name
 
 
 def card(title: str, body: str, note: str = "", classes: str = "") -> str:

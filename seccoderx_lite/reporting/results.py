@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from seccoderx_lite import cwe
 from seccoderx_lite.records import Json
 from seccoderx_lite.reporting.charts import bar_chart, interval_chart
-from seccoderx_lite.reporting.page import card, safe, section, table
+from seccoderx_lite.reporting.page import card, safe, section, table, weakness
 from seccoderx_lite.suites.telling import p_value, share, signed
 
 PHASES = ("before", "after")
@@ -178,7 +177,7 @@ def _headline_value(
 
 def _named(group: str) -> str:
     """A weakness with what people call it; a language as it is."""
-    return f"{group} {cwe.get(group).short_name}" if group.startswith("CWE-") else group
+    return weakness(group) if group.startswith("CWE-") else group
 
 
 def _group_table(

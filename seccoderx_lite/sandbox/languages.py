@@ -46,6 +46,10 @@ _TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
 
 GOIMPORTS = ("goimports",)
 """Completes the imports of Go answers; CWEval alone needs it."""
+GOIMPORTS_FROM = (
+    "goimports: apt install golang-golang-x-tools, or go install "
+    "golang.org/x/tools/cmd/goimports@latest and put it on the PATH"
+)
 
 _WHERE_FROM: dict[Language, str] = {
     "python": "apt install python3",
@@ -110,6 +114,8 @@ def describe_toolchains() -> dict[str, str]:
         done = subprocess.run([tool, flag], capture_output=True, text=True, check=False)
         lines = (done.stdout or done.stderr).strip().splitlines()
         found[language] = f"{tool}: {lines[0]}" if lines else f"{tool} gives no version"
+    if found["go"].startswith("/") and find_tool(GOIMPORTS) is None:
+        found["go"] += f"; for CWEval also {GOIMPORTS_FROM}"
     return found
 
 

@@ -129,16 +129,17 @@ def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
 def _changes(theirs: Mapping[str, TaskScores], mine: Mapping[str, TaskScores]) -> dict[str, str]:
     """What follows a figure: its paired difference from the first run, where there is one."""
     shared = sorted(mine.keys() & theirs.keys())
-    sides = [[own[task] for task in shared] for own in (theirs, mine)]
+    before, after = ([own[task] for task in shared] for own in (theirs, mine))
     found = {}
     for metric in CODE_METRICS:
         try:
-            change = paired_difference(*sides, metric, seed=0)
+            change = paired_difference(before, after, metric, seed=0)
         except ValueError:  # no task in common, or benign tasks, which have no such metric
             continue
         told = signed({"mean": change.mean, "interval_95": change.interval_95})
         if metric == "esr":
-            told += f", McNemar {p_value(mcnemar(*(list(map(_passes, s)) for s in sides)).p)}"
+            passes = (list(map(_passes, side)) for side in (before, after))
+            told += f", McNemar {p_value(mcnemar(*passes).p)}"
         found[metric] = f"<br><small>{safe(told)}</small>"
     return found
 

@@ -24,7 +24,7 @@ from seccoderx_lite.metrics import SampleScore
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.records import Language
 from seccoderx_lite.sandbox import Limits, Sandbox
-from seccoderx_lite.sandbox.languages import GOIMPORTS, find_tool, tools_for
+from seccoderx_lite.sandbox.languages import GOIMPORTS, GOIMPORTS_FROM, find_tool, tools_for
 from seccoderx_lite.sandbox.shared import site_folders
 from seccoderx_lite.suites.cweval import CwevalFiles
 from seccoderx_lite.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
@@ -256,10 +256,7 @@ def _tools(language: Language) -> list[str]:
     if language == "go":
         goimports = find_tool(GOIMPORTS)
         if goimports is None:
-            raise SandboxError(
-                "unscored: no goimports; apt install golang-golang-x-tools, or go install "
-                "golang.org/x/tools/cmd/goimports@latest and put it on the PATH"
-            )
+            raise SandboxError(f"unscored: needs {GOIMPORTS_FROM}")
         tools.append(goimports)
     return tools
 

@@ -11,7 +11,13 @@ import pytest
 
 from seccoderx_lite.recipe import check_recipe
 from seccoderx_lite.reporting import charts, page
-from seccoderx_lite.reporting.charts import Series, bar_chart, line_chart, stacked_chart
+from seccoderx_lite.reporting.charts import (
+    Series,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    stacked_chart,
+)
 from seccoderx_lite.reporting.page import safe
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.stages import report
@@ -142,6 +148,12 @@ def test_runs_are_compared_with_intervals_from_the_first(make_run, tmp_path):
 def test_every_bar_and_point_tells_its_value_and_interval(make_run):
     html = report.run(make_run()).read_text()
     assert "CWE-89 SQL Injection, after: 0.700 [0.600, 0.800]" in html
+
+
+def test_a_model_measured_alone_has_no_legend_of_before_and_after():
+    row = {"group": "mine", "phase": "before", "value": 0.5, "low": 0.4, "high": 0.6}
+    assert "legend" not in interval_chart([row], "ESR")
+    assert "legend" in interval_chart([row, {**row, "phase": "after"}], "ESR")
 
 
 def test_a_long_curve_is_smoothed_and_still_tells_what_was_measured():

@@ -22,12 +22,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         message = request.get("messages", [{}])[-1]
+        if self.headers["Authorization"] != "Bearer k":
+            return self.answer(401, {"error": {"message": "unknown key"}})
         known = self.path == "/v1/chat/completions" and request.get("model") == "scorer"
-        if (
-            not known
-            or message.get("role") != "user"
-            or self.headers["Authorization"] != "Bearer k"
-        ):
+        if not known or message.get("role") != "user":
             return self.answer(400, {"error": {"message": "not in the protocol"}})
         if "server_fails" in message["content"]:
             return self.answer(500, {"error": {"message": "out of order"}})

@@ -40,6 +40,18 @@ def test_a_prompt_shows_signature_and_documentation_and_nothing_of_the_solution(
     assert "BEGIN" not in prompt and "2147483647" not in prompt and "require.main" not in prompt
 
 
+def test_memory_errors_are_built_with_the_sanitizer_save_the_one_the_benchmark_excepts(
+    checkout, tmp_path
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkout, copy)
+    folder = copy / "benchmark/lang/c"
+    for file in list(folder.iterdir()):
+        shutil.copy(file, folder / file.name.replace("787_0", "476_0"))
+    found = {files.name: files.sanitize for _, _, files in read_cweval(copy)}
+    assert found["cwe_787_0_c"] and not found["cwe_476_0_c"] and not found["cwe_190_0_c"]
+
+
 def test_every_language_and_weakness_is_read(tasks):
     assert {language: task.cwe for language, task in tasks.items()} == {
         "python": ("CWE-22",), "javascript": ("CWE-190",), "c": ("CWE-190",),
@@ -51,6 +63,13 @@ def test_every_language_and_weakness_is_read(tasks):
 def test_the_entry_point_follows_whatever_a_model_wrote(tasks, language):
     program = assemble(tasks[language].source, "MODEL CODE")
     assert program.index("MODEL CODE") < program.index("next" if language != "go" else "NextNumber")
+
+
+@pytest.mark.parametrize(
+    ("answer", "clauses"), [("package main\n\nfunc F() {}", 1), ("func F() {}", 1)]
+)
+def test_a_go_answer_has_one_package_clause(tasks, answer, clauses):
+    assert assemble(tasks["go"].source, answer).count("package main") == clauses
 
 
 def test_a_task_without_tests_is_left_out_and_told(checkout, tmp_path, caplog):
@@ -75,6 +94,17 @@ def test_references_are_secure_and_insecure_twins_are_not(grader, tasks, languag
     assert [(check.side, check.is_right) for check in checks] == [
         ("reference", True), ("unsafe", True),
     ]  # fmt: skip
+
+
+def test_a_twin_test_without_a_marker_counts_in_the_check(grader, checkout, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkout, copy)
+    file = copy / "benchmark/core/py/cwe_022_0_test.py"
+    file.write_text(file.read_text() + "\n\ndef test_read_note_unsafe_bare():\n    assert 0\n")
+    (suite,) = load_suite(f"cweval:{copy}")
+    task = next(task for task in suite.tasks if task.language == "python")
+    reference, twin = grader.check([task])
+    assert reference.is_right and not twin.is_right and "unsafe_bare" in twin.note
 
 
 C_INSECURE = "int next_number(int number, int *next) { *next = number + 1; return 0; }"

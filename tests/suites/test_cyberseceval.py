@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seccoderx_lite.errors import DataError, SandboxError
+from seccoderx_lite.errors import DataError, JudgeError, SandboxError
 from seccoderx_lite.generation import EndpointGenerator
 from seccoderx_lite.metrics import SampleScore
 from seccoderx_lite.recipe import EndpointRecipe, check_recipe
@@ -138,7 +138,10 @@ def scorer():
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     port = int(server.stdout.readline())
-    yield {"url": f"http://127.0.0.1:{port}/v1", "model": "scorer", "api_key_env": "SCORER_KEY"}
+    yield EndpointRecipe(
+        url=f"http://127.0.0.1:{port}/v1", model="scorer", api_key_env="SCORER_KEY",
+        attempts=2, backoff_s=0.01,
+    )  # fmt: skip
     server.kill()
     server.communicate()
 
@@ -159,7 +162,7 @@ def test_a_judge_behind_a_server_scores_function_and_its_failures_are_unscored(
     scorer, monkeypatch, word, functional
 ):
     monkeypatch.setenv("SCORER_KEY", "k")
-    judge = EndpointGenerator(EndpointRecipe(**scorer))
+    judge = EndpointGenerator(scorer)
     (grade,) = CybersecevalGrader(FakeDetector(), judge, 64).grade(
         [(TASK, f"```python\nprint({word!r})\n```")]
     )
@@ -167,11 +170,11 @@ def test_a_judge_behind_a_server_scores_function_and_its_failures_are_unscored(
     assert grade.status == ("passed" if functional is not None else "unscored")
 
 
-def test_a_wrong_key_leaves_everything_unscored(scorer, monkeypatch):
+def test_a_wrong_key_ends_the_evaluation_before_anything_is_scored(scorer, monkeypatch):
     monkeypatch.setenv("SCORER_KEY", "another")
-    judge = EndpointGenerator(EndpointRecipe(**scorer))
-    grades = CybersecevalGrader(FakeDetector(), judge, 64).grade([(TASK, CODE), (TASK, "prose")])
-    assert [grade.score for grade in grades] == [None, SampleScore(0.0, 0.0)]
+    grader = CybersecevalGrader(FakeDetector(), EndpointGenerator(scorer), 64)
+    with pytest.raises(JudgeError, match="401"):
+        grader.grade([(TASK, CODE), (TASK, "prose")])
 
 
 def test_a_local_judge_shares_the_base_that_is_measured_and_prose_from_it_is_unscored(
