@@ -130,7 +130,7 @@ def _changes(theirs: Mapping[str, TaskScores], mine: Mapping[str, TaskScores]) -
     """What follows a figure: its paired difference from the first run, where there is one."""
     shared = sorted(mine.keys() & theirs.keys())
     before, after = ([own[task] for task in shared] for own in (theirs, mine))
-    found = {}
+    found: dict[str, str] = {}
     for metric in CODE_METRICS:
         try:
             change = paired_difference(before, after, metric, seed=0)
