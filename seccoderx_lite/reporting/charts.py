@@ -176,7 +176,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     """
     if not rows:
         return ""
-    encoding = {
+    encoding: dict[str, Any] = {
         "y": {"field": "group", "type": "nominal", "title": None, "sort": None,
               "axis": _labels(rows)},
         "yOffset": {"field": "phase", "type": "nominal", "sort": PHASES},
