@@ -46,8 +46,9 @@ def one_step(base):
 
 
 def negated(base):
-    for parameter in adapter_parameters(base.model, "judge").values():
-        parameter.data.neg_()
+    for name, parameter in adapter_parameters(base.model, "judge").items():
+        if "lora_B" in name:  # with A as well, the product would stay as it was
+            parameter.data.neg_()
 
 
 def one_number(base):
