@@ -28,7 +28,8 @@ def test_a_name_that_cannot_be_a_judge_is_refused(name, options, message):
 def test_a_server_is_named_with_its_model():
     judge = load_judge("http://127.0.0.1:9/v1#judge-8b", settings={"verdict": None})
     assert judge.identity["model"] == "judge-8b"
-    assert judge.verdicts([CodeToJudge("x", "c", ("CWE-22",))])[0].label is None
+    with pytest.raises(JudgeError, match=r"http://127\.0\.0\.1:9/v1.* cannot be reached"):
+        judge.verdicts([CodeToJudge("x", "c", ("CWE-22",))])
 
 
 def test_a_run_without_a_judge_is_refused(tmp_path):
