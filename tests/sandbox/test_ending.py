@@ -68,14 +68,17 @@ def test_removing_never_follows_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize("without", [(), ("namespaces",)])
 def test_killed_trainer_takes_everything_with_it(without: tuple[str, ...]) -> None:
     mark = f"7{os.getpid()}{len(without)}"
+    # The mark comes by the environment: in its command line the trainer would pass for the job.
     program = f"""
+import os
 from seccoderx_lite.sandbox import Sandbox, Limits
 sandbox = Sandbox("limits-only", workers=1, without={without!r})
 print(sandbox._workers[0].report["folder"], flush=True)
-sandbox.run({{}}, ["sh", "-c", "(setsid sleep {mark} &) ; sleep {mark}"], Limits(timeout_s=60))
+nap = "sleep " + os.environ["MARK"]
+sandbox.run({{}}, ["sh", "-c", f"(setsid {{nap}} &) ; {{nap}}"], Limits(timeout_s=60))
 """
     trainer = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ},
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "MARK": mark},
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert trainer.stdout
