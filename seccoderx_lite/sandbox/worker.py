@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from seccoderx_lite.sandbox import bubblewrap
 from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
 from seccoderx_lite.sandbox.jail.ending import count_tasks, remove_tree
+from seccoderx_lite.sandbox.jail.users import NO_ROOM
 from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
@@ -30,6 +32,7 @@ START_TIMEOUT_S = 30.0
 ANSWER_GRACE_S = 60.0
 """Patience beyond a job's time; a hostile one may leave a million files to remove."""
 _ANSWER_BYTES = 128 << 20
+_ROOM_POLL_S = 0.5
 _BOOT = (
     "import sys, types; package = types.ModuleType('jail'); package.__path__ = [sys.argv[1]]; "
     "sys.modules['jail'] = package; from jail.starter import main; "
@@ -66,15 +69,27 @@ class Worker:
     def ask(
         self, request: Mapping[str, Any], seconds: float, secret: bytes | None = None
     ) -> dict[str, Any]:
-        """Run one job and return its answer; `secret` goes to the tester alone."""
-        faults = []
-        for _ in range(2):
+        """Run one job and return its answer; `secret` goes to the tester alone.
+
+        After a fault it is run once more; where another job's processes left no room for its own,
+        until they are gone, for `seconds` at most.
+
+        Raises:
+            SandboxError: there is no answer for a fault of the sandbox.
+        """
+        faults: list[str] = []
+        until = time.monotonic() + seconds
+        while True:
             answer = self._ask_once(request, seconds, secret)
             if "fault" not in answer:
                 return answer
             faults.append(answer["fault"])
             self.close()
-        raise SandboxError(f"the sandbox failed twice: {'; then '.join(faults)}")
+            if NO_ROOM in faults[-1] and time.monotonic() < until:
+                time.sleep(_ROOM_POLL_S)
+            elif len(faults) > 1:
+                told = "; then ".join(faults[-2:])
+                raise SandboxError(f"the sandbox failed {len(faults)} times: {told}")
 
     def _ask_once(
         self, request: Mapping[str, Any], seconds: float, secret: bytes | None

@@ -12,6 +12,8 @@ OWN_TASKS = 6
 _SLACK = 4
 """Tasks that may come or go on the machine before those of the user are counted again."""
 
+NO_ROOM = "other processes of this user left too little room for those of the job"
+
 
 def reserve() -> tuple[int, socket.socket]:
     """A user id that no other sandbox on this machine is using, for as long as the socket lives."""
@@ -50,7 +52,7 @@ class Neighbours:
         if _tasks_of_all() <= self._all + _SLACK:
             return
         if self._tasks_now() > self.tasks + processes // 2:
-            raise OSError("other processes of this user left too little room for those of the job")
+            raise OSError(NO_ROOM)
 
     def _tasks_now(self) -> int:
         return OWN_TASKS + count_tasks(os.getuid()) + self._hidden
