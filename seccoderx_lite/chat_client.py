@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import tenacity
@@ -41,18 +41,38 @@ class AtFault(Exception):
     """The server refuses this one request."""
 
 
+class Patience(Protocol):
+    """The fields of a recipe's section that say how a server is asked."""
+
+    @property
+    def api_key_env(self) -> str | None:
+        """Environment variable that holds the key, if the server wants one."""
+
+    @property
+    def timeout_s(self) -> float:
+        """For one attempt, its whole reply included."""
+
+    @property
+    def concurrency(self) -> int:
+        """Most connections at once."""
+
+    @property
+    def attempts(self) -> int:
+        """How often one request is sent at most."""
+
+    @property
+    def backoff_s(self) -> float:
+        """Longest wait before the second attempt; doubled for each further one."""
+
+
 class ChatClient:
     """Asks `POST {url}/chat/completions`; safe to use from several threads."""
 
     def __init__(
         self,
         urls: Sequence[str],
+        patience: Patience,
         *,
-        api_key_env: str | None,
-        timeout_s: float,
-        concurrency: int,
-        attempts: int,
-        backoff_s: float,
         section: str,
         error: type[SeccoderxError],
     ) -> None:
@@ -60,11 +80,7 @@ class ChatClient:
 
         Args:
             urls: base addresses up to and including `/v1`; replicas are asked in turn.
-            api_key_env: environment variable that holds the key, if the server wants one.
-            timeout_s: for one attempt, its whole reply included.
-            concurrency: most connections at once.
-            attempts: how often one request is sent at most.
-            backoff_s: longest wait before the second attempt; doubled for each further one.
+            patience: how they are asked.
             section: the recipe's section of these settings, for messages.
             error: raised where a setting is wrong.
 
@@ -76,18 +92,15 @@ class ChatClient:
         self._open_from = dict.fromkeys(addresses, 0.0)
         self._unreached = set(addresses)
         self._was_reached = False
-        self._timeout_s = timeout_s
-        self._attempts = attempts
-        self._backoff_s = backoff_s
+        self._patience = patience
         self._section = section
-        self._api_key_env = api_key_env
         self._error = error
         self.stop = threading.Event()
         """While set, nothing is waited for and nothing is tried again."""
         self._client = httpx.Client(
-            headers=key_headers(api_key_env, section),
-            timeout=timeout_s,
-            limits=httpx.Limits(max_connections=concurrency),
+            headers=key_headers(patience.api_key_env, section),
+            timeout=patience.timeout_s,
+            limits=httpx.Limits(max_connections=patience.concurrency),
         )
 
     def patiently(self, attempt: Callable[[], Found]) -> Found:
@@ -97,9 +110,9 @@ class ChatClient:
             TryAgain: the last attempt failed too; the message says how.
         """
         attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._attempts)
+            stop=tenacity.stop_after_attempt(self._patience.attempts)
             | tenacity.stop_when_event_set(self.stop),
-            wait=tenacity.wait_random_exponential(self._backoff_s, LONGEST_BACKOFF_S),
+            wait=tenacity.wait_random_exponential(self._patience.backoff_s, LONGEST_BACKOFF_S),
             retry=tenacity.retry_if_exception_type(TryAgain),
             sleep=tenacity.sleep_using_event(self.stop),
             reraise=True,
@@ -136,7 +149,7 @@ class ChatClient:
 
         httpx's own holds between two pieces only: a server that drips would never meet it.
         """
-        until = time.monotonic() + self._timeout_s
+        until = time.monotonic() + self._patience.timeout_s
         content = bytearray()
         try:
             with self._client.stream("POST", address, json=body) as response:
@@ -144,7 +157,7 @@ class ChatClient:
                 for piece in response.iter_bytes():
                     content += piece
                     if time.monotonic() > until:
-                        raise TryAgain(f"no whole reply within {self._timeout_s:g} s")
+                        raise TryAgain(f"no whole reply within {self._patience.timeout_s:g} s")
                     if len(content) > LARGEST_REPLY_BYTES:
                         raise TryAgain(f"the reply is larger than {LARGEST_REPLY_BYTES} bytes")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
@@ -169,7 +182,7 @@ class ChatClient:
             raise AtFault(told)
         advice = f"check the address (up to and including /v1) and {self._section}.model"
         if status in (401, 403):
-            name = self._api_key_env
+            name = self._patience.api_key_env
             advice = f"check the key in {name}" if name else f"give {self._section}.api_key_env"
         raise self._error(f"{address}: {told}; {advice}")
 

@@ -119,14 +119,7 @@ class ChatEndpoint:
         self._useless: list[Reply] = []
         self._told_cut = False
         self._client = ChatClient(
-            [recipe.endpoint or ""],
-            api_key_env=recipe.api_key_env,
-            timeout_s=recipe.timeout_s,
-            concurrency=recipe.concurrency,
-            attempts=recipe.attempts,
-            backoff_s=recipe.backoff_s,
-            section="generator",
-            error=GeneratorError,
+            [recipe.endpoint or ""], recipe, section="generator", error=GeneratorError
         )
 
     def ask_all(

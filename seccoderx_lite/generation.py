@@ -179,11 +179,7 @@ class EndpointGenerator:
         self._recipe = recipe
         self._client = ChatClient(
             [recipe.url] if isinstance(recipe.url, str) else recipe.url,
-            api_key_env=recipe.api_key_env,
-            timeout_s=recipe.timeout_s,
-            concurrency=recipe.concurrency,
-            attempts=recipe.attempts,
-            backoff_s=recipe.backoff_s,
+            recipe,
             section="endpoint",
             error=JudgeError,
         )
