@@ -10,7 +10,6 @@ import functools
 import json
 import logging
 import math
-import random
 import resource
 import shutil
 import time
@@ -47,6 +46,7 @@ from seccoderx_lite.roles import (
 )
 from seccoderx_lite.run_folder import RunFolder
 from seccoderx_lite.trackers import finish_stage, tracker_arguments
+from seccoderx_lite.training_order import in_training_order
 
 logger = logging.getLogger(__name__)
 
@@ -330,20 +330,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     finish_stage(trainer.args.report_to)
 
 
-def in_training_order(rows: list[dict[str, Json]], count: int, seed: int) -> list[dict[str, Json]]:
-    """Return `count` rows as training will meet them: pass after pass, each shuffled anew.
-
-    Written out in full, training is one epoch, and a resumed run meets exactly the rows that an
-    unbroken one would; trainers shuffle a later epoch differently after a restart.
-    """
-    rng = random.Random(seed)
-    ordered: list[dict[str, Json]] = []
-    while len(ordered) < count:
-        ordered += rng.sample(rows, len(rows))
-    return ordered[:count]
-
-
-def _sequences_a_step(config: SFTConfig | GRPOConfig) -> int:
+def sequences_a_step(config: SFTConfig | GRPOConfig) -> int:
     """Over all processes."""
     return int(config.train_batch_size) * config.gradient_accumulation_steps * process_count()
 
@@ -355,9 +342,7 @@ def make_sft_trainer(
     rows: list[dict[str, Json]],
     recorder: StepRecorder,
 ) -> Any:
-    """Return TRL's supervised trainer for a new adapter on the bare base."""
-    count = int(config.max_steps) * _sequences_a_step(config)
-    rows = in_training_order(rows, count, recipe.seed)
+    """Return TRL's supervised trainer for a new adapter on the bare base; rows are met in order."""
     set_seed(recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     trainer = SFTTrainer(
@@ -382,7 +367,7 @@ def make_grpo_trainer(
 ) -> Any:
     """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
     set_seed(recipe.seed)
-    count = int(config.max_steps) * _sequences_a_step(config) // (config.num_generations or 1)
+    count = int(config.max_steps) * sequences_a_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     trainer = GRPOTrainer(

@@ -42,7 +42,7 @@ LAYERS = (
     {"rewards", "alarms"},
     {"suites", "synthesis"},
     {"reporting"},
-    {"training", "out_of_memory", "trackers"},
+    {"training", "training_order", "out_of_memory", "trackers"},
     {"stages"},
     {"pipeline", "integrations", "eval_code", "eval_judge", "scan_report"},
     {"bench", "scan_command", "cli_progress"},

@@ -35,12 +35,21 @@ from seccoderx_lite.training import (
     make_grpo_trainer,
     make_sft_trainer,
     no_progress,
+    sequences_a_step,
     sft_config,
     time_generation,
     train,
 )
+from seccoderx_lite.training_order import Row, in_turns
 
 HELD_OUT_SPLITS = ("held_out", "transfer")
+
+TURNS: tuple[VerdictForm, ...] = ("direct", "direct", "reason")
+"""Which form of answer the steps of the cold start train, in turn.
+
+The loss is a mean over tokens. A direct answer has one token that says anything; in one batch with
+reasonings it would hardly be heard.
+"""
 
 
 def cold_start(
@@ -55,18 +64,18 @@ def cold_start(
     assert judge is not None and judge.cold_start is not None
     section = judge.cold_start
     detach_adapters(base)
-    rows, dropped = _sft_rows(
-        in_split(load_labelled(section.data), "train"), judge, section, base.tokenizer
-    )
+    labelled = in_split(load_labelled(section.data), "train")
+    rows, dropped = _sft_rows(labelled, judge, section, base.tokenizer)
     checkpoints = folder.checkpoints("judge/cold_start")
     recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
-    trainer = make_sft_trainer(
-        base, recipe, sft_config(recipe, section, checkpoints), rows, recorder
-    )
+    config = sft_config(recipe, section, checkpoints)
+    turns = [form for form in TURNS if form in rows]
+    ordered = in_turns(rows, turns, config.max_steps, sequences_a_step(config), recipe.seed)
+    trainer = make_sft_trainer(base, recipe, config, ordered, recorder)
     train(trainer, checkpoints)
     save_adapter(base.model, "policy", folder.path / "judge" / "cold_start")
     detach_adapters(base)
-    return {"examples": len(rows), "too_long": dropped}
+    return {"examples": sum(map(len, rows.values())), "too_long": dropped}
 
 
 def _sft_rows(
@@ -74,8 +83,9 @@ def _sft_rows(
     judge: JudgeRecipe,
     section: ColdStartRecipe,
     tokenizer: Any,
-) -> tuple[list[dict[str, Json]], int]:
-    rows: list[dict[str, Json]] = []
+) -> tuple[dict[VerdictForm, list[Row]], int]:
+    """Return the examples by form of answer, and how many were too long."""
+    rows: dict[VerdictForm, list[Row]] = {form: [] for form in verdict_forms(judge)}
     dropped = 0
     for row, form in product(labelled, verdict_forms(judge)):
         if form == "reason" and row.reasoning is None:
@@ -90,16 +100,16 @@ def _sft_rows(
         if length > section.max_tokens:
             dropped += 1
             continue
-        rows.append(
+        rows[form].append(
             {
                 "prompt": [{"role": "user", "content": prompt}],
                 "completion": [{"role": "assistant", "content": answer}],
             }
         )
-    if not rows:
+    if empty := [form for form in rows if not rows[form]]:
         raise DataError(
-            f"judge.cold_start.max_tokens: none of {dropped} examples fits into "
-            f"{section.max_tokens} tokens; raise it"
+            f"judge.cold_start.max_tokens: none of {len(labelled)} examples of the form {empty[0]} "
+            f"fits into {section.max_tokens} tokens; raise it"
         )
     return rows, dropped
 
@@ -183,8 +193,8 @@ def align(
     return {"examples": len(rows)}
 
 
-def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[dict[str, Json]]:
-    rows: list[dict[str, Json]] = []
+def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[Row]:
+    rows: list[Row] = []
     for row, form in product(labelled, verdict_forms(judge)):
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
         message = [{"role": "user", "content": prompt}]
