@@ -23,12 +23,13 @@ WHAT = "What is measured"
 @eval_app.command("code")
 def eval_code(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="Hub id, folder of a model, run folder (its policy), builtin:tiny, or "
-            "the address of an OpenAI-compatible server."
+            "the address of an OpenAI-compatible server; none with --check.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     suite: Annotated[
         list[str] | None,
         typer.Option(
@@ -138,6 +139,8 @@ def eval_code(
         raise RecipeError("--suite: say what to measure, for example --suite builtin:tiny")
     if check:
         raise typer.Exit(_tell_checks(work.check_suites(suite or [])))
+    if model is None:
+        raise RecipeError("MODEL: say which model to measure, for example runs/tiny")
     from seccoderx_lite import pipeline
 
     with Progress() as progress:

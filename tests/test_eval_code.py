@@ -107,7 +107,7 @@ def test_check_proves_the_set_up_of_cweval(tmp_path):
     checkout = write_checkout(tmp_path)
     for folder in ("core/c", "core/cpp", "core/js", "core/go", "lang"):
         shutil.rmtree(checkout / "benchmark" / folder)
-    command = ["eval", "code", "any", "--suite", f"cweval:{checkout}", "--check"]
+    command = ["eval", "code", "--suite", f"cweval:{checkout}", "--check"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0 and "2 as they should be, 0 wrong" in done.output
     test = checkout / "benchmark/core/py/cwe_022_0_test.py"
