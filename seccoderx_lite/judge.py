@@ -219,7 +219,7 @@ def calibrated_band(
     """Return the band around 0.5 in which to reason, found on code with known truth.
 
     Of the bands that hold at most that share of the code, the most accurate one; of equally
-    accurate ones the widest, since code of other kinds is less sure.
+    accurate ones that nearest to `UNSURE_BAND`: code of other kinds is less sure than this one.
 
     Args:
         probabilities: Direct probability of vulnerable of each piece of code.
@@ -227,18 +227,28 @@ def calibrated_band(
         direct_right: Whether the direct verdict on it is right.
         share: Most of the code, in [0, 1), that may be reasoned about.
 
-    >>> probabilities = [0.75, 0.25] + [0.0, 1.0] * 9
-    >>> calibrated_band(probabilities, [True] * 20, [False] + [True] * 19)
-    (0.25, 0.75)
+    >>> probabilities = [0.7, 0.2] + [0.0, 1.0] * 19
+    >>> band = calibrated_band(probabilities, [True] * 40, [False] + [True] * 39)
+    >>> [round(edge, 3) for edge in band]
+    [0.1, 0.9]
+    >>> band = calibrated_band(probabilities, [False] * 40, [True] * 40)
+    >>> [round(edge, 3) for edge in band]
+    [0.4, 0.6]
     """
-    order = sorted(range(len(probabilities)), key=lambda index: abs(probabilities[index] - 0.5))
+    usual = UNSURE_BAND[1] - 0.5
+    order = sorted(range(len(probabilities)), key=lambda at: abs(probabilities[at] - 0.5))
+    distances = [0.0, *(abs(probabilities[at] - 0.5) for at in order), 0.5]
     gain = best = 0
-    half_width = 0.0  # reason about nothing, as long as nothing better is found
-    for count, index in enumerate(order[: int(share * len(order))], start=1):
-        gain += reasoned_right[index] - direct_right[index]
-        if gain >= best:
-            best = gain
-            half_width = abs(probabilities[order[count]] - 0.5)
+    half_width = 0.0
+    for count in range(int(share * len(order)) + 1):
+        if count:
+            gain += reasoned_right[order[count - 1]] - direct_right[order[count - 1]]
+        inner, outer = distances[count], distances[count + 1]
+        if inner == outer:  # what is equally sure stays together
+            continue
+        width = usual if inner < usual < outer else (inner + outer) / 2
+        if gain > best or (gain == best and abs(width - usual) < abs(half_width - usual)):
+            best, half_width = gain, width
     return 0.5 - half_width, 0.5 + half_width
 
 

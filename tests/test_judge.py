@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seccoderx_lite.errors import DataError, JudgeError, RecipeError
@@ -249,12 +249,22 @@ def test_a_judge_asked_afresh_remembers_nothing(tmp_path):
     assert len(judge.generator.asked) == 2
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.booleans()), min_size=1, max_size=80))
-def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows):
+PROBABILITIES = st.floats(0, 1) | st.sampled_from([0.1, 0.3, 0.4, 0.6, 0.7])
+
+
+@given(
+    st.lists(st.tuples(PROBABILITIES, st.booleans(), st.booleans()), min_size=1, max_size=80),
+    st.sampled_from([REASONED_SHARE, 0.5]),
+)
+@example(
+    rows=[(0.5, False, True), (0.6, True, False), (0.4, True, False), *[(0.95, True, True)] * 3],
+    share=0.5,
+)
+def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows, share):
     probabilities, reasoned, direct = (list(column) for column in zip(*rows, strict=True))
-    low, high = calibrated_band(probabilities, reasoned, direct)
+    low, high = calibrated_band(probabilities, reasoned, direct, share)
     inside = [low < p < high for p in probabilities]
-    assert sum(inside) <= REASONED_SHARE * len(rows)
+    assert sum(inside) <= share * len(rows)
     cascade = [r if i else d for i, r, d in zip(inside, reasoned, direct, strict=True)]
     assert sum(cascade) >= sum(direct)
 
