@@ -4,7 +4,7 @@ Pure: shares of single steps in, messages out, over a window of steps.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.recipe import AlarmsRecipe
@@ -44,6 +44,7 @@ def step_shares(
         "length_ratio": sum(ratios) / len(ratios) if ratios else None,
         "zero_variance_share": _share(len(stuck), len(groups)),
         "verdict_saturation": _share(most, len(labels)),
+        "unscored_share": _share(sum(s.reward is None for s in scored), len(scored)),
     }
 
 
@@ -81,9 +82,12 @@ def _share(count: int, total: int) -> float | None:
 class Alarms:
     """Holds the last `window` steps and says which thresholds their means break."""
 
-    def __init__(self, recipe: AlarmsRecipe) -> None:
+    def __init__(
+        self, recipe: AlarmsRecipe, earlier: Iterable[Mapping[str, float | None]] = ()
+    ) -> None:
+        """Begin with the shares of `earlier` steps, those of a run that is resumed."""
         self._recipe = recipe
-        self._window: deque[Mapping[str, float | None]] = deque(maxlen=recipe.window)
+        self._window = deque(earlier, maxlen=recipe.window)
 
     def check(self, shares: Mapping[str, float | None]) -> list[str]:
         """Add a step's shares and return one message a broken threshold.
@@ -96,7 +100,7 @@ class Alarms:
         return list(self._messages())
 
     def _messages(self) -> Iterator[str]:
-        for name in ("reward_hacking", "stub_share", "zero_variance_share", "verdict_saturation"):
+        for name in _MEANING:
             limit, value = getattr(self._recipe, name), self._mean(name)
             if limit is not None and value is not None and value > limit:
                 yield f"{name} is {value:.2f}, above {limit:g} ({_MEANING[name]})"
@@ -108,7 +112,7 @@ class Alarms:
             )
 
     def _mean(self, name: str) -> float | None:
-        values = [value for step in self._window if (value := step[name]) is not None]
+        values = [value for step in self._window if (value := step.get(name)) is not None]
         return sum(values) / len(values) if values else None
 
 
@@ -117,4 +121,5 @@ _MEANING = {
     "stub_share": "completions without code, with stubs or with code that does not parse",
     "zero_variance_share": "rollout groups whose rewards are all equal teach nothing",
     "verdict_saturation": "nearly all completions get the same verdict",
+    "unscored_share": "completions without a reward: judge or sandbox fail, not the model",
 }

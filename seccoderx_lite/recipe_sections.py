@@ -342,6 +342,8 @@ class AlarmsRecipe(Section):
     verdict_saturation: Share | None = 0.98
     """Share of completions that get the same verdict; a safe one that attacking tests confirm is
     none of them."""
+    unscored_share: Share | None = 0.2
+    """Share of completions that got no reward, because the judge or the sandbox failed."""
     window: Count = 10
     """Steps over which the shares are taken."""
     action: Literal["warn", "stop"] = "warn"

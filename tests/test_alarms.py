@@ -85,7 +85,7 @@ def test_safe_verdicts_that_attacks_confirm_are_no_saturation():
 
 QUIET = {
     "reward_hacking": 0.0, "stub_share": 0.0, "length_ratio": 1.0, "zero_variance_share": 0.0,
-    "verdict_saturation": 0.5,
+    "verdict_saturation": 0.5, "unscored_share": 0.0,
 }  # fmt: skip
 
 
@@ -94,6 +94,7 @@ QUIET = {
     [
         ("reward_hacking", 0.9), ("stub_share", 0.9), ("length_ratio", 4.0), ("length_ratio", 0.1),
         ("zero_variance_share", 0.9), ("verdict_saturation", 1.0),
+        ("unscored_share", 0.3),
     ],
 )  # fmt: skip
 def test_each_threshold_raises_its_own_alarm_once_the_window_is_full(name, value):
@@ -101,6 +102,18 @@ def test_each_threshold_raises_its_own_alarm_once_the_window_is_full(name, value
     told = [alarms.check({**QUIET, name: value}) for _ in range(3)]
     assert told[:2] == [[], []]
     assert [message.split()[0] for message in told[2]] == [name]
+
+
+def test_completions_that_got_no_reward_are_counted():
+    assert shares(scored(), replace(scored(), reward=None))["unscored_share"] == 0.5
+
+
+def test_the_window_begins_with_the_steps_before_an_interruption():
+    loud = {**QUIET, "stub_share": 0.9}
+    earlier = [{"stage": "policy", "step": step, **loud} for step in range(1, 6)]
+    alarms = Alarms(AlarmsRecipe(window=3), earlier)
+    (message,) = alarms.check(loud)
+    assert message.startswith("stub_share is 0.90")
 
 
 def test_a_quiet_run_raises_no_alarm():

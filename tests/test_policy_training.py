@@ -117,3 +117,13 @@ def test_unscored_completions_have_no_reward_and_are_counted(folder):
     reward = CompositeReward([WEAK], RefusingScorer(), policy(), folder, PhaseClock(), None)
     assert step(reward) == [None, 0.0]
     assert reward.step_values(1)["unscored"] == 1
+
+
+def test_a_resumed_run_remembers_the_steps_its_alarms_are_about(folder):
+    for number in (1, 2):
+        folder.append_jsonl("metrics.jsonl", {"stage": "align", "step": number})
+        folder.append_jsonl("metrics.jsonl", {"stage": "policy", "step": number, "stub_share": 1.0})
+    resumed = policy(alarms={"window": 3})
+    reward = CompositeReward([WEAK], RefusingScorer(), resumed, folder, PhaseClock(), None)
+    step(reward, number=2)
+    assert "stub_share" in {alarm.split()[0] for alarm in reward.step_values(3)["alarms"]}

@@ -71,8 +71,8 @@ class CompositeReward:
         self._tasks = {task.id: task for task in tasks}
         self._scorer = scorer
         self._group_size = policy.grpo.group_size
-        self._alarms = Alarms(policy.alarms)
-        self._stop_on_alarm = policy.alarms.action == "stop"
+        self._settings = policy.alarms
+        self._alarms: Alarms | None = None
         self._folder = folder
         self._clock = clock
         self._canaries = canaries
@@ -111,6 +111,10 @@ class CompositeReward:
         return [item.reward for item in scored]
 
     def _raise_alarms(self, step: int, shares: Mapping[str, float | None]) -> None:
+        if self._alarms is None:  # only now the records lost by an interruption are gone
+            records = self._folder.read_jsonl("metrics.jsonl")
+            earlier = [record for record in records if record["stage"] == "policy"]
+            self._alarms = Alarms(self._settings, earlier)
         messages = self._alarms.check(shares)
         self._step["alarms"] = messages
         names = {message.split()[0] for message in messages}
@@ -118,7 +122,7 @@ class CompositeReward:
             if message.split()[0] not in self._ringing:
                 logger.warning("step %d: alarm: %s", step, message)
         self._ringing = names
-        if messages and self._stop_on_alarm:
+        if messages and self._settings.action == "stop":
             raise RunStopped(
                 f"policy: stopped at step {step}: {'; '.join(messages)}; look at "
                 "completions.jsonl, then change the reward, the judge or the threshold under "
