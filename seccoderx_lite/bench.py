@@ -3,7 +3,8 @@
     shared       this toolkit: one base for all roles, equal completions judged once, tests run
                  while the judge answers
     two models   what is easily written with TRL alone: the judge is a second copy of the base, it
-                 reasons about every completion, and tests run one by one afterwards
+                 reasons about every completion, tests run one by one afterwards, and generation is
+                 plain
     no judge     the same step without a judge: the limit
 
 Every layout runs in a process of its own, in alternating order, on the same tasks and seed. The
@@ -129,6 +130,7 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
               "cache": None}  # fmt: skip
     if layout == "two models":
         judge |= {"base": judge.get("base") or document["model"]["base"], "verdict": "reason"}
+        document["model"]["merged_generation"] = False
     document["judge"] = judge
     if layout == "no judge":
         document["policy"]["reward"] |= {"judge": False, "graded_verdict": False}

@@ -116,9 +116,13 @@ class RoleGenerator:
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
         """Return one completion a prompt, in order."""
+        from seccoderx_lite.merged import generating
         from seccoderx_lite.roles import acting_as
 
-        with acting_as(self._role, self._base.model, self._base.tokenizer) as model:
+        with (
+            acting_as(self._role, self._base.model, self._base.tokenizer) as model,
+            generating(self._base),
+        ):
             return list(
                 generate_texts(
                     model,
@@ -135,15 +139,16 @@ class RoleGenerator:
     ) -> list[float | None]:
         """Return the probabilities from one forward pass; see `choice`."""
         from seccoderx_lite.choice import choice_probabilities
+        from seccoderx_lite.merged import generating
         from seccoderx_lite.prefix_cache import PrefixCache, weights_of
         from seccoderx_lite.roles import acting_as
 
         self._prefixes = self._prefixes or PrefixCache()
         tokenizer = self._base.tokenizer
         texts = [render_chat(tokenizer, prompt) for prompt in prompts]
-        heads = [text.partition(head)[0] + head if head in text else ""
+        heads = [text.partition(head)[0] + head if head and head in text else ""
                  for text, head in zip(texts, shared, strict=True)]  # fmt: skip
-        with acting_as(self._role, self._base.model, tokenizer) as model:
+        with acting_as(self._role, self._base.model, tokenizer) as model, generating(self._base):
             self._prefixes.under(weights_of(model, self._role))
             return list(
                 choice_probabilities(

@@ -30,6 +30,7 @@ from seccoderx_lite.backends import (
     use_backend,
 )
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.merged import is_merged
 from seccoderx_lite.processes import is_first_process
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 
@@ -52,6 +53,8 @@ class Base:
     model: Any
     tokenizer: Any
     backend: Backend = "transformers"
+    merges: bool = True
+    """Whether it generates from merged copies, see `merged`."""
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +120,7 @@ def load_base(recipe: ModelRecipe) -> Base:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     _keep_weights_trainable(model)
-    return Base(recipe.base, model, tokenizer, backend)
+    return Base(recipe.base, model, tokenizer, backend, recipe.merged_generation)
 
 
 def _load_with_transformers(
@@ -351,8 +354,11 @@ def acting_as(role: Role, model: Any, tokenizer: Any) -> Iterator[Any]:
     on and padding on the left.
 
     Raises:
-        ModelError: the role's adapter is not on the model, or something could not be restored.
+        ModelError: the role's adapter is not on the model, merged copies of another role's weights
+            are in use, or something could not be restored.
     """
+    if is_merged(model):
+        raise ModelError(f"role {role}: roles cannot be swapped while merged copies are in use")
     before = _snapshot(model, tokenizer)
     try:
         _activate(role, model)

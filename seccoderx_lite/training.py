@@ -14,6 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.merged import generating, is_merged
 from seccoderx_lite.out_of_memory import train_within_memory
 from seccoderx_lite.processes import (
     from_all,
@@ -383,21 +385,22 @@ def make_grpo_trainer(
     return trainer
 
 
-def time_generation(model: Any, clock: PhaseClock) -> None:
-    """Make the first `generate` of a step count its time towards the phase `rollout`.
+def prepare_generation(base: Base, clock: PhaseClock) -> None:
+    """Make the trainer's `generate` work as the recipe says, and count its time as `rollout`.
 
     Later calls in a step are the judge's; they stay part of its phase.
     """
-    generate = model.generate
+    generate = base.model.generate
 
     @functools.wraps(generate)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        result = generate(*args, **kwargs)
+        with nullcontext() if is_merged(base.model) else generating(base):
+            result = generate(*args, **kwargs)
         if not clock.has("rollout"):
             clock.lap("rollout")
         return result
 
-    model.generate = timed
+    base.model.generate = timed
 
 
 def mean(values: list[float]) -> float | None:

@@ -14,6 +14,7 @@ LAYERS = (
     {
         "backends",
         "roles",
+        "merged",
         "role_proofs",
         "processes",
         "gguf_file",
@@ -51,7 +52,7 @@ LAYERS = (
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 HEAVY = {
     "trl": {"training.py"},
-    "peft": {"roles.py", "stages/export.py"},
+    "peft": {"roles.py", "merged.py", "stages/export.py"},
     "bitsandbytes": {"environment.py"},
     "unsloth": {"backends.py"},
 }

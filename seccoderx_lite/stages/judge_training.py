@@ -35,9 +35,9 @@ from seccoderx_lite.training import (
     make_grpo_trainer,
     make_sft_trainer,
     no_progress,
+    prepare_generation,
     sequences_a_step,
     sft_config,
-    time_generation,
     train,
 )
 from seccoderx_lite.training_order import Row, in_turns
@@ -186,7 +186,7 @@ def align(
     recorder = StepRecorder("align", folder, progress, clock, reward.step_values)
     config = grpo_config(recipe, section, checkpoints)
     trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
-    time_generation(base.model, clock)
+    prepare_generation(base, clock)
     train(trainer, checkpoints)
     save_adapter(base.model, "policy", folder.path / "judge" / "align")
     detach_adapters(base)

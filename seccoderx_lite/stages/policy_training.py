@@ -47,7 +47,7 @@ from seccoderx_lite.training import (
     make_grpo_trainer,
     mean,
     no_progress,
-    time_generation,
+    prepare_generation,
     train,
 )
 
@@ -258,8 +258,8 @@ def run(
     if judge_adapter:
         attach_adapter(base, judge_adapter, "judge")
     probe = base.tokenizer(render_chat(base.tokenizer, tasks[0].prompt))["input_ids"]
+    prepare_generation(base, clock)
     prove_rollouts_use_policy(base.model, base.tokenizer, probe)
-    time_generation(base.model, clock)
     judge_before = adapter_digest(base.model, "judge")
     train(trainer, checkpoints)
     if adapter_digest(base.model, "judge") != judge_before:

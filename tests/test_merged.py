@@ -1,0 +1,127 @@
+"""Merged copies of the weights: the same model, faster, and gone without a trace."""
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from seccoderx_lite.errors import ModelError
+from seccoderx_lite.generation import RoleGenerator
+from seccoderx_lite.merged import generating, is_merged, merged
+from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
+from seccoderx_lite.roles import (
+    Base,
+    acting_as,
+    adapter_digest,
+    adapter_parameters,
+    adapter_to_train,
+    load_base,
+)
+from seccoderx_lite.training import PhaseClock, prepare_generation
+
+PROMPTS = ["Write a function that adds.", "Read a file."]
+
+
+def with_policy(recipe: ModelRecipe) -> Base:
+    """A base with an adapter that changes what it says."""
+    base = load_base(recipe)
+    base.model = get_peft_model(base.model, adapter_to_train(base, LoraRecipe(rank=4), seed=0))
+    torch.manual_seed(0)
+    for name, parameter in adapter_parameters(base.model, "policy").items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return base
+
+
+@pytest.fixture(params=["nf4", "none"])
+def base(request) -> Base:
+    return with_policy(ModelRecipe(base="builtin:tiny", quantization=request.param))
+
+
+def logits_of(base: Base, role: str, *, with_copies: bool) -> torch.Tensor:
+    ids = base.tokenizer(PROMPTS[0], return_tensors="pt")["input_ids"]
+    with acting_as(role, base.model, base.tokenizer) as model:
+        if not with_copies:
+            return model(ids).logits
+        with merged(model):
+            return model(ids).logits
+
+
+@pytest.mark.parametrize("role", ["policy", "reference"])
+def test_a_merged_model_computes_what_the_adapter_beside_the_weights_does(base, role):
+    plain = logits_of(base, role, with_copies=False)
+    torch.testing.assert_close(logits_of(base, role, with_copies=True), plain, atol=1e-3, rtol=1e-4)
+    other = "reference" if role == "policy" else "policy"
+    assert (logits_of(base, other, with_copies=True) - plain).abs().max() > 0.1
+
+
+def test_afterwards_nothing_is_left_of_the_copies_even_when_generation_fails(base):
+    before = logits_of(base, "policy", with_copies=False)
+    digest = adapter_digest(base.model, "policy")
+    with pytest.raises(KeyboardInterrupt), merged(base.model):
+        raise KeyboardInterrupt
+    assert not is_merged(base.model)
+    assert adapter_digest(base.model, "policy") == digest
+    assert torch.equal(logits_of(base, "policy", with_copies=False), before)
+
+
+def test_a_model_that_computes_in_16_bits_is_left_alone(base):
+    base.model.to(torch.bfloat16)
+    with merged(base.model):
+        assert not is_merged(base.model)
+
+
+def test_no_role_is_swapped_while_copies_of_another_are_in_use(base):
+    with (
+        merged(base.model),
+        pytest.raises(ModelError, match="merged copies are in use"),
+        acting_as("reference", base.model, base.tokenizer),
+    ):
+        pass
+    with merged(base.model), pytest.raises(ModelError, match="nested"), merged(base.model):
+        pass
+    assert not is_merged(base.model)
+
+
+@pytest.fixture
+def uses(base, monkeypatch):
+    """Whether copies were in use, for each forward pass of the base."""
+    seen = []
+    base.model.get_base_model().register_forward_pre_hook(
+        lambda *_: seen.append(is_merged(base.model))
+    )
+    return seen
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_the_recipe_says_whether_roles_generate_from_copies(base, uses, merges):
+    base.merges = merges
+    generator = RoleGenerator(base, "policy", 2)
+    generator.generate(PROMPTS, max_new_tokens=2, temperature=0.0)
+    generator.choose(PROMPTS, ["", ""], ("yes", "no"))
+    assert set(uses) == {merges}
+
+
+def test_the_trainers_rollouts_use_copies_too_and_its_training_passes_do_not(base, uses):
+    clock = PhaseClock()
+    prepare_generation(base, clock)
+    ids = base.tokenizer(PROMPTS[0], return_tensors="pt")["input_ids"]
+    base.model.generate(input_ids=ids, max_new_tokens=2)
+    base.model(ids)
+    assert uses[-1] is False
+    assert set(uses[:-1]) == {True}
+    assert clock.has("rollout")
+
+
+def test_what_a_merged_model_says_is_what_the_other_says(base):
+    said = []
+    for base.merges in (True, False):
+        torch.manual_seed(0)
+        generator = RoleGenerator(base, "policy", 2)
+        said.append(generator.generate(PROMPTS, max_new_tokens=24, temperature=0.8))
+    assert said[0] == said[1]
+
+
+def test_a_base_says_by_its_recipe_whether_it_merges():
+    base = load_base(ModelRecipe(base="builtin:tiny", merged_generation=False))
+    with generating(base):
+        assert not is_merged(base.model)
