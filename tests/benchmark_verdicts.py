@@ -76,7 +76,6 @@ def main() -> None:
     parser.add_argument("--splits", nargs="+", default=["held_out", "transfer"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=128, help="pieces of code for batch size 1")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     options = parser.parse_args()
     base = load_base(ModelRecipe(base=options.base))
@@ -84,8 +83,7 @@ def main() -> None:
     rows = [r for r in load_labelled(options.data) if r.extra.get("split") in options.splits]
     print("batch  mode      verdicts/s  tokens/s  vs reason  accuracy  reasoned")
     for size in options.batch_sizes:
-        chosen = rows[:: max(1, len(rows) // options.limit)] if size == 1 else rows
-        measure(base, options.adapter, chosen, size, options.rounds, options.max_new_tokens)
+        measure(base, options.adapter, rows, size, options.rounds, options.max_new_tokens)
 
 
 if __name__ == "__main__":
