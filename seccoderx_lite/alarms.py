@@ -3,8 +3,8 @@
 Pure: shares of single steps in, messages out, over a window of steps.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from seccoderx_lite.prompting import extract_code
 from seccoderx_lite.recipe import AlarmsRecipe
@@ -82,22 +82,27 @@ def _share(count: int, total: int) -> float | None:
 class Alarms:
     """Holds the last `window` steps and says which thresholds their means break."""
 
-    def __init__(
-        self, recipe: AlarmsRecipe, earlier: Iterable[Mapping[str, float | None]] = ()
-    ) -> None:
-        """Begin with the shares of `earlier` steps, those of a run that is resumed."""
+    def __init__(self, recipe: AlarmsRecipe, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Begin with the records of `earlier` steps, those of a run that is resumed."""
         self._recipe = recipe
-        self._window = deque(earlier, maxlen=recipe.window)
+        self._window: dict[int, Mapping[str, Any]] = {}
+        for shares in earlier:
+            self._remember(shares["step"], shares)
 
-    def check(self, shares: Mapping[str, float | None]) -> list[str]:
+    def check(self, step: int, shares: Mapping[str, Any]) -> list[str]:
         """Add a step's shares and return one message a broken threshold.
 
-        Nothing is said before the window is full.
+        A step that is done again replaces itself. Nothing is said before the window is full.
         """
-        self._window.append(shares)
+        self._remember(step, shares)
         if len(self._window) < self._recipe.window:
             return []
         return list(self._messages())
+
+    def _remember(self, step: int, shares: Mapping[str, Any]) -> None:
+        self._window[step] = shares
+        for old in sorted(self._window)[: -self._recipe.window]:
+            del self._window[old]
 
     def _messages(self) -> Iterator[str]:
         for name in _MEANING:
@@ -112,7 +117,7 @@ class Alarms:
             )
 
     def _mean(self, name: str) -> float | None:
-        values = [value for step in self._window if (value := step.get(name)) is not None]
+        values = [value for step in self._window.values() if (value := step.get(name)) is not None]
         return sum(values) / len(values) if values else None
 
 

@@ -159,7 +159,7 @@ class Judge:
             if verdict.p_vulnerable is not None and low < verdict.p_vulnerable < high
         ]
         for index, second in zip(unsure, self.reasoned([items[i] for i in unsure]), strict=True):
-            verdicts[index] = _after_reasoning(verdicts[index], second)
+            verdicts[index] = after_reasoning(verdicts[index], second)
         return verdicts
 
     def reasoned(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
@@ -195,7 +195,7 @@ class Judge:
         ]
 
 
-def _after_reasoning(direct: Verdict, reasoned: Verdict) -> Verdict:
+def after_reasoning(direct: Verdict, reasoned: Verdict) -> Verdict:
     """The reasoned verdict, as sure of it as the direct one was; if it is unclear, the direct one.
 
     Where the two differ, p_vulnerable changes sides: 0.6 becomes 0.4.
@@ -223,7 +223,7 @@ def calibrated_band(
 
     Args:
         probabilities: Direct probability of vulnerable of each piece of code.
-        reasoned_right: Whether the reasoned verdict on it is right.
+        reasoned_right: Whether the verdict after reasoning about it is right.
         direct_right: Whether the direct verdict on it is right.
         share: Most of the code, in [0, 1), that may be reasoned about.
 
@@ -237,7 +237,8 @@ def calibrated_band(
     """
     usual = UNSURE_BAND[1] - 0.5
     order = sorted(range(len(probabilities)), key=lambda at: abs(probabilities[at] - 0.5))
-    distances = [0.0, *(abs(probabilities[at] - 0.5) for at in order), 0.5]
+    # Rounded, so that 0.3 and 0.7 are equally far.
+    distances = [0.0, *(round(abs(probabilities[at] - 0.5), 9) for at in order), 0.5]
     gain = best = 0
     half_width = 0.0
     for count in range(int(share * len(order)) + 1):

@@ -1,7 +1,7 @@
 """Generating on a CPU with one matrix a layer instead of 4-bit weights and an adapter beside them.
 
 Every token that is generated unpacks the 4-bit weights and multiplies with the two small matrices
-of the adapter, layer by layer. On a CPU most of the time of a small model goes into that. Here a
+of the adapter, layer by layer. On a CPU much of the time of a small model goes into that. Here a
 float32 copy of each layer's weights is made, with the active adapter added, and stands in for the
 layer for as long as a `with` block lasts. The weights themselves are not touched.
 
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.lora import LoraLayer
-from peft.utils.integrations import dequantize_module_weight
+from peft.utils.integrations import dequantize_bnb_weight
 from torch.nn.functional import linear
-
-from seccoderx_lite.errors import ModelError
 
 if TYPE_CHECKING:
     from seccoderx_lite.roles import Base
+
+MAX_BYTES = 1 << 30
+"""Models whose copies would take more generate without them: a CPU's memory is worth more then."""
 
 
 def generating(base: "Base") -> AbstractContextManager[None]:
@@ -33,34 +34,49 @@ def generating(base: "Base") -> AbstractContextManager[None]:
 def merged(model: Any) -> Iterator[None]:
     """Let the layers of a model compute with merged copies of their weights; for inference only.
 
-    Nothing is changed for models that compute in 16 bits. No role may be swapped inside.
+    Nothing is changed for models on a GPU, in 16 bits or too large, nor inside another `merged`.
+    No role may be swapped inside.
     """
+    layers = _plain_layers(model)
+    weights = sum(layer.in_features * layer.out_features for layer in layers)
     with ExitStack() as stack:
-        if model.dtype == torch.float32:
-            for layer in _lora_layers(model):
+        if (
+            model.device.type == "cpu"
+            and model.dtype == torch.float32
+            and 4 * weights <= MAX_BYTES
+            and not is_merged(model)
+        ):
+            for layer in layers:
                 stack.enter_context(_standing_in(layer, _product(layer)))
         yield
 
 
 def is_merged(model: Any) -> bool:
     """Say whether copies stand in for layers now."""
-    return any("forward" in vars(layer) for layer in _lora_layers(model))
+    return any("forward" in vars(layer) for layer in _plain_layers(model))
 
 
-def _lora_layers(model: Any) -> list[LoraLayer]:
+def _plain_layers(model: Any) -> list[Any]:
+    """The layers that are a matrix with LoRA of the plain kind beside it; others stay as they are.
+
+    Subclasses of Linear may compute something else, DoRA does, and `lora_bias` adds a bias.
+    """
     return [
         module
         for module in model.modules()
         if isinstance(module, LoraLayer)
-        and isinstance(module.get_base_layer(), torch.nn.Linear)
+        and (type(module.get_base_layer()) is torch.nn.Linear or _is_4bit(module.get_base_layer()))
         and not module.lora_variant
+        and not any(module.lora_bias.values())
     ]
+
+
+def _is_4bit(layer: Any) -> bool:
+    return type(layer).__name__ == "Linear4bit"
 
 
 @contextmanager
 def _standing_in(layer: Any, forward: Callable[..., torch.Tensor]) -> Iterator[None]:
-    if "forward" in vars(layer):
-        raise ModelError("a layer's copy is in use already; merged() may not be nested")
     layer.forward = forward
     try:
         yield
@@ -71,7 +87,7 @@ def _standing_in(layer: Any, forward: Callable[..., torch.Tensor]) -> Iterator[N
 @torch.no_grad()
 def _product(layer: Any) -> Callable[..., torch.Tensor]:
     base = layer.get_base_layer()
-    weight = dequantize_module_weight(base).detach().float()
+    weight = dequantize_bnb_weight(base.weight) if _is_4bit(base) else base.weight.detach()
     if not layer.disable_adapters:
         for name in layer.active_adapters:
             if name in layer.lora_A:

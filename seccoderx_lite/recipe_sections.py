@@ -103,8 +103,8 @@ class ModelRecipe(Section):
     backend: Literal["auto", "transformers", "unsloth"] = "auto"
     """What loads the model, trains and generates; auto takes what was measured to be fastest."""
     merged_generation: bool = True
-    """On a CPU, generate from float32 copies of the weights with the adapter added: faster, for 4
-    bytes a weight while it lasts. On a GPU it changes nothing."""
+    """On a CPU, generate from float32 copies of the weights with the adapter added: faster. Changes
+    nothing on a GPU, and where the copies would take more than 1 GiB."""
     lora: LoraRecipe = LoraRecipe()
     """Size and place of the adapters."""
     max_prompt_tokens: Count = 2048
@@ -156,7 +156,7 @@ class ColdStartRecipe(Section):
     data: Text
     """Labelled code: `builtin:` name, file, folder or hub id."""
     steps: Count = 200
-    """Optimiser steps."""
+    """Optimiser steps. With `judge.verdict: cascade` two of three train direct answers."""
     batch_size: Count = 16
     """Examples a step."""
     learning_rate: Positive = 2e-4

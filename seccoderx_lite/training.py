@@ -14,7 +14,6 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.errors import ModelError
-from seccoderx_lite.merged import generating, is_merged
+from seccoderx_lite.merged import generating
 from seccoderx_lite.out_of_memory import train_within_memory
 from seccoderx_lite.processes import (
     from_all,
@@ -394,7 +393,7 @@ def prepare_generation(base: Base, clock: PhaseClock) -> None:
 
     @functools.wraps(generate)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        with nullcontext() if is_merged(base.model) else generating(base):
+        with generating(base):
             result = generate(*args, **kwargs)
         if not clock.has("rollout"):
             clock.lap("rollout")

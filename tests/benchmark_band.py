@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from seccoderx_lite.datasets import load_labelled
-from seccoderx_lite.judge import CodeToJudge, Judge, calibrated_band
+from seccoderx_lite.judge import CodeToJudge, Judge, after_reasoning, calibrated_band
 from seccoderx_lite.recipe import JudgeRecipe, ModelRecipe
 from seccoderx_lite.roles import attach_adapter, load_base
 
@@ -19,7 +19,8 @@ SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.25)
 def ask(judge, rows):
     """Probabilities, and where the direct and the reasoned verdicts are right."""
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in rows]
-    direct, reasoned = judge.direct(items), judge.reasoned(items)
+    direct = judge.direct(items)
+    reasoned = [after_reasoning(*pair) for pair in zip(direct, judge.reasoned(items), strict=True)]
     truths = [row.is_vulnerable for row in rows]
     direct_right, reasoned_right = (
         [verdict.is_right(truth) for verdict, truth in zip(verdicts, truths, strict=True)]

@@ -99,7 +99,7 @@ QUIET = {
 )  # fmt: skip
 def test_each_threshold_raises_its_own_alarm_once_the_window_is_full(name, value):
     alarms = Alarms(AlarmsRecipe(window=3))
-    told = [alarms.check({**QUIET, name: value}) for _ in range(3)]
+    told = [alarms.check(step, {**QUIET, name: value}) for step in (1, 2, 3)]
     assert told[:2] == [[], []]
     assert [message.split()[0] for message in told[2]] == [name]
 
@@ -112,15 +112,22 @@ def test_the_window_begins_with_the_steps_before_an_interruption():
     loud = {**QUIET, "stub_share": 0.9}
     earlier = [{"stage": "policy", "step": step, **loud} for step in range(1, 6)]
     alarms = Alarms(AlarmsRecipe(window=3), earlier)
-    (message,) = alarms.check(loud)
+    (message,) = alarms.check(6, loud)
     assert message.startswith("stub_share is 0.90")
+
+
+def test_a_step_that_is_done_again_counts_once():
+    alarms = Alarms(AlarmsRecipe(window=2))
+    loud = {**QUIET, "stub_share": 0.9}
+    assert [alarms.check(step, loud) for step in (1, 1)] == [[], []]
+    assert alarms.check(2, loud)
 
 
 def test_a_quiet_run_raises_no_alarm():
     alarms = Alarms(AlarmsRecipe(window=1))
-    assert alarms.check(QUIET) == []
+    assert alarms.check(1, QUIET) == []
 
 
 def test_a_threshold_of_null_is_off():
     alarms = Alarms(AlarmsRecipe(window=1, stub_share=None))
-    assert alarms.check({**QUIET, "stub_share": 1.0}) == []
+    assert alarms.check(1, {**QUIET, "stub_share": 1.0}) == []

@@ -25,12 +25,14 @@ RECIPE = {
 }  # fmt: skip
 
 
-def test_the_layouts_differ_in_the_judge_alone(tmp_path):
+def test_the_layouts_differ_in_the_judge_and_two_models_generate_plainly(tmp_path):
     recipe = check_recipe(RECIPE, "test")
     shared, two, none = (recipe_of(layout, recipe, tmp_path, 3) for layout in LAYOUTS)
     assert (shared.judge.verdict, shared.judge.base) == ("cascade", None)
     assert (two.judge.verdict, two.judge.base) == ("reason", "builtin:tiny")
     assert not none.policy.reward.judge
+    merges = [layout.model.merged_generation for layout in (shared, two, none)]
+    assert merges == [True, False, True]
     assert shared.policy == two.policy
     assert shared.policy.grpo == none.policy.grpo
     assert shared.policy.grpo.steps == 3

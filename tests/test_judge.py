@@ -1,5 +1,6 @@
 """The judge: one verdict a piece of code, and our failures never held against the code."""
 
+import doctest
 import json
 import math
 import threading
@@ -8,9 +9,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from seccoderx_lite import judge as judge_module
 from seccoderx_lite.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.judge import (
     REASONED_SHARE,
@@ -252,6 +254,14 @@ def test_a_judge_asked_afresh_remembers_nothing(tmp_path):
 PROBABILITIES = st.floats(0, 1) | st.sampled_from([0.1, 0.3, 0.4, 0.6, 0.7])
 
 
+def accuracy_of(band, rows):
+    """Right verdicts of a cascade, and how many it reasons about."""
+    inside = [band[0] < p < band[1] for p, _, _ in rows]
+    right = [r if i else d for i, (_, r, d) in zip(inside, rows, strict=True)]
+    return sum(right), sum(inside)
+
+
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(PROBABILITIES, st.booleans(), st.booleans()), min_size=1, max_size=80),
     st.sampled_from([REASONED_SHARE, 0.5]),
@@ -260,13 +270,23 @@ PROBABILITIES = st.floats(0, 1) | st.sampled_from([0.1, 0.3, 0.4, 0.6, 0.7])
     rows=[(0.5, False, True), (0.6, True, False), (0.4, True, False), *[(0.95, True, True)] * 3],
     share=0.5,
 )
-def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows, share):
-    probabilities, reasoned, direct = (list(column) for column in zip(*rows, strict=True))
-    low, high = calibrated_band(probabilities, reasoned, direct, share)
-    inside = [low < p < high for p in probabilities]
-    assert sum(inside) <= share * len(rows)
-    cascade = [r if i else d for i, r, d in zip(inside, reasoned, direct, strict=True)]
-    assert sum(cascade) >= sum(direct)
+@example(
+    rows=[(0.5, False, True), *[(0.7, True, False)] * 2, (0.3, False, True),
+          *[(0.95, True, True)] * 4],
+    share=0.5,
+)  # fmt: skip
+def test_no_band_as_cheap_as_the_calibrated_one_is_more_accurate(rows, share):
+    rows = [(round(p, 6), r, d) for p, r, d in rows]
+    right, reasoned = accuracy_of(calibrated_band(*zip(*rows, strict=True), share), rows)
+    assert reasoned <= share * len(rows)
+    widths = [abs(p - 0.5) + 1e-7 for p, _, _ in rows]
+    others = [accuracy_of((0.5 - width, 0.5 + width), rows) for width in [0.0, *widths]]
+    assert right == max(other for other, count in others if count <= share * len(rows))
+
+
+def test_the_worked_examples_hold():
+    result = doctest.testmod(judge_module)
+    assert result.attempted > 0 and result.failed == 0
 
 
 def test_where_reasoning_never_helps_nothing_is_reasoned_about_not_even_a_tie():

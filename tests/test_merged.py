@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.generation import RoleGenerator
@@ -54,13 +54,30 @@ def test_a_merged_model_computes_what_the_adapter_beside_the_weights_does(base, 
     assert (logits_of(base, other, with_copies=True) - plain).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"use_rslora": True}, {"lora_bias": True}])
+def test_every_kind_of_lora_computes_what_it_does_without_copies(kind):
+    base = load_base(ModelRecipe(base="builtin:tiny"))
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], **kind)
+    base.model = get_peft_model(base.model, config)
+    torch.manual_seed(0)
+    for name, parameter in base.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    plain = logits_of(base, "policy", with_copies=False)
+    torch.testing.assert_close(
+        logits_of(base, "policy", with_copies=True), plain, atol=1e-3, rtol=1e-4
+    )
+
+
 def test_afterwards_nothing_is_left_of_the_copies_even_when_generation_fails(base):
     before = logits_of(base, "policy", with_copies=False)
     digest = adapter_digest(base.model, "policy")
+    parameters = [id(parameter) for parameter in base.model.parameters()]
     with pytest.raises(KeyboardInterrupt), merged(base.model):
         raise KeyboardInterrupt
     assert not is_merged(base.model)
     assert adapter_digest(base.model, "policy") == digest
+    assert [id(parameter) for parameter in base.model.parameters()] == parameters
     assert torch.equal(logits_of(base, "policy", with_copies=False), before)
 
 
@@ -77,13 +94,24 @@ def test_no_role_is_swapped_while_copies_of_another_are_in_use(base):
         acting_as("reference", base.model, base.tokenizer),
     ):
         pass
-    with merged(base.model), pytest.raises(ModelError, match="nested"), merged(base.model):
-        pass
     assert not is_merged(base.model)
 
 
+def test_inside_another_block_nothing_more_is_copied_or_taken_away(base):
+    with merged(base.model):
+        with merged(base.model):
+            pass
+        assert is_merged(base.model)
+
+
+def test_a_model_whose_copies_would_be_too_large_is_left_alone(base, monkeypatch):
+    monkeypatch.setattr("seccoderx_lite.merged.MAX_BYTES", 1 << 20)
+    with merged(base.model):
+        assert not is_merged(base.model)
+
+
 @pytest.fixture
-def uses(base, monkeypatch):
+def uses(base):
     """Whether copies were in use, for each forward pass of the base."""
     seen = []
     base.model.get_base_model().register_forward_pre_hook(

@@ -1,5 +1,6 @@
 """Which tasks the policy is trained on, and what stops its training."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -119,11 +120,26 @@ def test_unscored_completions_have_no_reward_and_are_counted(folder):
     assert reward.step_values(1)["unscored"] == 1
 
 
-def test_a_resumed_run_remembers_the_steps_its_alarms_are_about(folder):
+@pytest.mark.parametrize(("stage", "rings"), [("policy", True), ("align", False)])
+def test_a_resumed_run_remembers_the_steps_its_alarms_are_about(folder, stage, rings):
     for number in (1, 2):
-        folder.append_jsonl("metrics.jsonl", {"stage": "align", "step": number})
-        folder.append_jsonl("metrics.jsonl", {"stage": "policy", "step": number, "stub_share": 1.0})
+        folder.append_jsonl("metrics.jsonl", {"stage": stage, "step": number, "stub_share": 1.0})
     resumed = policy(alarms={"window": 3})
     reward = CompositeReward([WEAK], RefusingScorer(), resumed, folder, PhaseClock(), None)
     step(reward, number=2)
-    assert "stub_share" in {alarm.split()[0] for alarm in reward.step_values(3)["alarms"]}
+    names = {alarm.split()[0] for alarm in reward.step_values(3)["alarms"]}
+    assert ("stub_share" in names) is rings
+
+
+def test_steps_that_an_interruption_lost_are_no_part_of_the_alarms_window(folder):
+    lost = {"stage": "policy", "step": 3, "stub_share": 1.0}
+    for number in (1, 2):
+        folder.append_jsonl("metrics.jsonl", {"stage": "policy", "step": number, "stub_share": 0.0})
+    folder.append_jsonl("metrics.jsonl", lost)
+    resumed = policy(alarms={"window": 3})
+    reward = CompositeReward([WEAK], RefusingScorer(), resumed, folder, PhaseClock(), None)
+    kept = [row for row in folder.read_jsonl("metrics.jsonl") if row != lost]
+    (folder.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    step(reward, number=2)
+    (stubs,) = [a for a in reward.step_values(3)["alarms"] if a.startswith("stub_share")]
+    assert "is 0.33" in stubs

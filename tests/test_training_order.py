@@ -1,10 +1,12 @@
 """In which order rows are met."""
 
+import doctest
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seccoderx_lite import training_order
 from seccoderx_lite.training_order import in_training_order, in_turns
 
 
@@ -47,3 +49,8 @@ def test_the_order_is_that_of_the_seed():
     rows = numbered("r", 30)
     assert in_training_order(rows, 30, 1) == in_training_order(rows, 30, 1)
     assert in_training_order(rows, 30, 1) != in_training_order(rows, 30, 2)
+
+
+def test_the_worked_examples_hold():
+    result = doctest.testmod(training_order)
+    assert result.attempted > 0 and result.failed == 0

@@ -16,6 +16,7 @@ from seccoderx_lite.judge import (
     SETTINGS_FILE,
     CodeToJudge,
     Judge,
+    after_reasoning,
     calibrated_band,
     judge_accuracy,
     judge_prompt,
@@ -108,8 +109,8 @@ def _sft_rows(
         )
     if empty := [form for form in rows if not rows[form]]:
         raise DataError(
-            f"judge.cold_start.max_tokens: none of {len(labelled)} examples of the form {empty[0]} "
-            f"fits into {section.max_tokens} tokens; raise it"
+            f"judge.cold_start.max_tokens: none of {len(labelled)} {empty[0]} answers fits into "
+            f"{section.max_tokens} tokens with its prompt; raise it"
         )
     return rows, dropped
 
@@ -235,12 +236,13 @@ def _calibrate(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, Json
     truth = [row.is_vulnerable for row in labelled]
     direct, reasoned = judge.direct(items), judge.reasoned(items)
     probabilities = [verdict.p_vulnerable or 0.0 for verdict in direct]
-    direct_right, reasoned_right = (
+    second = [after_reasoning(*pair) for pair in zip(direct, reasoned, strict=True)]
+    direct_right, reasoned_right, second_right = (
         [verdict.is_right(t) for verdict, t in zip(verdicts, truth, strict=True)]
-        for verdicts in (direct, reasoned)
+        for verdicts in (direct, reasoned, second)
     )
     return {
-        "unsure": list(calibrated_band(probabilities, reasoned_right, direct_right)),
+        "unsure": list(calibrated_band(probabilities, second_right, direct_right)),
         "validation": {
             "n": len(items),
             "direct_accuracy": sum(direct_right) / len(items),

@@ -115,7 +115,7 @@ class CompositeReward:
             records = self._folder.read_jsonl("metrics.jsonl")
             earlier = [record for record in records if record["stage"] == "policy"]
             self._alarms = Alarms(self._settings, earlier)
-        messages = self._alarms.check(shares)
+        messages = self._alarms.check(step, shares)
         self._step["alarms"] = messages
         names = {message.split()[0] for message in messages}
         for message in messages:
