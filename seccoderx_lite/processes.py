@@ -20,6 +20,11 @@ Value = TypeVar("Value")
 _PATIENCE = timedelta(days=1)
 """The others wait while the first process measures a judge or merges an export."""
 
+# Processes on a CPU are told that their device is "cpu:0", which torch.load does not know.
+torch.serialization.register_package(
+    20, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+)
+
 
 def process_count() -> int:
     """Return how many processes share the run."""

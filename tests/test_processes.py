@@ -163,6 +163,12 @@ def policy_steps(folder):
     return [row for row in lines(folder, "metrics.jsonl") if row["stage"] == "policy"]
 
 
+def test_a_checkpoint_loads_on_the_device_a_launched_process_is_given(tmp_path):
+    torch.save({"moment": torch.ones(2)}, tmp_path / "optimizer.pt")
+    loaded = torch.load(tmp_path / "optimizer.pt", map_location=torch.device("cpu", 0))
+    assert torch.equal(loaded["moment"], torch.ones(2))
+
+
 def test_each_process_must_get_whole_groups(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     recipe = check_recipe(
