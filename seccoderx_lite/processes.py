@@ -22,7 +22,7 @@ _PATIENCE = timedelta(days=1)
 
 # Processes on a CPU are told that their device is "cpu:0", which torch.load does not know.
 torch.serialization.register_package(
-    20, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+    15, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
 )
 
 
