@@ -37,16 +37,11 @@ def merged(model: Any) -> Iterator[None]:
     Nothing is changed for models on a GPU, in 16 bits or too large, nor inside another `merged`.
     No role may be swapped inside.
     """
-    layers = _plain_layers(model)
-    weights = sum(layer.in_features * layer.out_features for layer in layers)
     with ExitStack() as stack:
-        if (
-            model.device.type == "cpu"
-            and model.dtype == torch.float32
-            and 4 * weights <= MAX_BYTES
-            and not is_merged(model)
-        ):
-            for layer in layers:
+        if model.device.type == "cpu" and model.dtype == torch.float32 and not is_merged(model):
+            layers = _plain_layers(model)
+            weights = sum(layer.in_features * layer.out_features for layer in layers)
+            for layer in layers if 4 * weights <= MAX_BYTES else []:
                 stack.enter_context(_standing_in(layer, _product(layer)))
         yield
 

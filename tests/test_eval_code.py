@@ -103,6 +103,11 @@ def test_a_model_behind_a_server_is_measured_and_graded_again(server, tmp_path):
     assert again.exit_code == 0 and "ESR 0.000" in again.output
 
 
+def test_without_a_check_a_model_must_be_named():
+    done = CliRunner().invoke(app, ["eval", "code", "--suite", "builtin:tiny"])
+    assert isinstance(done.exception, RecipeError) and "MODEL: say which" in str(done.exception)
+
+
 def test_check_proves_the_set_up_of_cweval(tmp_path):
     checkout = write_checkout(tmp_path)
     for folder in ("core/c", "core/cpp", "core/js", "core/go", "lang"):

@@ -262,6 +262,15 @@ def accuracy_of(band, rows):
 
 
 @settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.booleans()), min_size=1, max_size=80))
+def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows):
+    probabilities, reasoned, direct = (list(column) for column in zip(*rows, strict=True))
+    right, inside = accuracy_of(calibrated_band(probabilities, reasoned, direct), rows)
+    assert inside <= REASONED_SHARE * len(rows)
+    assert right >= sum(direct)
+
+
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(PROBABILITIES, st.booleans(), st.booleans()), min_size=1, max_size=80),
     st.sampled_from([REASONED_SHARE, 0.5]),

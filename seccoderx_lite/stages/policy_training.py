@@ -71,7 +71,7 @@ class CompositeReward:
         self._tasks = {task.id: task for task in tasks}
         self._scorer = scorer
         self._group_size = policy.grpo.group_size
-        self._settings = policy.alarms
+        self._alarm_settings = policy.alarms
         self._alarms: Alarms | None = None
         self._folder = folder
         self._clock = clock
@@ -114,7 +114,7 @@ class CompositeReward:
         if self._alarms is None:  # only now the records lost by an interruption are gone
             records = self._folder.read_jsonl("metrics.jsonl")
             earlier = [record for record in records if record["stage"] == "policy"]
-            self._alarms = Alarms(self._settings, earlier)
+            self._alarms = Alarms(self._alarm_settings, earlier)
         messages = self._alarms.check(step, shares)
         self._step["alarms"] = messages
         names = {message.split()[0] for message in messages}
@@ -122,7 +122,7 @@ class CompositeReward:
             if message.split()[0] not in self._ringing:
                 logger.warning("step %d: alarm: %s", step, message)
         self._ringing = names
-        if messages and self._settings.action == "stop":
+        if messages and self._alarm_settings.action == "stop":
             raise RunStopped(
                 f"policy: stopped at step {step}: {'; '.join(messages)}; look at "
                 "completions.jsonl, then change the reward, the judge or the threshold under "
