@@ -1,14 +1,15 @@
 """Time and memory of one GRPO step, phase by phase, against two other layouts of the same recipe.
 
-    shared       this toolkit: one base for all roles, equal completions judged once, tests run
-                 while the judge answers
+    shared       this toolkit: one base for all roles, equal prompts read and equal completions
+                 judged once, nothing computed for completions that have ended, and, where the
+                 judge is not on the CPU, tests run while it answers
     two models   what is easily written with TRL alone: the judge is a second copy of the base, it
                  reasons about every completion, tests run one by one afterwards, and generation is
                  plain
     no judge     the same step without a judge: the limit
 
 Every layout runs in a process of its own, in alternating order, on the same tasks and seed. The
-learning rate is next to nothing, so that all of them sample the same completions.
+learning rate is next to nothing, so that all of them sample from the same policy.
 """
 
 import logging
@@ -32,7 +33,7 @@ LAYOUTS = ("shared", "two models", "no judge")
 PHASES = ("rollout", "reference", "judge", "tests", "update", "step")
 
 _UNMOVED = 1e-12
-"""Learning rate that leaves the completions of all layouts the same."""
+"""Learning rate that leaves the policy of all layouts the same."""
 
 
 class OneByOneScorer(Scorer):
@@ -130,7 +131,7 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
               "cache": None}  # fmt: skip
     if layout == "two models":
         judge |= {"base": judge.get("base") or document["model"]["base"], "verdict": "reason"}
-        document["model"]["merged_generation"] = False
+        document["model"]["fast_generation"] = False
     document["judge"] = judge
     if layout == "no judge":
         document["policy"]["reward"] |= {"judge": False, "graded_verdict": False}

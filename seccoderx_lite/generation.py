@@ -58,11 +58,12 @@ def generate_texts(
     temperature: float,
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
+    **how: Any,
 ) -> list[str]:
     """Return one completion a prompt from the active adapter, in the order of the prompts.
 
     Prompts are sorted by length into batches, so that little of a batch is padding. `on_batch` is
-    told how many prompts each finished batch had.
+    told how many prompts each finished batch had; `how` goes to the model's `generate`.
     """
     import torch
 
@@ -93,6 +94,7 @@ def generate_texts(
                 max_new_tokens=max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
                 **sampling,
+                **how,
             )
         new_ids = output[:, batch["input_ids"].shape[1] :]
         decoded = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
@@ -116,12 +118,12 @@ class RoleGenerator:
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
         """Return one completion a prompt, in order."""
-        from seccoderx_lite.merged import generating
+        from seccoderx_lite.decoding import generating
         from seccoderx_lite.roles import acting_as
 
         with (
             acting_as(self._role, self._base.model, self._base.tokenizer) as model,
-            generating(self._base),
+            generating(self._base) as how,
         ):
             return list(
                 generate_texts(
@@ -131,6 +133,7 @@ class RoleGenerator:
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
                     batch_size=self._batch_size,
+                    **how,
                 )
             )
 
@@ -139,7 +142,7 @@ class RoleGenerator:
     ) -> list[float | None]:
         """Return the probabilities from one forward pass; see `choice`."""
         from seccoderx_lite.choice import choice_probabilities
-        from seccoderx_lite.merged import generating
+        from seccoderx_lite.decoding import generating
         from seccoderx_lite.prefix_cache import PrefixCache, weights_of
         from seccoderx_lite.roles import acting_as
 
@@ -161,6 +164,11 @@ class RoleGenerator:
                     prefixes=self._prefixes,
                 )
             )
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the base is."""
+        return self._base.device.type == "cpu"
 
     def identity(self) -> str:
         """Return the base's name and precision, and a digest of the role's adapter."""

@@ -115,6 +115,11 @@ class Judge:
         """Return the same judge without any memory of earlier verdicts."""
         return Judge(self.generator, self._recipe.model_copy(update={"cache": None}), self.unsure)
 
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether it computes on this machine's cores, which other work may want too."""
+        return isinstance(self.generator, RoleGenerator) and self.generator.is_on_cpu
+
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
         """Return one verdict a piece of code, in order; greedy, so equal code gets equal ones."""
         self._recall(items)

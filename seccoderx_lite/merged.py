@@ -10,24 +10,16 @@ would be sampled that is not the one in training.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_bnb_weight
 from torch.nn.functional import linear
 
-if TYPE_CHECKING:
-    from seccoderx_lite.roles import Base
-
 MAX_BYTES = 1 << 30
 """Models whose copies would take more generate without them: a CPU's memory is worth more then."""
-
-
-def generating(base: "Base") -> AbstractContextManager[None]:
-    """Let a base generate in the way of its recipe."""
-    return merged(base.model) if base.merges else nullcontext()
 
 
 @contextmanager

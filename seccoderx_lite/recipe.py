@@ -91,7 +91,7 @@ _LOCATIONS = (
 _INDIFFERENT = (
     "name",
     "report_to",
-    "model.merged_generation",
+    "model.fast_generation",
     "sandbox.workers",
     "judge.endpoint.api_key_env",
     "judge.endpoint.timeout_s",

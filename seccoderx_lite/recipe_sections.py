@@ -102,9 +102,10 @@ class ModelRecipe(Section):
     """How the base is held in memory: 4-bit NormalFloat, or unquantised."""
     backend: Literal["auto", "transformers", "unsloth"] = "auto"
     """What loads the model, trains and generates; auto takes what was measured to be fastest."""
-    merged_generation: bool = True
-    """On a CPU, generate from float32 copies of the weights with the adapter added: faster. Changes
-    nothing on a GPU, and where the copies would take more than 1 GiB."""
+    fast_generation: bool = True
+    """Read equal prompts once and let finished completions leave the batch; on a CPU also generate
+    from float32 copies of the weights with the adapter added, where they take 1 GiB at most. False
+    for transformers' own way."""
     lora: LoraRecipe = LoraRecipe()
     """Size and place of the adapters."""
     max_prompt_tokens: Count = 2048

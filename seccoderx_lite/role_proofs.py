@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import LogitsProcessorList
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.roles import acting_as, adapter_parameters
@@ -78,13 +79,19 @@ def _greedy_logprobs(
 ) -> tuple[list[int], torch.Tensor]:
     """Return greedy token ids, and the generator's log-probabilities of them; shape (T,)."""
     ids = torch.tensor([list(prompt_ids)], device=next(model.parameters()).device)
-    output = model.generate(
+    seen: list[torch.Tensor] = []
+
+    def keep(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        seen.append(logits[0].float())
+        return logits
+
+    sequences = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
-        temperature=None, top_k=None, top_p=None, output_logits=True, return_dict_in_generate=True,
-        pad_token_id=tokenizer.pad_token_id,
+        temperature=None, top_k=None, top_p=None, repetition_penalty=1.0,
+        logits_processor=LogitsProcessorList([keep]), pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    generated = output.sequences[0, ids.shape[1] :].tolist()
-    logits = torch.stack(output.logits)[:, 0].float()
+    generated = sequences[0, ids.shape[1] :].tolist()
+    logits = torch.stack(seen)
     logprobs = torch.log_softmax(logits, dim=-1)
     chosen = torch.tensor(generated, device=logits.device)
     return generated, logprobs.gather(1, chosen[:, None])[:, 0]

@@ -53,8 +53,8 @@ class Base:
     model: Any
     tokenizer: Any
     backend: Backend = "transformers"
-    merges: bool = True
-    """Whether it generates from merged copies, see `merged`."""
+    fast_generation: bool = True
+    """Whether it generates as `decoding` and `merged` do, or as transformers does."""
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +120,7 @@ def load_base(recipe: ModelRecipe) -> Base:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     _keep_weights_trainable(model)
-    return Base(recipe.base, model, tokenizer, backend, recipe.merged_generation)
+    return Base(recipe.base, model, tokenizer, backend, recipe.fast_generation)
 
 
 def _load_with_transformers(

@@ -24,8 +24,8 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from seccoderx_lite.decoding import generating
 from seccoderx_lite.errors import ModelError
-from seccoderx_lite.merged import generating
 from seccoderx_lite.out_of_memory import train_within_memory
 from seccoderx_lite.processes import (
     from_all,
@@ -393,8 +393,8 @@ def prepare_generation(base: Base, clock: PhaseClock) -> None:
 
     @functools.wraps(generate)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        with generating(base):
-            result = generate(*args, **kwargs)
+        with generating(base) as how:
+            result = generate(*args, **{**how, **kwargs})
         if not clock.has("rollout"):
             clock.lap("rollout")
         return result

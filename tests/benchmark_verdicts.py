@@ -77,9 +77,9 @@ def main() -> None:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--no-copies", action="store_true", help="generate as on a GPU")
+    parser.add_argument("--plain", action="store_true", help="generate as transformers does")
     options = parser.parse_args()
-    base = load_base(ModelRecipe(base=options.base, merged_generation=not options.no_copies))
+    base = load_base(ModelRecipe(base=options.base, fast_generation=not options.plain))
     attach_adapter(base, options.adapter, "judge")
     rows = [r for r in load_labelled(options.data) if r.extra.get("split") in options.splits]
     print("batch  mode      verdicts/s  tokens/s  vs reason  accuracy  reasoned")

@@ -31,8 +31,8 @@ def test_the_layouts_differ_in_the_judge_and_two_models_generate_plainly(tmp_pat
     assert (shared.judge.verdict, shared.judge.base) == ("cascade", None)
     assert (two.judge.verdict, two.judge.base) == ("reason", "builtin:tiny")
     assert not none.policy.reward.judge
-    merges = [layout.model.merged_generation for layout in (shared, two, none)]
-    assert merges == [True, False, True]
+    fast = [layout.model.fast_generation for layout in (shared, two, none)]
+    assert fast == [True, False, True]
     assert shared.policy == two.policy
     assert shared.policy.grpo == none.policy.grpo
     assert shared.policy.grpo.steps == 3

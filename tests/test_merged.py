@@ -1,12 +1,14 @@
 """Merged copies of the weights: the same model, faster, and gone without a trace."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
 from seccoderx_lite.errors import ModelError
-from seccoderx_lite.generation import RoleGenerator
-from seccoderx_lite.merged import generating, is_merged, merged
+from seccoderx_lite.generation import RoleGenerator, generate_texts
+from seccoderx_lite.merged import is_merged, merged
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.roles import (
     Base,
@@ -120,13 +122,13 @@ def uses(base):
     return seen
 
 
-@pytest.mark.parametrize("merges", [True, False])
-def test_the_recipe_says_whether_roles_generate_from_copies(base, uses, merges):
-    base.merges = merges
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_recipe_says_whether_roles_generate_from_copies(base, uses, fast):
+    base.fast_generation = fast
     generator = RoleGenerator(base, "policy", 2)
     generator.generate(PROMPTS, max_new_tokens=2, temperature=0.0)
     generator.choose(PROMPTS, ["", ""], ("yes", "no"))
-    assert set(uses) == {merges}
+    assert set(uses) == {fast}
 
 
 def test_the_trainers_rollouts_use_copies_too_and_its_training_passes_do_not(base, uses):
@@ -142,14 +144,17 @@ def test_the_trainers_rollouts_use_copies_too_and_its_training_passes_do_not(bas
 
 def test_what_a_merged_model_says_is_what_the_other_says(base):
     said = []
-    for base.merges in (True, False):
+    for copies in (nullcontext, merged):
         torch.manual_seed(0)
-        generator = RoleGenerator(base, "policy", 2)
-        said.append(generator.generate(PROMPTS, max_new_tokens=24, temperature=0.8))
+        with acting_as("policy", base.model, base.tokenizer) as model, copies(model):
+            said.append(
+                generate_texts(
+                    model,
+                    base.tokenizer,
+                    PROMPTS,
+                    max_new_tokens=24,
+                    temperature=0.8,
+                    batch_size=2,
+                )
+            )
     assert said[0] == said[1]
-
-
-def test_a_base_says_by_its_recipe_whether_it_merges():
-    base = load_base(ModelRecipe(base="builtin:tiny", merged_generation=False))
-    with generating(base):
-        assert not is_merged(base.model)

@@ -1,11 +1,13 @@
 """Evidence first, reward second: run tests and ask the judge once for a batch, then score each.
 
-Tests run in the sandbox while the judge generates. Equal completions of a task share one verdict
+Tests run in the sandbox while the judge answers; where it computes on the same cores, only then:
+the two would hold each other up. Equal completions of a task share one verdict
 and one test run. What could not be had through our own fault (sandbox, judge) leaves the
 completion unscored.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from seccoderx_lite.judge import CodeToJudge, Judge
@@ -39,9 +41,19 @@ class Scorer:
         unique = {
             (task.id, text): (task, text) for task, text in zip(tasks, completions, strict=True)
         }
-        runs = {key: submit_tests(self.sandbox, task, text) for key, (task, text) in unique.items()}
+        runs: dict[tuple[str, str], Future[TestResult] | None] = {}
+
+        def start_tests() -> None:
+            for key, (task, text) in unique.items():
+                runs[key] = submit_tests(self.sandbox, task, text)
+
+        judge_first = self.judge is not None and self.judge.is_on_cpu
+        if not judge_first:
+            start_tests()
         verdicts = self._judge(unique)
         on_judged()
+        if judge_first:
+            start_tests()
         scored = {
             key: self.reward(task, text, verdicts.get(key), wait_for(runs[key]))
             for key, (task, text) in unique.items()

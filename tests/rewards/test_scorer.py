@@ -1,10 +1,13 @@
 """Scoring a batch: equal work once, and our own failures never paid or punished."""
 
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.generation import RoleGenerator
 from seccoderx_lite.judge import Judge
 from seccoderx_lite.recipe import JudgeRecipe, RewardRecipe
 from seccoderx_lite.records import Task, TestResult
@@ -93,7 +96,23 @@ def test_without_functional_tests_imitation_stands_in():
     assert scored.reward > 1.0
 
 
-def test_the_judge_is_asked_before_the_tests_are_waited_for():
+class OnThisMachinesCores(RoleGenerator):
+    """Stands for a judge on the shared base."""
+
+    def __init__(self, device, generate):
+        super().__init__(SimpleNamespace(device=torch.device(device)), "judge", 1)
+        self.generate = generate
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("a server", ["started", "judged", "waiting"]),
+        ("cuda", ["started", "judged", "waiting"]),
+        ("cpu", ["judged", "waiting", "started"]),
+    ],
+)
+def test_tests_run_while_the_judge_answers_unless_it_needs_the_same_cores(device, expected):
     order = []
 
     class Watched(FakeSandbox):
@@ -106,5 +125,8 @@ def test_the_judge_is_asked_before_the_tests_are_waited_for():
             order.append("judged")
             return super().generate(prompts, **settings)
 
-    scorer(Watched(), Watching()).score([TASK], [GOOD], lambda: order.append("waiting"))
-    assert order == ["started", "judged", "waiting"]
+    generator = Watching()
+    if device != "a server":
+        generator = OnThisMachinesCores(device, generator.generate)
+    scorer(Watched(), generator).score([TASK], [GOOD], lambda: order.append("waiting"))
+    assert order == expected
