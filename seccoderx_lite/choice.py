@@ -13,6 +13,7 @@ import torch
 from seccoderx_lite.prefix_cache import PrefixCache, padded_left, positions
 
 
+@torch.inference_mode()
 def choice_probabilities(
     model: Any,
     tokenizer: Any,

@@ -67,6 +67,8 @@ def generate_texts(
     """
     import torch
 
+    from seccoderx_lite.prefix_cache import padded_left
+
     texts = [render_chat(tokenizer, prompt) for prompt in prompts]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
@@ -83,20 +85,17 @@ def generate_texts(
     completions = [""] * len(ids)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = tokenizer.pad(
-            {"input_ids": [ids[index] for index in chosen]},
-            padding_side="left",
-            return_tensors="pt",
-        ).to(next(model.parameters()).device)
+        batch, mask = padded_left(model, tokenizer, [ids[index] for index in chosen])
         with torch.no_grad():
             output = model.generate(
-                **batch,
+                input_ids=batch,
+                attention_mask=mask,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
                 **sampling,
                 **how,
             )
-        new_ids = output[:, batch["input_ids"].shape[1] :]
+        new_ids = output[:, batch.shape[1] :]
         decoded = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
         for index, text in zip(chosen, decoded, strict=True):
             completions[index] = text

@@ -55,16 +55,16 @@ class PrefixCache:
                 return None
             found |= computed
         self._keep(found)
-        device = found[distinct[0]][0][0].device
+        layers = [found[prefix] for prefix in distinct]
+        device = layers[0][0][0].device
         rows = torch.tensor([distinct.index(prefix) for prefix in prefixes], device=device)
         length = max(map(len, distinct))
         past = DynamicCache()
-        for layer in range(len(found[distinct[0]])):
+        for number in range(len(layers[0])):
             keys, values = (
-                _stacked([found[prefix][layer][part] for prefix in distinct], length)[rows]
-                for part in (0, 1)
+                _rows([one[number][part] for one in layers], rows, length) for part in (0, 1)
             )
-            past.update(keys, values, layer)
+            past.update(keys, values, number)
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
         mask = torch.arange(length, device=device) >= length - lengths[:, None]
         return past, mask.long()
@@ -107,11 +107,13 @@ def _weighted_bits(tensor: torch.Tensor) -> torch.Tensor:
     return (bits * (places * 0x1E3779B97F4A7C15 | 1)).sum()
 
 
-def _stacked(parts: Sequence[torch.Tensor], length: int) -> torch.Tensor:
-    """Return tensors of shape (heads, tokens, size) as one, padded left to a length."""
+def _rows(parts: Sequence[torch.Tensor], rows: torch.Tensor, length: int) -> torch.Tensor:
+    """Return part `rows[n]` as row n, padded left to a length; parts are (heads, tokens, size)."""
+    if len(parts) == 1:
+        return parts[0].expand(len(rows), -1, -1, -1)
     return torch.stack(
         [torch.nn.functional.pad(part, (0, 0, length - part.shape[1], 0)) for part in parts]
-    )
+    )[rows]
 
 
 def _computed(
@@ -140,10 +142,15 @@ def padded_left(
     model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids and their mask as tensors on the model's device."""
-    batch = tokenizer.pad(
-        {"input_ids": [list(ids) for ids in sequences]}, padding_side="left", return_tensors="pt"
-    ).to(next(model.parameters()).device)
-    return batch["input_ids"], batch["attention_mask"]
+    missing = [max(map(len, sequences)) - len(ids) for ids in sequences]
+    padded = [
+        [tokenizer.pad_token_id] * pads + list(ids)
+        for pads, ids in zip(missing, sequences, strict=True)
+    ]
+    device = next(model.parameters()).device
+    ids = torch.tensor(padded, device=device)
+    places = torch.arange(ids.shape[1], device=device)
+    return ids, (places >= torch.tensor(missing, device=device)[:, None]).long()
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
