@@ -105,7 +105,7 @@ def draw(scores: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
     >>> draw(torch.tensor([[0.0, -torch.inf, 0.0]] * 2), torch.tensor([0.49, 0.51])).tolist()
     [0, 2]
     """
-    shares = torch.softmax(scores, dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    shares = torch.softmax(scores, dim=-1, dtype=torch.float64).cumsum_(dim=-1)
     points = chances.double() * shares[:, -1]
     return torch.searchsorted(shares, points[:, None], right=True)[:, 0]
 

@@ -147,14 +147,14 @@ def _phases(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
         rows, prompt = _judge_batch(judge, policy.grpo)
         yield Part(
             "judge",
-            _generation_bytes(shapes.judge or base, rows, prompt, judge.max_new_tokens),
+            generation_bytes(shapes.judge or base, rows, prompt, judge.max_new_tokens),
             f"{rows} x ({prompt} + {judge.max_new_tokens}) tokens",
         )
     if asked := recipe.evaluate:
         prompt, longest = _prompt_tokens(recipe, base), asked.max_completion_tokens
         yield Part(
             "evaluate",
-            _generation_bytes(base, asked.batch_size, prompt, longest),
+            generation_bytes(base, asked.batch_size, prompt, longest),
             f"{asked.batch_size} x ({prompt} + {longest}) tokens",
         )
 
@@ -168,13 +168,19 @@ def _grpo_phases(
     size = f"({prompt} + {longest}) tokens"
     yield Part(
         f"{stage}: rollout",
-        _generation_bytes(shape, rollouts, prompt, longest),
+        generation_bytes(shape, rollouts, prompt, longest, _prompts_read(recipe, section)),
         f"{rollouts} x {size}",
     )
     logits = _LOGIT_BYTES * micro * longest * shape.vocabulary
     tokens = micro * (prompt + longest)
     update = _training_bytes(shape, tokens, recipe, section.trainer, logits)
     yield Part(f"{stage}: update", update, f"{micro} x {size}")
+
+
+def _prompts_read(recipe: Recipe, section: GrpoRecipe | AlignRecipe) -> int:
+    """Return how many prompts a step reads before it samples; `decoding` reads equal ones once."""
+    once = recipe.model.fast_generation and recipe.model.backend != "unsloth"
+    return section.prompts_per_step * (1 if once else section.group_size)
 
 
 def micro_batch(whole: int, trainer: Mapping[str, Any]) -> int:
@@ -260,16 +266,32 @@ def cache_bytes(shape: ModelShape, tokens: int) -> int:
     return 2 * shape.layers * shape.key * GPU_DTYPE_BYTES * tokens
 
 
-def _generation_bytes(shape: ModelShape, rows: int, prompt: int, longest: int) -> int:
-    """The cache at full length, and the larger of reading the prompts and of the last token."""
-    s = GPU_DTYPE_BYTES
-    prefill = rows * prompt * (3 * s * shape.intermediate + (4 + 3 * s) * shape.hidden)
-    prefill += rows * prompt * prompt  # the padding mask, one byte an entry
-    grown = 2 * cache_bytes(shape, rows * (prompt + longest)) // shape.layers
-    expanded = 2 * rows * (prompt + longest) * shape.query * s if shape.key < shape.query else 0
-    logits = rows * shape.vocabulary * 3 * 4
-    full = cache_bytes(shape, rows * (prompt + longest)) + grown + expanded + logits
-    return max(cache_bytes(shape, rows * prompt) + prefill, full)
+_DRAW_BYTES, _SCORE_BYTES = 24, 8
+"""A logit while a token is drawn: in float32 as it came and scaled (4 + 4), then in float64 its
+copy and its probability (8 + 8). The first two stay until those of the next token are there."""
+
+
+def generation_bytes(
+    shape: ModelShape, rows: int, prompt: int, longest: int, read: int | None = None
+) -> int:
+    """Return the peak of sampling: while the prompts are read, or at the last token.
+
+    Args:
+        shape: The model's.
+        rows: Texts sampled at once.
+        prompt: Tokens of each prompt.
+        longest: Tokens of each completion.
+        read: How many of the prompts differ and are read; all of them if not given.
+    """
+    s, texts = GPU_DTYPE_BYTES, rows * (prompt + longest)
+    read = read or rows
+    prefill = read * prompt * (3 * s * shape.intermediate + (4 + 3 * s) * shape.hidden)
+    prefill += read * prompt * prompt  # the padding mask, one byte an entry
+    grown = cache_bytes(shape, texts) // (2 * shape.layers)  # the keys of one layer, copied
+    expanded = 2 * texts * shape.query * s if shape.key < shape.query else 0
+    logits = rows * shape.vocabulary
+    last = max(grown, expanded + _SCORE_BYTES * logits, _DRAW_BYTES * logits)
+    return max(cache_bytes(shape, read * prompt) + prefill, cache_bytes(shape, texts) + last)
 
 
 def _work(recipe: Recipe, shapes: Shapes) -> Work | None:
@@ -283,7 +305,8 @@ def _work(recipe: Recipe, shapes: Shapes) -> Work | None:
     # forward 1, again for checkpointing 1, backward 1 (the frozen weights get no gradient).
     recomputed = bool(grpo.trainer.get("gradient_checkpointing", True))
     passes = 3 + (grpo.kl > 0) + recomputed
-    flops = 2.0 * base.linear_weights * tokens * passes
+    spared = (rollouts - _prompts_read(recipe, grpo)) * prompt
+    flops = 2.0 * base.linear_weights * (tokens * passes - spared)
     flops += 2.0 * base.vocabulary * base.hidden * rollouts * longest * passes
     decoded = _decode_bytes(base, recipe, rollouts, rollouts, prompt, longest)
     judge = recipe.judge

@@ -11,8 +11,9 @@ from small_models import small_model, tiny_config
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
+from seccoderx_lite.decoding import decode
 from seccoderx_lite.errors import ModelError
-from seccoderx_lite.estimate import activation_bytes, cache_bytes
+from seccoderx_lite.estimate import activation_bytes, cache_bytes, generation_bytes
 from seccoderx_lite.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.roles import adapter_parameters, load_base, lora_config
 from seccoderx_lite.shapes import model_shape
@@ -118,6 +119,33 @@ def test_the_cache_is_that_of_a_real_generation():
         cache = base.model(torch.ones(3, 20, dtype=torch.long), use_cache=True).past_key_values
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert cache_bytes(model_shape("builtin:tiny"), 3 * 20) == held // 2  # float32 on a CPU
+
+
+SAMPLED = {
+    "prompts read": ((8, 256, 8, 8), {"hidden_size": 384, "intermediate_size": 1024}),
+    "grouped heads at the last token": ((8, 512, 8, 1), {}),
+    "cache grown": ((16, 64, 24, 2), {"num_key_value_heads": 8}),
+    "token drawn": ((16, 64, 24, 2), {"vocab_size": 32768}),
+}
+
+
+@pytest.mark.parametrize(("size", "changes"), SAMPLED.values(), ids=SAMPLED)
+def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, changes):
+    """In 16 bits, as on a GPU; operations inside others are seen without inference mode."""
+    rows, prompt, longest, distinct = size
+    config = tiny_config(**changes, num_hidden_layers=4, attn_implementation="sdpa")
+    config.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    ids = torch.randint(5, 900, (distinct, prompt)).repeat_interleave(rows // distinct, dim=0)
+    mask = torch.ones_like(ids)
+    mask[: rows // distinct, :3] = 0
+    with LiveMemory() as memory:
+        model.generate(
+            ids, attention_mask=mask, custom_generate=decode, max_new_tokens=longest, do_sample=True,
+            temperature=0.8, top_k=0, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+    expected = generation_bytes(model_shape(str(tmp_path)), rows, prompt, longest, distinct)
+    assert expected == pytest.approx(memory.peak, rel=0.1)
 
 
 def test_a_missing_config_is_named(tmp_path):

@@ -15,6 +15,7 @@ LAYERS = (
         "backends",
         "roles",
         "merged",
+        "decoding",
         "role_proofs",
         "processes",
         "gguf_file",

@@ -34,8 +34,9 @@ judge:
   canaries: {every: 2, count: 4, min_accuracy: 0.0}
 policy:
   tasks: "builtin:tiny"
-  grpo: {group_size: 2, prompts_per_step: 2, steps: 4, learning_rate: 1.0e-3, temperature: 1.0,
+  grpo: {group_size: 4, prompts_per_step: 2, steps: 4, learning_rate: 1.0e-3, temperature: 1.0,
          max_completion_tokens: 96, save_every: 1}
+  reward: {security_tests: true}  # the judge is too young to tell completions of a group apart
 evaluate: {suites: ["builtin:tiny"], samples: 1, limit: 6, max_completion_tokens: 96, batch_size: 6}
 export: {formats: [adapter, merged], gate_tasks: 4}
 """
