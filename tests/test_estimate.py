@@ -141,8 +141,8 @@ def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, 
     mask[: rows // distinct, :3] = 0
     with LiveMemory() as memory:
         model.generate(
-            ids, attention_mask=mask, custom_generate=decode, max_new_tokens=longest, do_sample=True,
-            temperature=0.8, top_k=0, eos_token_id=None, pad_token_id=0,
+            ids, attention_mask=mask, custom_generate=decode, max_new_tokens=longest,
+            do_sample=True, temperature=0.8, top_k=0, eos_token_id=None, pad_token_id=0,
         )  # fmt: skip
     expected = generation_bytes(model_shape(str(tmp_path)), rows, prompt, longest, distinct)
     assert expected == pytest.approx(memory.peak, rel=0.1)
