@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import GenerationMixin
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.generation.configuration_utils import GenerationMode
+from transformers.generation.logits_process import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
 
 from seccoderx_lite.errors import ModelError
 from seccoderx_lite.merged import merged
@@ -29,17 +38,34 @@ def generating(base: "Base") -> Iterator[dict[str, Any]]:
         yield {}
         return
     with merged(base.model):
-        yield {"custom_generate": decode} if _decodes(base) else {}
+        yield {"custom_generate": decode, "use_cache": True} if _decodes(base) else {}
 
 
 def _decodes(base: "Base") -> bool:
-    """Say whether a model keeps the keys and values of each token and row; unsloth has its own."""
-    cache = DynamicCache(config=base.model.config)
-    return base.backend == "transformers" and all(map(_has_rows, cache.layers))
+    """Say whether `decode` can stand for what a model itself does; unsloth has its own way."""
+    model = getattr(base.model, "get_base_model", lambda: base.model)()
+    is_plain = (
+        type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+    )
+    return (
+        base.backend == "transformers" and is_plain and _has_rows(DynamicCache(config=model.config))
+    )
 
 
-def _has_rows(layer: Any) -> bool:
-    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
+def _has_rows(cache: Any) -> bool:
+    """Say whether a cache keeps the keys and values of every token and row where the model is."""
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return all(type(layer) in kinds for layer in cache.layers) and not cache.offloading
+
+
+_OF_THE_FIRST_BATCH = (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+"""Processors that remember the rows they saw first, of which some leave."""
 
 
 def decode(
@@ -53,6 +79,8 @@ def decode(
     """Sample, or take the likeliest token, until every row has ended; for `custom_generate`.
 
     Every row has its random numbers from the start: what it says does not hang on when others end.
+    Without sampling none are drawn, so that a verdict which is remembered, and not asked for again,
+    changes nothing.
 
     Args:
         model: A causal language model.
@@ -66,16 +94,19 @@ def decode(
         Prompts and completions, padded right; shape (rows, tokens).
 
     Raises:
-        ModelError: the cache is of another kind, or the model does not use it.
+        ModelError: what is asked for cannot be done in this way (beams, another kind of cache,
+            processors that remember rows), the model does not use its cache, or its logits are no
+            numbers.
     """
+    _check(generation_config, logits_processor)
     cache, mask = model_kwargs["past_key_values"], model_kwargs["attention_mask"]
     begin, end = input_ids.shape[1], stopping_criteria.max_length
     logits = _read(model, input_ids, mask, cache)
     sequences = input_ids.new_full((len(input_ids), end), generation_config.pad_token_id)
     sequences[:, :begin] = input_ids
-    chances = torch.rand(
-        end - begin, len(input_ids), dtype=torch.float64, device=input_ids.device
-    )  # fmt: skip
+    if generation_config.do_sample:
+        size = (end - begin, len(input_ids))
+        chances = torch.rand(size, dtype=torch.float64, device=input_ids.device)
     rows = torch.arange(len(input_ids), device=input_ids.device)
     for length in range(begin, end):
         scores = logits_processor(sequences[rows, :length], logits)
@@ -95,6 +126,21 @@ def decode(
     return sequences
 
 
+def _check(generation_config: Any, logits_processor: Any) -> None:
+    mode = generation_config.get_generation_mode()
+    if mode not in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH):
+        raise ModelError(
+            f"model.fast_generation: samples or takes the likeliest token, it cannot do "
+            f"{mode.value.replace('_', ' ')}; set it to false"
+        )
+    for processor in logits_processor:
+        if isinstance(processor, _OF_THE_FIRST_BATCH):
+            raise ModelError(
+                f"model.fast_generation: completions that have ended leave the batch, which "
+                f"{type(processor).__name__} does not expect; set it to false"
+            )
+
+
 def draw(scores: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
     """Return of each row the token in whose share of the probability its chance falls.
 
@@ -102,11 +148,20 @@ def draw(scores: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
         scores: Logits, those of impossible tokens -inf; shape (rows, vocabulary).
         chances: Uniform in [0, 1), in float64; shape (rows,).
 
+    Raises:
+        ModelError: a score is NaN or infinite, or all tokens of a row are impossible.
+
     >>> draw(torch.tensor([[0.0, -torch.inf, 0.0]] * 2), torch.tensor([0.49, 0.51])).tolist()
     [0, 2]
     """
-    shares = torch.softmax(scores, dim=-1, dtype=torch.float64).cumsum_(dim=-1)
+    shares = torch.softmax(scores, dim=-1).double().cumsum_(dim=-1)
     points = chances.double() * shares[:, -1]
+    if not points.isfinite().all():
+        raise ModelError(
+            "sampling: the model's logits are not all numbers, so there is nothing to draw from; "
+            "its weights have diverged, or it overflows in 16 bits: try a lower learning_rate, or "
+            "a GPU with bfloat16"
+        )
     return torch.searchsorted(shares, points[:, None], right=True)[:, 0]
 
 
@@ -114,7 +169,7 @@ def _read(
     model: Any, input_ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
 ) -> torch.Tensor:
     """Fill the cache with the prompts; return the logits after each, shape (rows, vocabulary)."""
-    if not all(map(_has_rows, cache.layers)):
+    if not _has_rows(cache):
         raise ModelError(
             f"model.fast_generation: needs keys and values of every token and row, not a "
             f"{type(cache).__name__} of other layers; set it to false, or leave "

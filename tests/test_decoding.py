@@ -9,6 +9,7 @@ from transformers import (
     MambaConfig,
     MistralConfig,
     Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
 )
 
@@ -132,6 +133,49 @@ def test_the_first_token_is_sampled_as_often_as_the_model_says():
     assert chisquare(seen.detach(), wanted.detach()).pvalue > 1e-3
 
 
+def test_sequences_are_sampled_as_often_as_the_model_says():
+    """Two tokens, where some end with the first; the second has luck of its own."""
+    model = model_of(KINDS["qwen2"])
+    torch.manual_seed(0)
+    count, ends = 8000, list(range(1, 12))
+    how = {"do_sample": True, "temperature": 4.0, "top_k": 0, "max_new_tokens": 2,
+           "eos_token_id": ends}  # fmt: skip
+    said = say(model, [PROMPTS[0]] * count, **how, custom_generate=decode)[:, -2:]
+    going = ~torch.isin(said[:, 0], torch.tensor(ends))
+    assert 0.1 * count < going.sum() < 0.9 * count
+    pairs = torch.tensor([[*PROMPTS[0], token] for token in range(24)])
+    with torch.no_grad():
+        logits = model(pairs).logits / 4.0
+    first, second = (torch.softmax(logits[:, place], dim=-1) for place in (-2, -1))
+    chances = first[0][:, None] * second
+    chances[ends] = 0.0
+    expected = (count * chances).flatten()
+    often = expected > 5
+    assert often.sum() > 50
+    seen = torch.bincount(said[going, 0] * 24 + said[going, 1], minlength=24 * 24)[often].double()
+    wanted = expected[often] * seen.sum() / expected[often].sum()
+    assert chisquare(seen, wanted).pvalue > 1e-3
+
+
+def test_what_a_row_says_does_not_hang_on_when_others_end(model):
+    how = {"do_sample": True, "temperature": 2.0, "top_k": 0, "custom_generate": decode}
+    ends = list(range(4))
+    torch.manual_seed(0)
+    long = say(model, PROMPTS, **how, eos_token_id=None)[:, 4:].tolist()
+    torch.manual_seed(0)
+    short = say(model, PROMPTS, **how, eos_token_id=ends)[:, 4:].tolist()
+    lengths = [next((n + 1 for n, token in enumerate(row) if token in ends), 20) for row in long]
+    assert len(set(lengths)) > 2
+    for one, other, length in zip(long, short, lengths, strict=True):
+        assert one[:length] == other[:length]
+
+
+def test_the_likeliest_tokens_cost_no_random_numbers(model):
+    state = torch.get_rng_state()
+    say(model, PROMPTS, custom_generate=decode)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_samples_of_one_prompt_differ_and_a_seed_gives_them_again(model):
     how = {"do_sample": True, "top_k": 0, "temperature": 2.0, "custom_generate": decode}
     said = []
@@ -148,6 +192,49 @@ def test_an_impossible_token_is_never_drawn(chance):
     scores = torch.full((1, 50), -torch.inf)
     scores[0, [7, 31]] = torch.tensor([2.0, 1.0])
     assert draw(scores, torch.tensor([chance], dtype=torch.float64)).item() in (7, 31)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_told(model, wrong):
+    model.get_output_embeddings().weight.data[3] = wrong
+    with pytest.raises(ModelError, match="logits are not all numbers"):
+        say(model, PROMPTS, do_sample=True, custom_generate=decode)
+
+
+def test_no_possible_token_at_all_is_told():
+    with pytest.raises(ModelError, match="nothing to draw from"):
+        draw(torch.full((1, 5), -torch.inf), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"num_beams": 2}, "cannot do beam search; set it to false"),
+        ({"prompt_lookup_num_tokens": 2}, "cannot do assisted generation; set it to false"),
+        ({"encoder_repetition_penalty": 2.0}, "EncoderRepetitionPenalty.*set it to false"),
+        ({"guidance_scale": 2.0}, "UnbatchedClassifierFreeGuidance.*set it to false"),
+        ({"cache_implementation": "offloaded"}, "needs keys and values .* set it to false"),
+    ],
+)
+def test_what_cannot_be_done_in_this_way_is_refused(model, asked, told):
+    with pytest.raises(ModelError, match=rf"model\.fast_generation: .*{told}"):
+        say(model, PROMPTS, **asked, custom_generate=decode)
+
+
+def test_a_model_published_without_its_cache_is_read_with_it(model):
+    model.generation_config.use_cache = False
+    with generating(Base("qwen2", model, None)) as how:
+        assert torch.equal(say(model, PROMPTS, **how), say(model, PROMPTS))
+
+
+class OwnWay(Qwen2ForCausalLM):
+    def prepare_inputs_for_generation(self, *arguments, **how):
+        return super().prepare_inputs_for_generation(*arguments, **how)
+
+
+def test_a_model_with_a_way_of_its_own_to_go_on_generates_as_transformers_does():
+    with generating(Base("own", OwnWay(KINDS["qwen2"]), None)) as how:
+        assert how == {}
 
 
 def test_another_kind_of_cache_is_refused_with_the_way_out(model):
@@ -180,7 +267,7 @@ def test_a_base_is_told_by_its_recipe():
     with generating(base) as how:
         assert how == {}
     with generating(load_base(ModelRecipe(base="builtin:tiny"))) as how:
-        assert how == {"custom_generate": decode}
+        assert how == {"custom_generate": decode, "use_cache": True}
 
 
 @pytest.fixture
