@@ -185,7 +185,7 @@ def _prompts_read(recipe: Recipe, section: GrpoRecipe | AlignRecipe) -> int:
 
 def micro_batch(whole: int, trainer: Mapping[str, Any]) -> int:
     """Return how many sequences go through the model at once while training."""
-    return int(trainer.get("per_device_train_batch_size", whole))
+    return min(int(trainer.get("per_device_train_batch_size", whole)), whole)
 
 
 def _prompt_tokens(recipe: Recipe, base: ModelShape) -> int:
@@ -266,9 +266,9 @@ def cache_bytes(shape: ModelShape, tokens: int) -> int:
     return 2 * shape.layers * shape.key * GPU_DTYPE_BYTES * tokens
 
 
-_DRAW_BYTES, _SCORE_BYTES = 24, 8
-"""A logit while a token is drawn: in float32 as it came and scaled (4 + 4), then in float64 its
-copy and its probability (8 + 8). The first two stay until those of the next token are there."""
+_DRAW_BYTES, _SCORE_BYTES = 20, 8
+"""A logit while a token is drawn: in float32 as it came, scaled, and its probability (4 + 4 + 4),
+in float64 the running sum (8). The first two stay until those of the next token are there."""
 
 
 def generation_bytes(
@@ -290,7 +290,7 @@ def generation_bytes(
     grown = cache_bytes(shape, texts) // (2 * shape.layers)  # the keys of one layer, copied
     expanded = 2 * texts * shape.query * s if shape.key < shape.query else 0
     logits = rows * shape.vocabulary
-    last = max(grown, expanded + _SCORE_BYTES * logits, _DRAW_BYTES * logits)
+    last = max(max(grown, expanded) + _SCORE_BYTES * logits, _DRAW_BYTES * logits)
     return max(cache_bytes(shape, read * prompt) + prefill, cache_bytes(shape, texts) + last)
 
 

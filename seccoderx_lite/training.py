@@ -210,7 +210,7 @@ def _common_arguments(
 def _micro_batch(
     whole: int, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, name: str
 ) -> tuple[int, int]:
-    """Sequences at once, and how often a step, in each process; all at once unless `trainer` says.
+    """Sequences at once, and how often a step, in each process; at most as `trainer` says.
 
     With several processes each takes an equal share of the step.
     """
@@ -219,7 +219,7 @@ def _micro_batch(
         raise ModelError(
             f"{name} = {whole} must be divisible by the number of processes ({process_count()})"
         )
-    micro = int(section.trainer.get("per_device_train_batch_size", share))
+    micro = min(int(section.trainer.get("per_device_train_batch_size", share)), share)
     if micro < 1 or share % micro:
         told = name if process_count() == 1 else f"{name} / {process_count()} processes"
         raise ModelError(
@@ -244,12 +244,12 @@ def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> S
             "train_sampling_strategy": "sequential",
             "lr_scheduler_type": "cosine",
             "warmup_steps": section.steps // 10,
-            "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": accumulated,
             "max_length": section.max_tokens,
             "completion_only_loss": True,
             "packing": False,
             **section.trainer,
+            "per_device_train_batch_size": micro,
         }
     )
 
@@ -273,7 +273,6 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
     return GRPOConfig(
         **{
             **_common_arguments(recipe, section, checkpoints),
-            "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": accumulated,
             "num_generations": section.group_size,
             "max_completion_length": section.max_completion_tokens,
@@ -286,6 +285,7 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
             "loss_type": "dapo",
             "scale_rewards": "group",
             **section.trainer,
+            "per_device_train_batch_size": micro,
         }
     )
 

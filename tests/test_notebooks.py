@@ -3,10 +3,9 @@
 import shutil
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
-
-nbformat = pytest.importorskip("nbformat", reason="needs the extra [notebooks]")
-nbclient = pytest.importorskip("nbclient", reason="needs the extra [notebooks]")
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHORT = [
@@ -37,7 +36,6 @@ def pictures(notebook):
     )
 
 
-@pytest.mark.slow
 def test_the_notebooks_run_from_top_to_bottom_and_show_plots(tmp_path):
     """One after the other: the second and third read the run of the first."""
     folder = tmp_path / "recipes" / "notebooks"

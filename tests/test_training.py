@@ -116,6 +116,12 @@ def test_a_micro_batch_that_does_not_divide_the_step_is_refused(tmp_path):
         grpo_config(recipe, recipe.policy.grpo, tmp_path)
 
 
+def test_a_micro_batch_beyond_the_step_is_the_whole_step(tmp_path):
+    recipe = small_recipe(trainer={"per_device_train_batch_size": 16})
+    config = grpo_config(recipe, recipe.policy.grpo, tmp_path)
+    assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (8, 1)
+
+
 def test_vllm_where_it_cannot_run_is_refused_by_the_name_of_what_is_missing(tmp_path):
     if find_spec("vllm") and torch.cuda.is_available():
         pytest.skip("vLLM can run here")
