@@ -77,6 +77,15 @@ def test_what_could_not_be_judged_is_told(project):
     assert "2 verdicts, 1 unclear, 1 unscored; 2 skipped" in text
 
 
+def test_a_function_too_long_beside_one_of_the_weaknesses_is_not_judged(project):
+    judge = rule_judge(
+        sees_eval, unreadable=lambda item: "too long" if "CWE-94" in item.cwe else None
+    )
+    result = scan([project / "b.js"], judge, cwe=["CWE-79", "CWE-94"])
+    assert judge.judge.asked == []
+    assert [(skipped.line, skipped.reason) for skipped in result.skipped] == [(1, "too long")]
+
+
 def test_a_folder_without_source_is_an_error(tmp_path):
     with pytest.raises(RecipeError, match="no source file in"):
         scan([tmp_path], rule_judge(sees_eval))

@@ -94,7 +94,8 @@ def scan(
     for piece in pieces:
         asked = wanted or catalogue.typical_of(piece.language)
         items = [CodeToJudge(piece.function.code, piece.language, (each,)) for each in asked]
-        if reason := _unread(loaded, items[0]):
+        # A weakness with a longer description leaves less room for the code.
+        if reason := next(filter(None, (_unread(loaded, item) for item in items)), None):
             result.skipped.append(Skipped(piece.path, reason, piece.function.start_line))
         else:
             jobs += [(piece, item) for item in items]
