@@ -41,7 +41,9 @@ def choice_probabilities(
         return []
     split = _split_all(tokenizer, texts, shared, choices)
     probabilities = [0.0] * len(split)
-    for places in _batches([len(item.rest) for item in split], batch_size):
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    most = _TOKENS_ON_CPU if on_cpu else None
+    for places in _batches([len(item.rest) for item in split], batch_size, most):
         batch = [split[place] for place in places]
         logits = _last_logits(model, tokenizer, batch, prefixes)
         first = torch.tensor([item.tokens[0] for item in batch], device=logits.device)
@@ -98,17 +100,27 @@ def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
 _LEAST_FILLED = 0.75
 """Texts shorter than this share of the longest of their batch go into the next one."""
 
+_TOKENS_ON_CPU = 1024
+"""Most tokens in one forward pass on a CPU: what is computed of more does not stay in its caches
+(2 cores, tiny base: 1.36 s for 494 verdicts, 1.58 s with up to 64 texts at once)."""
 
-def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+
+def _batches(lengths: Sequence[int], size: int, tokens: int | None = None) -> Iterator[list[int]]:
     """Yield the places of texts in batches of like length, so that little of one is padding.
+
+    A batch has `size` texts at most, and so many `tokens` with its padding, if more than one text.
 
     >>> list(_batches([10, 40, 9, 39, 41], 2))
     [[4, 1], [3], [0, 2]]
+    >>> list(_batches([10, 40, 10, 10], 3, tokens=20))
+    [[1], [0, 2], [3]]
     """
     order = sorted(range(len(lengths)), key=lambda place: lengths[place], reverse=True)
     batch: list[int] = []
     for place in order:
-        if batch and (len(batch) == size or lengths[place] < _LEAST_FILLED * lengths[batch[0]]):
+        longest = lengths[batch[0]] if batch else 0
+        is_full = len(batch) == size or (tokens and (len(batch) + 1) * longest > tokens)
+        if batch and (is_full or lengths[place] < _LEAST_FILLED * longest):
             yield batch
             batch = []
         batch.append(place)

@@ -64,12 +64,28 @@ def test_the_two_choices_share_all_probability(base):
     assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx([1.0] * len(TEXTS))
 
 
-def test_what_texts_share_is_computed_once_for_all_calls(base, monkeypatch):
-    seen = []
+@pytest.fixture
+def seen(base, monkeypatch):
+    """The token ids of each forward pass."""
+    ids = []
     forward = base.model.forward
     monkeypatch.setattr(
-        base.model, "forward", lambda **given: seen.append(given["input_ids"]) or forward(**given)
+        base.model, "forward", lambda **given: ids.append(given["input_ids"]) or forward(**given)
     )
+    return ids
+
+
+def test_on_a_cpu_a_pass_has_few_tokens_however_many_texts_are_allowed(base, seen, monkeypatch):
+    length = len(base.tokenizer(TEXTS[4] + "<answer>")["input_ids"])
+    monkeypatch.setattr(choice, "_TOKENS_ON_CPU", 3 * length)
+    choice_probabilities(
+        base.model, base.tokenizer, [TEXTS[4]] * 8, [""] * 8, CHOICES,
+        batch_size=64, prefixes=PrefixCache(),
+    )  # fmt: skip
+    assert [len(ids) for ids in seen] == [3, 3, 2]
+
+
+def test_what_texts_share_is_computed_once_for_all_calls(base, seen):
     prefixes = PrefixCache()
     probabilities(base, prefixes=prefixes)
     assert sum(ids.numel() for ids in seen) < sum(
