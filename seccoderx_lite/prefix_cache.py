@@ -142,14 +142,15 @@ def padded_left(
     model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids and their mask as tensors on the model's device."""
-    missing = [max(map(len, sequences)) - len(ids) for ids in sequences]
+    length = max(map(len, sequences))
+    missing = [length - len(ids) for ids in sequences]
     padded = [
         [tokenizer.pad_token_id] * pads + list(ids)
         for pads, ids in zip(missing, sequences, strict=True)
     ]
     device = next(model.parameters()).device
     ids = torch.tensor(padded, device=device)
-    places = torch.arange(ids.shape[1], device=device)
+    places = torch.arange(length, device=device)
     return ids, (places >= torch.tensor(missing, device=device)[:, None]).long()
 
 

@@ -26,6 +26,7 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.decoding import generating
 from seccoderx_lite.errors import ModelError
+from seccoderx_lite.estimate import micro_batch
 from seccoderx_lite.out_of_memory import train_within_memory
 from seccoderx_lite.processes import (
     from_all,
@@ -219,7 +220,7 @@ def _micro_batch(
         raise ModelError(
             f"{name} = {whole} must be divisible by the number of processes ({process_count()})"
         )
-    micro = min(int(section.trainer.get("per_device_train_batch_size", share)), share)
+    micro = micro_batch(share, section.trainer)
     if micro < 1 or share % micro:
         told = name if process_count() == 1 else f"{name} / {process_count()} processes"
         raise ModelError(

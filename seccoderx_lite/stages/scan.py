@@ -94,8 +94,7 @@ def scan(
     for piece in pieces:
         asked = wanted or catalogue.typical_of(piece.language)
         items = [CodeToJudge(piece.function.code, piece.language, (each,)) for each in asked]
-        # A weakness with a longer description leaves less room for the code.
-        if reason := next(filter(None, (_unread(loaded, item) for item in items)), None):
+        if reason := _unread(loaded, items):
             result.skipped.append(Skipped(piece.path, reason, piece.function.start_line))
         else:
             jobs += [(piece, item) for item in items]
@@ -136,17 +135,20 @@ def _touches(function: Function, spans: Sequence[LineSpan]) -> bool:
     return any(low <= function.end_line and function.start_line <= high for low, high in spans)
 
 
-def _unread(judge: LoadedJudge, item: CodeToJudge) -> str | None:
-    """Why the judge would not read a function as a whole."""
-    recipe = judge.recipe
+def _unread(judge: LoadedJudge, items: Sequence[CodeToJudge]) -> str | None:
+    """Why the judge would not read a function as a whole, with each of its weaknesses.
+
+    One with a longer description leaves less room for the code.
+    """
+    recipe, function = judge.recipe, items[0]
     if recipe and is_cut_for_judge(
-        item.code,
-        item.language,
+        function.code,
+        function.language,
         strip_comments=recipe.strip_comments,
         max_code_chars=recipe.max_code_chars,
     ):
         return f"too long for the judge: it reads {recipe.max_code_chars} characters"
-    return judge.unreadable(item)
+    return next(filter(None, map(judge.unreadable, items)), None)
 
 
 def _ask(judge: LoadedJudge, items: Sequence[CodeToJudge], progress: Progress) -> list[Verdict]:
