@@ -12,30 +12,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seccoderx_lite.datasets import load_labelled, load_tasks
-    from seccoderx_lite.errors import SeccoderxError
-    from seccoderx_lite.judge import Judge
-    from seccoderx_lite.pipeline import train
-    from seccoderx_lite.prompting import extract_code, parse_verdict
-    from seccoderx_lite.recipe import Recipe, load_recipe
+    from seccoderx_lite.core.errors import SeccoderxError
+    from seccoderx_lite.data.loading import load_labelled, load_tasks
+    from seccoderx_lite.judge.judge import Judge
+    from seccoderx_lite.judge.prompt import extract_code, parse_verdict
+    from seccoderx_lite.recipe.recipe import Recipe, load_recipe
     from seccoderx_lite.rewards.composite import reward_parts
     from seccoderx_lite.sandbox import Limits, Sandbox
+    from seccoderx_lite.stages.pipeline import train
     from seccoderx_lite.stages.scan import scan
 
 _HOMES = {
-    "Judge": "judge",
+    "Judge": "judge.judge",
     "Limits": "sandbox",
-    "Recipe": "recipe",
+    "Recipe": "recipe.recipe",
     "Sandbox": "sandbox",
-    "SeccoderxError": "errors",
-    "extract_code": "prompting",
-    "load_labelled": "datasets",
-    "load_recipe": "recipe",
-    "load_tasks": "datasets",
-    "parse_verdict": "prompting",
+    "SeccoderxError": "core.errors",
+    "extract_code": "judge.prompt",
+    "load_labelled": "data.loading",
+    "load_recipe": "recipe.recipe",
+    "load_tasks": "data.loading",
+    "parse_verdict": "judge.prompt",
     "reward_parts": "rewards.composite",
     "scan": "stages.scan",
-    "train": "pipeline",
+    "train": "stages.pipeline",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m seccoderx_lite` is the command line."""
 
-from seccoderx_lite.cli import main
+from seccoderx_lite.cli.app import main
 
 main()

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from seccoderx_lite.recipe import ModelRecipe
+from seccoderx_lite.recipe.recipe import ModelRecipe
 
 settings.register_profile("seccoderx", deadline=None)  # a busy machine is no failure
 settings.load_profile("seccoderx")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seccoderx_lite.recipe import Recipe, load_as
-from seccoderx_lite.synth_recipe import SynthRecipe
+from seccoderx_lite.recipe.recipe import Recipe, load_as
+from seccoderx_lite.recipe.synth import SynthRecipe
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -27,12 +27,12 @@ def test_a_wheel_carries_the_tiny_world_and_works_outside_the_checkout(tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     script = (
-        "import seccoderx_lite as sl, seccoderx_lite.prompting, seccoderx_lite.cwe as cwe\n"
+        "import seccoderx_lite as sl, seccoderx_lite.judge.prompt, seccoderx_lite.core.cwe as cwe\n"
         "from pathlib import Path\n"
         f"assert Path(sl.__file__).is_relative_to({str(tmp_path)!r})\n"
         "print(len(sl.load_tasks('builtin:tiny')), len(sl.load_labelled('builtin:tiny')))\n"
-        "from seccoderx_lite.builtin.world import load_templates\n"
-        "from seccoderx_lite.roles import resolve_base\n"
+        "from seccoderx_lite.data.builtin.world import load_templates\n"
+        "from seccoderx_lite.models.roles import resolve_base\n"
         "print(len(load_templates()))\n"
         "print([file.name for file in Path(resolve_base('builtin:tiny')).iterdir()])"
     )
@@ -45,5 +45,5 @@ def test_a_wheel_carries_the_tiny_world_and_works_outside_the_checkout(tmp_path)
 
 
 def test_the_tiny_base_takes_at_most_eight_megabytes():
-    folder = ROOT / "seccoderx_lite" / "builtin" / "tiny" / "model"
+    folder = ROOT / "seccoderx_lite" / "data" / "builtin" / "tiny" / "model"
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000

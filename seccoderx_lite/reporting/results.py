@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from seccoderx_lite.records import Json
+from seccoderx_lite.core.records import Json
 from seccoderx_lite.reporting.charts import bar_chart, interval_chart
 from seccoderx_lite.reporting.page import card, safe, section, table, weakness
-from seccoderx_lite.suites.telling import p_value, share, signed
+from seccoderx_lite.reporting.text import p_value, share, signed
 
 PHASES = ("before", "after")
 METRICS = (("functional", "functional"), ("secure", "secure"), ("esr", "ESR"),

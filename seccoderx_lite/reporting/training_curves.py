@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from seccoderx_lite.records import Json
+from seccoderx_lite.core.records import Json
 from seccoderx_lite.reporting.charts import SHARE, Series, line_chart, stacked_chart
 from seccoderx_lite.reporting.page import card, safe, section
 

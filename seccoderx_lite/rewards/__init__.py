@@ -1,1 +1,5 @@
-"""Reward components and the composite made of them: pure functions, no model, no sandbox."""
+"""What a completion earns: the components, the composite formula, the scorer that gathers them.
+
+Uses data, judge, recipe, sandbox and core. Must not load a model: verdicts come from
+the judge it is handed.
+"""

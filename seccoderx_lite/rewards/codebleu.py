@@ -8,8 +8,8 @@ import importlib
 import logging
 from functools import cache, lru_cache
 
-from seccoderx_lite.errors import RecipeError
-from seccoderx_lite.records import LANGUAGES, Language
+from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.records import LANGUAGES, Language
 
 WEIGHTS = (0.1, 0.1, 0.7, 0.1)
 """N-gram, weighted n-gram, syntax tree, data flow."""

@@ -14,7 +14,7 @@ import io
 import re
 import tokenize
 
-from seccoderx_lite.records import Language
+from seccoderx_lite.core.records import Language
 
 _COMMENT_OR_STRING = re.compile(
     r'//.*?$|/\*.*?\*/|\'(?:\\.|[^\\\'])*\'|"(?:\\.|[^\\"])*"', re.DOTALL | re.MULTILINE

@@ -20,9 +20,9 @@ from functools import lru_cache
 
 import tree_sitter
 
-from seccoderx_lite.records import Language
+from seccoderx_lite.core.records import Language
+from seccoderx_lite.core.syntax import parse
 from seccoderx_lite.rewards.comments import remove_comments
-from seccoderx_lite.syntax import parse
 
 NGRAM_WEIGHT, KEYWORD_WEIGHT, TREE_WEIGHT = 0.1, 0.1, 0.7
 """Weights of the original; its 0.1 for data flow is left out and the rest renormalised."""

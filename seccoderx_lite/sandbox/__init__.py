@@ -38,7 +38,7 @@ weak tests measure skill. Tests of kind `pytest` share an interpreter with the c
 forged by a determined program. For hostile tenants use a virtual machine.
 """
 
-from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.sandbox import Sandbox
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.errors import RecipeError, SandboxError
+from seccoderx_lite.core.errors import RecipeError, SandboxError
 from seccoderx_lite.sandbox.worker import ANSWER_GRACE_S, JAIL_FOLDER, Worker
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from seccoderx_lite.errors import SandboxError
-from seccoderx_lite.records import LANGUAGES, Language
+from seccoderx_lite.core.errors import SandboxError
+from seccoderx_lite.core.records import LANGUAGES, Language
 from seccoderx_lite.sandbox.limits import Limits
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin:/usr/lib/go/bin"

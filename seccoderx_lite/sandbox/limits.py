@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from seccoderx_lite.errors import RecipeError
+from seccoderx_lite.core.errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from seccoderx_lite.errors import DataError
-from seccoderx_lite.records import Json
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import Json
 
 Group = Literal["functionality", "security"]
 GROUPS: tuple[Group, ...] = ("functionality", "security")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.records import ExecutionResult, ExecutionStatus, TestResult
+from seccoderx_lite.core.records import ExecutionResult, ExecutionStatus, TestResult
 from seccoderx_lite.sandbox import results, stdio
 from seccoderx_lite.sandbox.languages import BUILD_LIMITS, Program
 from seccoderx_lite.sandbox.limits import Limits

@@ -8,8 +8,8 @@ import signal
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from seccoderx_lite.errors import DataError, SandboxError
-from seccoderx_lite.records import ExecutionResult, ExecutionStatus, TestResult
+from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.records import ExecutionResult, ExecutionStatus, TestResult
 from seccoderx_lite.sandbox.plan import Group, Plan
 
 WEIGHT: tuple[ExecutionStatus, ...] = (

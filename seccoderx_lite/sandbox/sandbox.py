@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from seccoderx_lite.errors import DataError, SandboxError
-from seccoderx_lite.records import LANGUAGES, ExecutionResult, Json, Language, TestResult
+from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.records import LANGUAGES, ExecutionResult, Json, Language, TestResult
 from seccoderx_lite.sandbox import isolation as isolation_module
 from seccoderx_lite.sandbox import languages, programs, results, shared, stdio
 from seccoderx_lite.sandbox.limits import Limits

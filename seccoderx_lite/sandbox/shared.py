@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.errors import DataError, SandboxError
-from seccoderx_lite.records import ExecutionResult, Json, TestResult
+from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.records import ExecutionResult, Json, TestResult
 from seccoderx_lite.sandbox import programs, results
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import Plan, groups_in

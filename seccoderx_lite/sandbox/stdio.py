@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.errors import DataError
-from seccoderx_lite.records import Json
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import Json
 from seccoderx_lite.sandbox.plan import GROUPS, Group
 
 _CASE_KEYS = {"stdin", "args", "files", "stdout", "lacks", "exit_code", "compare"}

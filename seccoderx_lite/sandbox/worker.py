@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.errors import SandboxError
+from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.sandbox import bubblewrap
 from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame

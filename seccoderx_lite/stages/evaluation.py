@@ -7,18 +7,18 @@ completion beside them. How each suite is graded is in `suites`.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seccoderx_lite.errors import ModelError
-from seccoderx_lite.generation import EndpointGenerator, Generator, RoleGenerator
-from seccoderx_lite.recipe import EvaluateRecipe, ModelRecipe, Recipe
-from seccoderx_lite.records import Json
-from seccoderx_lite.roles import Base, attach_adapter, detach_adapters, load_base
-from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.evaluation.suites.asking import Asker, Phase, regrade
+from seccoderx_lite.evaluation.suites.grading import Grader
+from seccoderx_lite.evaluation.suites.loading import Suite, SuiteKind, load_suites, make_graders
+from seccoderx_lite.evaluation.suites.summary import summarise
+from seccoderx_lite.models.generation import EndpointGenerator, Generator, RoleGenerator
+from seccoderx_lite.models.roles import Base, attach_adapter, detach_adapters, load_base
+from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, Recipe
+from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.suites.asking import Asker, Phase, regrade
-from seccoderx_lite.suites.grading import Grader
-from seccoderx_lite.suites.loading import Suite, SuiteKind, load_suites, make_graders
-from seccoderx_lite.suites.summary import summarise
-from seccoderx_lite.training import Progress, no_progress
+from seccoderx_lite.training.trainers import Progress, no_progress
 
 
 def run(

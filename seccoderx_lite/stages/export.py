@@ -21,15 +21,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from seccoderx_lite.datasets import held_back, load_tasks
-from seccoderx_lite.errors import ModelError, RunStopped
-from seccoderx_lite.generation import generate_texts, render_chat
-from seccoderx_lite.gguf_file import FILE, convert, find_converter, modelfile
-from seccoderx_lite.model_card import model_card
-from seccoderx_lite.recipe import ExportRecipe, Recipe
-from seccoderx_lite.records import Json, Task
-from seccoderx_lite.rewards.unit_tests import run_tests
-from seccoderx_lite.roles import (
+from seccoderx_lite.core.errors import ModelError, RunStopped
+from seccoderx_lite.core.records import Json, Task
+from seccoderx_lite.data.loading import held_back, load_tasks
+from seccoderx_lite.models.generation import generate_texts, render_chat
+from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
+from seccoderx_lite.models.roles import (
     Base,
     acting_as,
     attach_adapter,
@@ -38,9 +35,12 @@ from seccoderx_lite.roles import (
     nf4_config,
     resolve_base,
 )
-from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
+from seccoderx_lite.reporting.model_card import model_card
+from seccoderx_lite.rewards.unit_tests import run_tests
+from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.training import Progress, no_progress
+from seccoderx_lite.training.trainers import Progress, no_progress
 
 GATE_PROMPTS = 8
 """Prompts whose logits are compared."""

@@ -14,20 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite import folder_files
-from seccoderx_lite.calibration import score_probabilities
-from seccoderx_lite.datasets import load_labelled
-from seccoderx_lite.detection_metrics import (
+from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.records import Json, LabelledCode, Verdict, VerdictLabel
+from seccoderx_lite.data.loading import load_labelled
+from seccoderx_lite.evaluation.calibration import score_probabilities
+from seccoderx_lite.evaluation.detection import (
     compare_detection,
     majority,
     score_detection,
     score_pairs,
 )
-from seccoderx_lite.errors import RunFolderError
-from seccoderx_lite.judge import CodeToJudge
-from seccoderx_lite.judge_loading import LoadedJudge, in_batches
-from seccoderx_lite.progress import Progress, no_progress
-from seccoderx_lite.records import Json, LabelledCode, Verdict, VerdictLabel
+from seccoderx_lite.judge.judge import CodeToJudge
+from seccoderx_lite.judge.loading import LoadedJudge, in_batches
+from seccoderx_lite.run import files as folder_files
+from seccoderx_lite.run.progress import Progress, no_progress
 
 SETTINGS, ANSWERS, EVALUATION = "settings.json", "answers.jsonl", "evaluation.json"
 REASONING_CHARS = 4000

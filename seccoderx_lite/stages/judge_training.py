@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from seccoderx_lite.datasets import in_split, load_labelled
-from seccoderx_lite.errors import DataError
-from seccoderx_lite.generation import render_chat
-from seccoderx_lite.judge import (
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import Json, LabelledCode
+from seccoderx_lite.data.loading import in_split, load_labelled
+from seccoderx_lite.judge.judge import (
     SETTINGS_FILE,
     CodeToJudge,
     Judge,
@@ -23,12 +23,13 @@ from seccoderx_lite.judge import (
     unsure_band,
     verdict_forms,
 )
-from seccoderx_lite.prompting import VerdictForm, has_judge_format, judge_answer, parse_verdict
-from seccoderx_lite.recipe import ColdStartRecipe, JudgeRecipe, Recipe
-from seccoderx_lite.records import Json, LabelledCode
-from seccoderx_lite.roles import Base, attach_adapter, detach_adapters, save_adapter
-from seccoderx_lite.run_folder import RunFolder
-from seccoderx_lite.training import (
+from seccoderx_lite.judge.prompt import VerdictForm, has_judge_format, judge_answer, parse_verdict
+from seccoderx_lite.models.generation import render_chat
+from seccoderx_lite.models.roles import Base, attach_adapter, detach_adapters, save_adapter
+from seccoderx_lite.recipe.recipe import ColdStartRecipe, JudgeRecipe, Recipe
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.training.order import Row, in_turns
+from seccoderx_lite.training.trainers import (
     PhaseClock,
     Progress,
     StepRecorder,
@@ -41,7 +42,6 @@ from seccoderx_lite.training import (
     sft_config,
     train,
 )
-from seccoderx_lite.training_order import Row, in_turns
 
 HELD_OUT_SPLITS = ("held_out", "transfer")
 

@@ -21,25 +21,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.alarms import Alarms, step_shares
-from seccoderx_lite.datasets import held_back, in_split, load_labelled, load_tasks
-from seccoderx_lite.errors import DataError, ModelError, RunStopped
-from seccoderx_lite.generation import render_chat
-from seccoderx_lite.judge import Judge, judge_accuracy
-from seccoderx_lite.recipe import PolicyRecipe, Recipe
-from seccoderx_lite.records import Json, LabelledCode, ScoredCompletion, Task
-from seccoderx_lite.rewards.scorer import Scorer
-from seccoderx_lite.role_proofs import prove_rollouts_use_policy
-from seccoderx_lite.roles import (
+from seccoderx_lite.core.errors import DataError, ModelError, RunStopped
+from seccoderx_lite.core.records import Json, LabelledCode, ScoredCompletion, Task
+from seccoderx_lite.data.loading import held_back, in_split, load_labelled, load_tasks
+from seccoderx_lite.judge.judge import Judge, judge_accuracy
+from seccoderx_lite.models.generation import render_chat
+from seccoderx_lite.models.roles import (
     Base,
     adapter_digest,
     attach_adapter,
     detach_adapters,
     save_adapter,
 )
-from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
+from seccoderx_lite.rewards.scorer import Scorer
+from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.training import (
+from seccoderx_lite.training.alarms import Alarms, step_shares
+from seccoderx_lite.training.role_proofs import prove_rollouts_use_policy
+from seccoderx_lite.training.trainers import (
     PhaseClock,
     Progress,
     StepRecorder,

@@ -8,17 +8,17 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seccoderx_lite.errors import RunFolderError
-from seccoderx_lite.metrics import CODE_METRICS, TaskScores, mcnemar, paired_difference
-from seccoderx_lite.recipe import deciding_fields, dump_recipe
-from seccoderx_lite.records import Json
+from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.evaluation.metrics import CODE_METRICS, TaskScores, mcnemar, paired_difference
+from seccoderx_lite.evaluation.suites.asking import GREEDY, Outcome, read_outcomes
+from seccoderx_lite.recipe.recipe import deciding_fields, dump_recipe
 from seccoderx_lite.reporting.completions import Pairs, rollouts, shortened
 from seccoderx_lite.reporting.page import page, safe, section, table
 from seccoderx_lite.reporting.results import results
+from seccoderx_lite.reporting.text import p_value, share, signed
 from seccoderx_lite.reporting.training_curves import comparison_curves, cost, curves
-from seccoderx_lite.run_folder import RunFolder
-from seccoderx_lite.suites.asking import GREEDY, Outcome, read_outcomes
-from seccoderx_lite.suites.telling import p_value, share, signed
+from seccoderx_lite.run.folder import RunFolder
 
 
 def run(folder: RunFolder) -> Path:

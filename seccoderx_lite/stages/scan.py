@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seccoderx_lite import cwe as catalogue
-from seccoderx_lite.errors import RecipeError
-from seccoderx_lite.functions import Function, split_functions
-from seccoderx_lite.judge import CodeToJudge
-from seccoderx_lite.judge_loading import LoadedJudge, in_batches, load_judge
-from seccoderx_lite.progress import Progress, no_progress
-from seccoderx_lite.prompting import is_cut_for_judge
-from seccoderx_lite.records import Language, Verdict
-from seccoderx_lite.source_files import Changes, LineSpan, Skipped, SourceFile, find_sources
+from seccoderx_lite.core import cwe as catalogue
+from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.records import Language, Verdict
+from seccoderx_lite.data.functions import Function, split_functions
+from seccoderx_lite.data.source_files import Changes, LineSpan, Skipped, SourceFile, find_sources
+from seccoderx_lite.judge.judge import CodeToJudge
+from seccoderx_lite.judge.loading import LoadedJudge, in_batches, load_judge
+from seccoderx_lite.judge.prompt import is_cut_for_judge
+from seccoderx_lite.run.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,22 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seccoderx_lite.chat_client import key_headers
-from seccoderx_lite.dataset_columns import language_of
-from seccoderx_lite.environment import describe_environment
-from seccoderx_lite.prompting import extract_code
-from seccoderx_lite.recipe import ModelRecipe
-from seccoderx_lite.records import Json
-from seccoderx_lite.run_folder import RunFolder
-from seccoderx_lite.sandbox import Limits, Sandbox
-from seccoderx_lite.synth_recipe import SynthRecipe
-from seccoderx_lite.synthesis import proof, seeds
-from seccoderx_lite.synthesis.asking import Asker, Outcome, seed_of, source_for
-from seccoderx_lite.synthesis.card import render_card
-from seccoderx_lite.synthesis.dataset import DATASET, SECCODERX, flatten
-from seccoderx_lite.synthesis.filtering import FILTERED, Filter, read_counts
-from seccoderx_lite.synthesis.lines import Record, count_lines, passed, walk, with_seed
-from seccoderx_lite.synthesis.prompts import (
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.data.columns import language_of
+from seccoderx_lite.data.synthesis import proof, seeds
+from seccoderx_lite.data.synthesis.asking import Asker, Outcome, seed_of, source_for
+from seccoderx_lite.data.synthesis.card import render_card
+from seccoderx_lite.data.synthesis.dataset import DATASET, SECCODERX, flatten
+from seccoderx_lite.data.synthesis.filtering import FILTERED, Filter, read_counts
+from seccoderx_lite.data.synthesis.lines import Record, count_lines, passed, walk, with_seed
+from seccoderx_lite.data.synthesis.prompts import (
     CallTests,
     ProgramTests,
     quality_request,
@@ -38,10 +31,17 @@ from seccoderx_lite.synthesis.prompts import (
     task_request,
     tests_request,
 )
-from seccoderx_lite.synthesis.replies import Replies
+from seccoderx_lite.data.synthesis.replies import Replies
+from seccoderx_lite.judge.prompt import extract_code
+from seccoderx_lite.models.chat_client import key_headers
+from seccoderx_lite.recipe.recipe import ModelRecipe
+from seccoderx_lite.recipe.synth import SynthRecipe
+from seccoderx_lite.run.environment import describe_environment
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.sandbox import Limits, Sandbox
 
 if TYPE_CHECKING:  # this imports torch
-    from seccoderx_lite.roles import Base
+    from seccoderx_lite.models.roles import Base
 
 Progress = Callable[[str, int, int, Mapping[str, Json]], None]
 
@@ -156,7 +156,7 @@ class _Synthesis:
         return self._asker
 
     def _base(self, model: ModelRecipe) -> "Base":
-        from seccoderx_lite.roles import load_base
+        from seccoderx_lite.models.roles import load_base
 
         key = model.base, model.quantization
         if key not in self._bases:
@@ -261,7 +261,7 @@ class _Synthesis:
         return self._walk("quality", QUALITY, items, total, work, self._chunk)
 
     def _completions(self, tasks: Sequence[str], temperature: float) -> list[str]:
-        from seccoderx_lite.generation import RoleGenerator
+        from seccoderx_lite.models.generation import RoleGenerator
 
         assert self.recipe.model is not None
         settings = self.recipe.references
@@ -283,7 +283,7 @@ class _Synthesis:
         return self._walk("references", REFERENCES, items, total, work, chunk)
 
     def _fits(self, prompt: str) -> bool:
-        from seccoderx_lite.generation import render_chat
+        from seccoderx_lite.models.generation import render_chat
 
         assert self.recipe.model is not None
         tokenizer = self._base(self.recipe.model).tokenizer
@@ -358,7 +358,7 @@ def _check_settings(recipe: SynthRecipe) -> None:
     if recipe.generator.endpoint:
         key_headers(recipe.generator.api_key_env, "generator")
     if recipe.model:
-        from seccoderx_lite.shapes import model_shape
+        from seccoderx_lite.models.shapes import model_shape
 
         model_shape(recipe.model.base)
 

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from seccoderx_lite.recipe import check_recipe
+from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.reporting import charts, page
 from seccoderx_lite.reporting.charts import (
     Series,
@@ -19,7 +19,7 @@ from seccoderx_lite.reporting.charts import (
     stacked_chart,
 )
 from seccoderx_lite.reporting.page import safe
-from seccoderx_lite.run_folder import RunFolder
+from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.stages import report
 
 HOSTILE = (

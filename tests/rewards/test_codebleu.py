@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from seccoderx_lite.errors import RecipeError
-from seccoderx_lite.records import LANGUAGES, Task, Verdict
+from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.records import LANGUAGES, Task, Verdict
 from seccoderx_lite.rewards.codebleu import WEIGHTS, codebleu_score, require_codebleu
 from seccoderx_lite.rewards.composite import reward_parts
 

@@ -4,13 +4,13 @@ import tokenize
 from collections.abc import Callable
 
 import pytest
+from helpers.similarity_pairs import similarity_pairs
 from hypothesis import given
 from hypothesis import strategies as st
-from similarity_pairs import similarity_pairs
 
+from seccoderx_lite.core.syntax import parse
 from seccoderx_lite.rewards import comments
 from seccoderx_lite.rewards.comments import remove_comments
-from seccoderx_lite.syntax import parse
 
 
 @pytest.mark.parametrize(

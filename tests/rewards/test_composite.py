@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.records import Task, TestResult, Verdict
+from seccoderx_lite.core.records import Task, TestResult, Verdict
 from seccoderx_lite.rewards.codebleu import codebleu_score
 from seccoderx_lite.rewards.composite import reward_parts
 

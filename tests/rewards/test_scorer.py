@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from seccoderx_lite.errors import SandboxError
-from seccoderx_lite.generation import RoleGenerator
-from seccoderx_lite.judge import Judge
-from seccoderx_lite.recipe import JudgeRecipe, RewardRecipe
-from seccoderx_lite.records import Task, TestResult
+from seccoderx_lite.core.errors import SandboxError
+from seccoderx_lite.core.records import Task, TestResult
+from seccoderx_lite.judge.judge import Judge
+from seccoderx_lite.models.generation import RoleGenerator
+from seccoderx_lite.recipe.recipe import JudgeRecipe, RewardRecipe
 from seccoderx_lite.rewards.scorer import Scorer
 
 CODE = "def double(x):\n    return x + x"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.records import LANGUAGES
+from seccoderx_lite.core.records import LANGUAGES
 from seccoderx_lite.rewards.shape import (
     is_refusal,
     is_stub,

@@ -3,14 +3,14 @@
 import importlib.util
 
 import pytest
+from helpers.similarity_pairs import similarity_pairs
 from hypothesis import given
 from hypothesis import strategies as st
-from similarity_pairs import similarity_pairs
 
-from seccoderx_lite.records import LANGUAGES
+from seccoderx_lite.core.records import LANGUAGES
+from seccoderx_lite.core.syntax import parse
 from seccoderx_lite.rewards import similarity as module
 from seccoderx_lite.rewards.similarity import similarity, similarity_parts
-from seccoderx_lite.syntax import parse
 
 HAS_CODEBLEU = importlib.util.find_spec("codebleu") is not None
 

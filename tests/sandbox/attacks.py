@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from seccoderx_lite.records import TestResult
+from seccoderx_lite.core.records import TestResult
 from seccoderx_lite.sandbox import Limits, Sandbox
 
 SHORT = Limits(timeout_s=2, memory_mb=256, processes=16)

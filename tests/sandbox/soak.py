@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attacks
 
-from seccoderx_lite.records import TestResult
+from seccoderx_lite.core.records import TestResult
 from seccoderx_lite.sandbox import Sandbox
 
 MIX = (

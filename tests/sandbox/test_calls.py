@@ -2,8 +2,8 @@ import textwrap
 
 import pytest
 
-from seccoderx_lite.errors import DataError
-from seccoderx_lite.records import TestResult
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import TestResult
 from seccoderx_lite.sandbox import Limits, Sandbox
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seccoderx_lite.errors import RecipeError
+from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.jail.ending import remove_tree
 from seccoderx_lite.sandbox.sandbox import WAITING_JOBS

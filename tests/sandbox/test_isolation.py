@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seccoderx_lite.errors import RecipeError, SandboxError
+from seccoderx_lite.core.errors import RecipeError, SandboxError
 from seccoderx_lite.sandbox import Sandbox, languages
 from seccoderx_lite.sandbox.isolation import PROMISES
 

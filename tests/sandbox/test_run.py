@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from seccoderx_lite.errors import DataError, SandboxError
+from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.sandbox import Limits, Sandbox
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from seccoderx_lite.errors import DataError
-from seccoderx_lite.records import TestResult
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import TestResult
 from seccoderx_lite.sandbox import Limits, Sandbox, shared
 
 SOURCE = """

@@ -1,7 +1,7 @@
 import pytest
 
-from seccoderx_lite.errors import DataError, SandboxError
-from seccoderx_lite.records import Language, TestResult
+from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.records import Language, TestResult
 from seccoderx_lite.sandbox import Limits, Sandbox, languages
 from seccoderx_lite.sandbox.languages import find_tool
 from seccoderx_lite.sandbox.stdio import COMPARISONS

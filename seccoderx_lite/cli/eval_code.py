@@ -1,0 +1,92 @@
+"""`eval code`: from a model's name and a few options to a recipe that only evaluates.
+
+So an evaluation is a run like any other: resumable, locked, with answers, figures and a report in
+its folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seccoderx_lite.core.errors import DataError, RecipeError
+from seccoderx_lite.evaluation.suites.cweval_grading import CwevalCheck, CwevalGrader
+from seccoderx_lite.evaluation.suites.loading import load_suite
+from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_paths_from
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.sandbox import Sandbox
+
+
+def evaluation_recipe(
+    model: str,
+    settings: Mapping[str, Any],
+    *,
+    adapter: Path | None = None,
+    server_model: str | None = None,
+    api_key_env: str | None = None,
+    quantization: str = "nf4",
+    judge: str | None = None,
+) -> Recipe:
+    """Return the recipe that measures one model.
+
+    Args:
+        model: hub id, folder of a model, run folder (its policy is measured), `builtin:tiny`, or
+            the address of an OpenAI-compatible server.
+        settings: fields of the recipe's section `evaluate`.
+        adapter: policy adapter on top of the model.
+        server_model: name by which a server knows the model.
+        api_key_env: environment variable with the key of a server.
+        quantization: nf4 or none.
+        judge: model or server address that scores function in CyberSecEval.
+
+    Raises:
+        RecipeError: the options contradict each other.
+    """
+    evaluate: dict[str, Any] = dict(settings)
+    base, source = {"base": model, "quantization": quantization}, model
+    if _is_address(model):
+        if not server_model:
+            raise RecipeError("--server-model: name the model that the server shall answer with")
+        evaluate["endpoint"] = _endpoint(model, server_model, api_key_env)
+        base["base"] = source = server_model
+    elif (Path(model) / "recipe.yaml").is_file():
+        run = RunFolder.existing(model)
+        base = run.recipe.model.model_dump(mode="json")
+        evaluate["adapter"] = str(adapter or run.policy_adapter)
+    elif adapter:
+        evaluate["adapter"] = str(adapter.resolve())
+    if judge:
+        own = judge == model and _is_address(judge)
+        evaluate["functionality_judge"] = (
+            {"endpoint": _endpoint(judge, server_model if own else None, api_key_env)}
+            if _is_address(judge)
+            else {"base": judge}
+        )
+    name = "eval-" + "".join(c if c.isalnum() else "-" for c in Path(source).name or source)
+    document = {"name": name, "model": base, "evaluate": evaluate}
+    return check_recipe(with_paths_from(Path.cwd(), document), "eval code")
+
+
+def _is_address(model: str) -> bool:
+    return model.startswith(("http://", "https://"))
+
+
+def _endpoint(url: str, model: str | None, api_key_env: str | None) -> dict[str, Any]:
+    if "#" in url:
+        url, model = url.split("#", 1)
+    if not model:
+        raise RecipeError(f"--judge: name the model after the address: {url}#NAME")
+    return {"url": url, "model": model, "api_key_env": api_key_env}
+
+
+def check_suites(sources: Sequence[str]) -> list[CwevalCheck]:
+    """Return what CWEval's own solutions come out as on this machine.
+
+    Raises:
+        DataError: a suite has no solutions of its own to check.
+    """
+    suites = [suite for source in sources for suite in load_suite(source)]
+    if strange := [suite.name for suite in suites if suite.kind != "cweval"]:
+        raise DataError(f"--check is for cweval:CHECKOUT; {strange[0]} brings no solutions")
+    with Sandbox() as sandbox:
+        grader = CwevalGrader(sandbox)
+        return [check for suite in suites for check in grader.check(suite.tasks)]

@@ -1,0 +1,43 @@
+"""`scan`: from names and options to a report on standard output or in a file."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.judge.loading import load_judge
+from seccoderx_lite.reporting.scan import FORMATS
+from seccoderx_lite.run import files as folder_files
+from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.stages.scan import scan
+
+
+def run(
+    paths: Sequence[Path],
+    judge: str,
+    *,
+    cwe: Sequence[str] = (),
+    form: str = "text",
+    since: str | None = None,
+    fail_on: float = 0.5,
+    output: Path | None = None,
+    verdict: str | None = None,
+    progress: Progress = no_progress,
+) -> bool:
+    """Scan, report, and tell whether a finding reaches `fail_on`.
+
+    Raises:
+        SeccoderxError: the judge or the files cannot be had; a report is then not written.
+    """
+    if form not in FORMATS:
+        raise RecipeError(f"--format: must be one of {', '.join(FORMATS)} (got {form})")
+    loaded = load_judge(judge, settings={"verdict": verdict})
+    result = scan(
+        paths, loaded, cwe=cwe, since=since, threshold=min(0.5, fail_on), progress=progress
+    )
+    report = FORMATS[form](result) + "\n"
+    if output is None:
+        sys.stdout.write(report)
+    else:
+        folder_files.write_text(output, report)
+    return any(finding.certainty >= fail_on for finding in result.findings)

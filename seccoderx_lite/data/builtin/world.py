@@ -1,0 +1,124 @@
+"""The tiny world: code templates, and their rendering in many surface forms.
+
+A template is one small programming job in YAML (`templates/`): prompt wordings, secure and
+insecure programs, and tests that attack them. A surface form is one choice of wording, function
+name, parameter names and nouns. The last third of every long list of choices is reserved for
+held-out forms, so that alignment never sees those words in that template.
+
+This file only renders; `make_tiny.py` decides what goes into which data set.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from string import Template as Text
+from typing import Literal
+
+import yaml
+
+Form = Literal["train", "held_out", "any"]
+
+LONG_LIST = 6
+"""Lists of choices at least this long are divided between trained and held-out forms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One way to do a template's job, and what a reviewer would say about its security."""
+
+    code: str
+    why: str
+    is_secure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One small programming job; `cwe` is None for a job without a security side."""
+
+    name: str
+    cwe: str | None
+    split: Literal["train", "transfer"]
+    slots: Mapping[str, tuple[str, ...]]
+    prompts: tuple[str, ...]
+    programs: tuple[Program, ...]
+    tests: str
+
+    @property
+    def secure(self) -> tuple[Program, ...]:
+        """The programs that pass every test; the first is the reference."""
+        return tuple(program for program in self.programs if program.is_secure)
+
+    @property
+    def insecure(self) -> tuple[Program, ...]:
+        """The programs that work but fail the security tests."""
+        return tuple(program for program in self.programs if not program.is_secure)
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One surface form of a template."""
+
+    prompt: str
+    values: Mapping[str, str]
+
+    def fill(self, text: str) -> str:
+        """Return `text` with this form's names in place of its `$slots`."""
+        return Text(text).substitute(self.values)
+
+
+def _choices(values: tuple[str, ...], form: Form) -> tuple[str, ...]:
+    if form == "any" or len(values) < LONG_LIST:
+        return values
+    cut = len(values) - len(values) // 3
+    return values[:cut] if form == "train" else values[cut:]
+
+
+def sample_surface(template: Template, form: Form, rng: random.Random) -> Surface:
+    """Return one random surface form of a template."""
+    values = {slot: rng.choice(_choices(all_, form)) for slot, all_ in template.slots.items()}
+    prompt = rng.choice(_choices(template.prompts, form))
+    return Surface(Text(prompt).substitute(values), values)
+
+
+def sample_distinct(
+    template: Template, form: Form, count: int, rng: random.Random
+) -> list[Surface]:
+    """Return up to `count` surface forms with different prompts."""
+    forms: dict[str, Surface] = {}
+    for _ in range(count * 20):
+        if len(forms) == count:
+            break
+        surface = sample_surface(template, form, rng)
+        forms.setdefault(surface.prompt, surface)
+    return list(forms.values())
+
+
+@cache
+def load_templates() -> tuple[Template, ...]:
+    """Return every template that ships with the package, in file order."""
+    folder = files("seccoderx_lite.data.builtin") / "templates"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return tuple(
+        template for name in names for template in _read(folder.joinpath(name).read_text("utf-8"))
+    )
+
+
+def _read(text: str) -> Iterator[Template]:
+    family = yaml.safe_load(text)
+    for entry in family["templates"]:
+        programs = [
+            Program(item["code"], item["why"], kind == "secure")
+            for kind in ("secure", "insecure")
+            for item in entry.get(kind, [])
+        ]
+        yield Template(
+            name=entry["name"],
+            cwe=family["cwe"],
+            split=entry["split"],
+            slots={slot: tuple(map(str, values)) for slot, values in entry["slots"].items()},
+            prompts=tuple(entry["prompts"]),
+            programs=tuple(programs),
+            tests=entry["tests"],
+        )

@@ -1,0 +1,211 @@
+"""The layouts of labelled code, as published and our own."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from seccoderx_lite.core.records import Json, LabelledCode
+from seccoderx_lite.data.columns import (
+    Layout,
+    Unusable,
+    language_of,
+    read_cwes,
+    read_language,
+    read_optional_text,
+    read_rest,
+    read_text,
+    read_truth,
+)
+from seccoderx_lite.data.rows import Row
+
+
+def _own_labelled(row: Row) -> list[LabelledCode]:
+    return [_labelled(row.data, "language")]
+
+
+def _detection_labelled(row: Row) -> list[LabelledCode]:
+    return [_labelled(row.data, "language_suffix")]
+
+
+def _labelled(data: Mapping[str, Json], language: str) -> LabelledCode:
+    pair = data.get("pair")
+    return LabelledCode(
+        code=read_text(data, "code"),
+        language=read_language(data[language]),
+        cwe=read_cwes(data["cwe"]),
+        is_vulnerable=read_truth(data["is_vulnerable"]),
+        pair=None if pair is None else str(pair),
+        reasoning=read_optional_text(data, "reasoning"),
+        extra=read_rest(data, "code", language, "cwe", "is_vulnerable", "pair", "reasoning"),
+    )
+
+
+def _vulnerable(row: Row) -> list[LabelledCode]:
+    """Code with a weakness; without a label it is taken to be vulnerable."""
+    language = "language" if "language" in row.data else "language_suffix"
+    return [_labelled({"is_vulnerable": True, **row.data}, language)]
+
+
+def _sven_pair(row: Row) -> list[LabelledCode]:
+    """Both sides of a security fix."""
+    data = row.data
+    before, after = read_text(data, "func_src_before"), read_text(data, "func_src_after")
+    if before == after:
+        raise Unusable("fix changes nothing")
+    language = read_language(Path(read_text(data, "file_name")).suffix)
+    rest = read_rest(data, "func_src_before", "func_src_after", "vul_type")
+    return [
+        LabelledCode(
+            code=code,
+            language=language,
+            cwe=read_cwes(data["vul_type"]),
+            is_vulnerable=is_vulnerable,
+            pair=f"sven-{row.number}",
+            extra=rest,
+        )
+        for code, is_vulnerable in ((before, True), (after, False))
+    ]
+
+
+def _judge_prompt(row: Row) -> list[LabelledCode]:
+    """A row of the SecCoderX judge set for GRPO: a rendered prompt, and a label."""
+    data = row.data
+    return [_from_judge_prompt(read_text(data, "problem"), read_text(data, "answer"), None)]
+
+
+def _judge_answer(row: Row) -> list[LabelledCode]:
+    """A row of the SecCoderX cold-start set: a rendered prompt, and a full answer to it."""
+    output = read_text(row.data, "output")
+    answers = re.findall(r"<answer>(.*?)</answer>", output, re.DOTALL)
+    thinking = re.search(r"<think>(.*?)</think>", output, re.DOTALL)
+    if not answers or not thinking:
+        raise Unusable("output lacks a think or an answer block")
+    prompt = read_text(row.data, "instruction")
+    return [_from_judge_prompt(prompt, answers[-1], thinking.group(1).strip())]
+
+
+def _from_judge_prompt(prompt: str, label: str, reasoning: str | None) -> LabelledCode:
+    """Take the code, and the weaknesses asked about, out of a rendered prompt.
+
+    A label reads "Vulnerable;[CWE-89, CWE-72]" or "Not Vulnerable;[]" (seccoderx.md, 3.2).
+    """
+    fence = re.search(r"^```([\w+#]+)[ \t]*\n(.*?)\n```", prompt, re.DOTALL | re.MULTILINE)
+    if not fence:
+        raise Unusable("prompt lacks fenced code")
+    truth, _, named = label.partition(";")
+    truths = {"vulnerable": True, "not vulnerable": False}
+    if truth.strip().lower() not in truths:
+        raise Unusable("label is neither Vulnerable nor Not Vulnerable")
+    asked = re.findall(r"^Type:\s*(CWE-\d+)", prompt, re.MULTILINE)
+    return LabelledCode(
+        code=fence.group(2),
+        language=read_language(fence.group(1)),
+        cwe=read_cwes(re.findall(r"CWE-\d+", named) or asked),
+        is_vulnerable=truths[truth.strip().lower()],
+        reasoning=reasoning,
+    )
+
+
+def _primevul(row: Row) -> list[LabelledCode]:
+    """A function of PrimeVul (github.com/DLVulDet/PrimeVul), which is C and C++ only."""
+    data = row.data
+    language = language_of(Path(str(data.get("file_name") or "")).suffix)
+    return [
+        LabelledCode(
+            code=read_text(data, "func"),
+            language=language if language in ("c", "cpp") else "c",
+            cwe=_known_cwes(data["cwe"]),
+            is_vulnerable=read_truth(data["target"], "target"),
+            pair=data.get("pair"),
+            extra=read_rest(data, "func", "cwe", "target", "pair"),
+        )
+    ]
+
+
+def _known_cwes(value: Json) -> tuple[str, ...]:
+    """Ids without the NVD's words for having none, such as "NVD-CWE-noinfo" and "CWE-Other"."""
+    named = re.findall(r"(?<!NVD-)CWE-\d+", str(value or ""), re.IGNORECASE)
+    return read_cwes(named)
+
+
+def _with_primevul_pairs(rows: list[Row]) -> list[Row]:
+    """The rows with a column `pair` where the file is one of the paired ones.
+
+    There a vulnerable function and its fix follow each other all through the file; columns that
+    name the pair do not exist, and one commit may have several.
+    """
+    pairs = list(zip(rows[::2], rows[1::2], strict=False))
+    is_paired = len(rows) % 2 == 0 and all(
+        one.data.get("commit_id") == other.data.get("commit_id")
+        and {one.data.get("target"), other.data.get("target")} == {0, 1}
+        for one, other in pairs
+    )
+    if not is_paired:
+        return rows
+    return [
+        Row(row.place, row.number, {**row.data, "pair": f"primevul-{number // 2 + 1}"})
+        for number, row in enumerate(rows)
+    ]
+
+
+_R2VUL_CWES = ("cwe", "cwe_id", "cwe_list")
+
+
+def _r2vul(row: Row) -> list[LabelledCode]:
+    """A function of R2Vul (arXiv 2504.04699)."""
+    data = row.data
+    weaknesses = next((data[name] for name in _R2VUL_CWES if data.get(name)), None)
+    return [
+        LabelledCode(
+            code=read_text(data, "function"),
+            language=read_language(data["lang"]),
+            cwe=_known_cwes(weaknesses),
+            is_vulnerable=read_truth(data["vulnerable"], "vulnerable"),
+            extra=read_rest(data, "function", "lang", "vulnerable", *_R2VUL_CWES),
+        )
+    ]
+
+
+LABELLED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
+    Layout(
+        "SecCoderX detection test",
+        ("code", "is_vulnerable", "language_suffix"),
+        ("code", "language_suffix", "cwe", "is_vulnerable"),
+        _detection_labelled,
+    ),
+    Layout(
+        "labelled code",
+        ("code",),
+        ("code", "language", "cwe", "is_vulnerable"),
+        _own_labelled,
+        is_own=True,
+    ),
+    Layout(
+        "SVEN",
+        ("func_src_before", "func_src_after"),
+        ("func_src_before", "func_src_after", "vul_type", "file_name"),
+        _sven_pair,
+    ),
+    Layout("SecCoderX judge, GRPO", ("problem", "answer"), ("problem", "answer"), _judge_prompt),
+    Layout(
+        "SecCoderX judge, cold start",
+        ("instruction", "output"),
+        ("instruction", "output"),
+        _judge_answer,
+    ),
+    Layout(
+        "PrimeVul",
+        ("func", "target"),
+        ("func", "target", "cwe"),
+        _primevul,
+        prepare=_with_primevul_pairs,
+    ),
+    Layout("R2Vul", ("function", "vulnerable"), ("function", "vulnerable", "lang"), _r2vul),
+)
+
+SEED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
+    Layout("code", ("code", "language"), ("code", "language", "cwe"), _vulnerable),
+    Layout("code", ("code", "language_suffix"), ("code", "language_suffix", "cwe"), _vulnerable),
+    *LABELLED_LAYOUTS,
+)
+"""What tasks can be made from; safe code among it is of no use there."""

@@ -1,0 +1,127 @@
+"""Suites by name, and the graders they need."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import Task
+from seccoderx_lite.data.loading import load_tasks
+from seccoderx_lite.evaluation.suites.cweval import read_cweval, weaknesses
+from seccoderx_lite.evaluation.suites.cweval_grading import CwevalGrader
+from seccoderx_lite.evaluation.suites.cyberseceval import (
+    CodeShield,
+    CybersecevalGrader,
+    read_cyberseceval,
+)
+from seccoderx_lite.evaluation.suites.grading import Grader, SuiteTask, TestsGrader
+from seccoderx_lite.models.generation import Generator
+from seccoderx_lite.recipe.recipe import EvaluateRecipe
+from seccoderx_lite.sandbox import Sandbox
+
+logger = logging.getLogger(__name__)
+
+SuiteKind = Literal["tests", "cweval", "cyberseceval"]
+SPLITS = ("held_out", "transfer", "benign")
+"""Splits of a suite that are measured and reported apart; a suite without splits is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Tasks that are reported together."""
+
+    name: str
+    tasks: tuple[SuiteTask, ...]
+    kind: SuiteKind = "tests"
+
+
+def load_suites(settings: EvaluateRecipe) -> list[Suite]:
+    """Return the suites of a recipe, each split of a suite apart.
+
+    A source is `builtin:tiny`, a file or hub id of tasks with tests, `cweval:CHECKOUT`, or
+    `cyberseceval:FILE`.
+
+    Raises:
+        DataError: a source cannot be read, or none of its tasks has tests or is in a split that
+            is measured.
+    """
+    return [
+        Suite(suite.name, suite.tasks[: settings.limit], suite.kind)
+        for source in settings.suites
+        for suite in load_suite(source)
+    ]
+
+
+def load_suite(source: str) -> list[Suite]:
+    """Return the suites behind one source."""
+    kind, _, place = source.partition(":")
+    if kind == "cweval":
+        tasks = read_cweval(Path(place).expanduser())
+        found = [SuiteTask(i, p, f.language, weaknesses(f), f) for i, p, f in tasks]
+        return [Suite("cweval", tuple(found), "cweval")]
+    if kind == "cyberseceval":
+        rows = read_cyberseceval(str(Path(place).expanduser()))
+        return [Suite("cyberseceval", tuple(SuiteTask(*row) for row in rows), "cyberseceval")]
+    return _with_tests(source)
+
+
+def _with_tests(source: str) -> list[Suite]:
+    rows = load_tasks(source)
+    tested = [task for task in rows if task.tests]
+    if not tested:
+        raise DataError(
+            f"{source}: none of its {len(rows)} tasks has tests, so nothing can be measured; add "
+            "`tests`, or name the benchmark: cweval:FOLDER, cyberseceval:FILE"
+        )
+    if len(tested) < len(rows):
+        logger.warning("%s: %d tasks without tests are left out", source, len(rows) - len(tested))
+    if not any("split" in task.extra for task in tested):
+        return _benign_apart(source, tested)
+    suites: list[Suite] = []
+    for split in SPLITS:
+        if tasks := [task for task in tested if task.extra.get("split") == split]:
+            suites += _benign_apart(f"{source}/{split}", tasks)
+    if not suites:
+        found = sorted({str(task.extra.get("split")) for task in tested})
+        raise DataError(
+            f"{source}: measured are the splits {', '.join(SPLITS)}, but it has only "
+            f"{', '.join(found)}; rename one, or leave the column split out to measure all"
+        )
+    return suites
+
+
+def _benign_apart(name: str, tasks: Sequence[Task]) -> list[Suite]:
+    """One suite, or two where tasks that name no weakness stand among others."""
+    weak = [task for task in tasks if task.cwe]
+    benign = [task for task in tasks if not task.cwe]
+    if not (weak and benign):
+        return [Suite(name, tuple(map(_suite_task, tasks)))]
+    return [
+        Suite(name, tuple(map(_suite_task, weak))),
+        Suite(f"{name}/benign", tuple(map(_suite_task, benign))),
+    ]
+
+
+def _suite_task(task: Task) -> SuiteTask:
+    return SuiteTask(task.id, task.prompt, task.language, task.cwe, task)
+
+
+def make_graders(
+    suites: Sequence[Suite], sandbox: Sandbox, judge: Generator | None, judge_tokens: int
+) -> Mapping[SuiteKind, Grader]:
+    """Return the graders that the suites need; `judge` scores function in CyberSecEval.
+
+    Raises:
+        SandboxError: the detector of CyberSecEval is missing or does not work.
+    """
+    kinds = {suite.kind for suite in suites}
+    graders: dict[SuiteKind, Grader] = {}
+    if "tests" in kinds:
+        graders["tests"] = TestsGrader(sandbox)
+    if "cweval" in kinds:
+        graders["cweval"] = CwevalGrader(sandbox)
+    if "cyberseceval" in kinds:
+        graders["cyberseceval"] = CybersecevalGrader(CodeShield(), judge, judge_tokens)
+    return graders

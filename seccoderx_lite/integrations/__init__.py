@@ -1,1 +1,0 @@
-"""Our reward inside other trainers."""

@@ -1,0 +1,297 @@
+"""The judge: code and weaknesses in, verdicts out.
+
+It reads the code and the description of the weakness, never the task, and answers in one of three
+modes with the same adapter:
+
+    reason    thinks, then answers: the way of SecCoderX
+    direct    gives the probability of "Vulnerable" in one forward pass, without generating
+    cascade   direct for all; reason only where the probability lies in the unsure band
+
+Equal code is judged once in a run, as far as `REMEMBERED` reaches, and with `judge.cache` once in
+the life of that file. What the judge could not answer through our own fault (a failed server, a
+failed generation) is a verdict without a label: the code stays unscored, never "vulnerable".
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seccoderx_lite.core import cwe
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.records import LabelledCode, Language, Verdict
+from seccoderx_lite.judge.cache import VerdictCache
+from seccoderx_lite.judge.prompt import (
+    VerdictForm,
+    judge_answer,
+    parse_verdict,
+    render_judge_prompt,
+    shared_prompt,
+)
+from seccoderx_lite.models.generation import EndpointGenerator, Generator, RoleGenerator
+from seccoderx_lite.recipe.recipe import JudgeRecipe
+
+if TYPE_CHECKING:  # these import torch
+    from seccoderx_lite.models.roles import Base, Role
+
+UNSURE_BAND = (0.1, 0.9)
+"""Where `cascade` asks for reasoning, unless the recipe or the judge's calibration says else."""
+
+REMEMBERED = 10_000
+"""Most verdicts a judge keeps in memory; the oldest go first."""
+
+SETTINGS_FILE = "judge.json"
+"""Lies beside a trained judge adapter and says how to ask it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeToJudge:
+    """One piece of code and the weaknesses to look for."""
+
+    code: str
+    language: Language
+    cwe: tuple[str, ...]
+
+
+def judge_prompt(item: CodeToJudge, recipe: JudgeRecipe, form: VerdictForm = "reason") -> str:
+    """Return the prompt for one piece of code, as the judge is trained on and asked with."""
+    return render_judge_prompt(
+        item.code,
+        item.language,
+        _weaknesses(item),
+        form=form,
+        strip_comments=recipe.strip_comments,
+        max_code_chars=recipe.max_code_chars,
+    )
+
+
+def _weaknesses(item: CodeToJudge) -> list[tuple[str, str, str]]:
+    entries = [cwe.get(identifier) for identifier in item.cwe]
+    return [(entry.id, entry.short_name, entry.description) for entry in entries]
+
+
+def verdict_forms(recipe: JudgeRecipe) -> tuple[VerdictForm, ...]:
+    """Return the ways of answering a judge of this recipe needs."""
+    return ("reason", "direct") if recipe.verdict == "cascade" else (recipe.verdict,)
+
+
+class Judge:
+    """Gives verdicts in the mode of its recipe."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        recipe: JudgeRecipe,
+        unsure: tuple[float, float] = UNSURE_BAND,
+    ) -> None:
+        """Ask `generator`; `unsure` is the band of `cascade` where the recipe gives none."""
+        self.generator = generator
+        self.unsure = (recipe.unsure[0], recipe.unsure[1]) if recipe.unsure else unsure
+        self._recipe = recipe
+        self._known: dict[CodeToJudge, Verdict] = {}
+        self._cache: VerdictCache | None = None
+
+    @classmethod
+    def on(
+        cls,
+        base: "Base",
+        recipe: JudgeRecipe,
+        role: "Role" = "judge",
+        unsure: tuple[float, float] = UNSURE_BAND,
+    ) -> "Judge":
+        """Return the judge that acts on a loaded base; as `reference` the bare base judges."""
+        return cls(RoleGenerator(base, role, recipe.batch_size), recipe, unsure)
+
+    @classmethod
+    def at_endpoint(cls, recipe: JudgeRecipe) -> "Judge":
+        """Return the judge behind `recipe.endpoint`."""
+        if recipe.endpoint is None:
+            raise ValueError("recipe.endpoint is not set")
+        return cls(EndpointGenerator(recipe.endpoint), recipe)
+
+    def afresh(self) -> "Judge":
+        """Return the same judge without any memory of earlier verdicts."""
+        return Judge(self.generator, self._recipe.model_copy(update={"cache": None}), self.unsure)
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether it computes on this machine's cores, which other work may want too."""
+        return isinstance(self.generator, RoleGenerator) and self.generator.is_on_cpu
+
+    def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return one verdict a piece of code, in order; greedy, so equal code gets equal ones."""
+        self._recall(items)
+        new = [item for item in dict.fromkeys(items) if item not in self._known]
+        found = dict(zip(new, self._verdicts(new), strict=True))
+        answers = [self._known.get(item) or found[item] for item in items]
+        self._remember({item: verdict for item, verdict in found.items() if verdict.label})
+        return answers
+
+    def _recall(self, items: Sequence[CodeToJudge]) -> None:
+        if self._recipe.cache is None:
+            return
+        if self._cache is None:
+            self._cache = VerdictCache(Path(self._recipe.cache), self._identity())
+        for item in set(items) - self._known.keys():
+            if verdict := self._cache.get(judge_prompt(item, self._recipe)):
+                self._known[item] = verdict
+
+    def _remember(self, verdicts: dict[CodeToJudge, Verdict]) -> None:
+        self._known |= verdicts
+        for item in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):
+            del self._known[item]
+        if self._cache:
+            self._cache.put({judge_prompt(item, self._recipe): v for item, v in verdicts.items()})
+
+    def _identity(self) -> str:
+        """Name everything but the prompt that a verdict depends on."""
+        band = self.unsure if self._recipe.verdict == "cascade" else None
+        mode = (self._recipe.verdict, band, self._recipe.max_new_tokens)
+        return f"{self.generator.identity()} {mode}"
+
+    def _verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        if self._recipe.verdict == "reason":
+            return self.reasoned(items)
+        verdicts = self.direct(items)
+        if self._recipe.verdict == "direct":
+            return verdicts
+        low, high = self.unsure
+        unsure = [
+            index
+            for index, verdict in enumerate(verdicts)
+            if verdict.p_vulnerable is not None and low < verdict.p_vulnerable < high
+        ]
+        for index, second in zip(unsure, self.reasoned([items[i] for i in unsure]), strict=True):
+            verdicts[index] = after_reasoning(verdicts[index], second)
+        return verdicts
+
+    def reasoned(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return verdicts that were reasoned about, whatever the recipe's mode."""
+        if not items:
+            return []
+        answers = self.generator.generate(
+            [judge_prompt(item, self._recipe, "reason") for item in items],
+            max_new_tokens=self._recipe.max_new_tokens,
+            temperature=0.0,
+        )
+        return [
+            Verdict(None, error="the judge gave no answer")
+            if answer is None
+            else Verdict(parse_verdict(answer), answer)
+            for answer in answers
+        ]
+
+    def direct(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return verdicts with their probability and no reasoning, whatever the recipe's mode."""
+        if not items:
+            return []
+        probabilities = self.generator.choose(
+            [judge_prompt(item, self._recipe, "direct") for item in items],
+            [shared_prompt(item.language, _weaknesses(item)) for item in items],
+            (judge_answer(True), judge_answer(False)),
+        )
+        return [
+            Verdict(None, error="the judge gave no answer")
+            if p is None
+            else Verdict("vulnerable" if p >= 0.5 else "safe", p_vulnerable=p)
+            for p in probabilities
+        ]
+
+
+def after_reasoning(direct: Verdict, reasoned: Verdict) -> Verdict:
+    """The reasoned verdict, as sure of it as the direct one was; if it is unclear, the direct one.
+
+    Where the two differ, p_vulnerable changes sides: 0.6 becomes 0.4.
+    """
+    p = direct.p_vulnerable
+    if reasoned.label in (None, "unclear") or p is None:
+        return replace(direct, reasoning=reasoned.reasoning)
+    return replace(reasoned, p_vulnerable=p if reasoned.label == direct.label else 1.0 - p)
+
+
+REASONED_SHARE = 0.05
+"""Most of the validation code that a calibrated cascade reasons about: keeps it cheap."""
+
+
+def calibrated_band(
+    probabilities: Sequence[float],
+    reasoned_right: Sequence[bool],
+    direct_right: Sequence[bool],
+    share: float = REASONED_SHARE,
+) -> tuple[float, float]:
+    """Return the band around 0.5 in which to reason, found on code with known truth.
+
+    Of the bands that hold at most that share of the code, the most accurate one; of equally
+    accurate ones that nearest to `UNSURE_BAND`: code of other kinds is less sure than this one.
+
+    Args:
+        probabilities: Direct probability of vulnerable of each piece of code.
+        reasoned_right: Whether the verdict after reasoning about it is right.
+        direct_right: Whether the direct verdict on it is right.
+        share: Most of the code, in [0, 1), that may be reasoned about.
+
+    >>> probabilities = [0.7, 0.2] + [0.0, 1.0] * 19
+    >>> band = calibrated_band(probabilities, [True] * 40, [False] + [True] * 39)
+    >>> [round(edge, 3) for edge in band]
+    [0.1, 0.9]
+    >>> band = calibrated_band(probabilities, [False] * 40, [True] * 40)
+    >>> [round(edge, 3) for edge in band]
+    [0.4, 0.6]
+    """
+    usual = UNSURE_BAND[1] - 0.5
+    order = sorted(range(len(probabilities)), key=lambda at: abs(probabilities[at] - 0.5))
+    # Rounded, so that 0.3 and 0.7 are equally far.
+    distances = [0.0, *(round(abs(probabilities[at] - 0.5), 9) for at in order), 0.5]
+    gain = best = 0
+    half_width = 0.0
+    for count in range(int(share * len(order)) + 1):
+        if count:
+            gain += reasoned_right[order[count - 1]] - direct_right[order[count - 1]]
+        inner, outer = distances[count], distances[count + 1]
+        if inner == outer:  # what is equally sure stays together
+            continue
+        width = usual if inner < usual < outer else (inner + outer) / 2
+        if gain > best or (gain == best and abs(width - usual) < abs(half_width - usual)):
+            best, half_width = gain, width
+    return 0.5 - half_width, 0.5 + half_width
+
+
+def unsure_band(adapter: Path | None) -> tuple[float, float]:
+    """Return the unsure band that was calibrated for a judge adapter, or the default one.
+
+    Raises:
+        DataError: the settings beside the adapter cannot be read.
+    """
+    file = adapter / SETTINGS_FILE if adapter else None
+    if file is None or not file.is_file():
+        return UNSURE_BAND
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        low, high = settings.get("unsure", UNSURE_BAND)
+        return float(low), float(high)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{file}: no readable unsure band ({error}); set judge.unsure, or delete the file"
+        ) from error
+
+
+def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, float]:
+    """Return accuracy, unclear share and unscored count on labelled code.
+
+    An unclear verdict counts as wrong; one that failed through our fault is left out.
+    """
+    verdicts = judge.verdicts([CodeToJudge(row.code, row.language, row.cwe) for row in labelled])
+    scored = [
+        (row, verdict) for row, verdict in zip(labelled, verdicts, strict=True) if verdict.label
+    ]
+    right = sum(verdict.is_right(row.is_vulnerable) for row, verdict in scored)
+    unclear = sum(verdict.label == "unclear" for _, verdict in scored)
+    count = max(len(scored), 1)
+    return {
+        "accuracy": right / count,
+        "unclear_share": unclear / count,
+        "n": float(len(scored)),
+        "unscored": float(len(labelled) - len(scored)),
+    }

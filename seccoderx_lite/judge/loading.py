@@ -1,0 +1,281 @@
+"""From a name on the command line to a judge that is ready to be asked.
+
+A name is one of
+
+    bandit, semgrep        a static analyser, see `analysers`
+    http://host/v1#MODEL   an OpenAI-compatible server, and the model's name there
+    runs/tiny              a run folder: its base and its trained judge
+    judge/adapter          a folder of a PEFT adapter: its base is that of its run, or the one it
+                           says it was trained on
+    anything else          a base model (hub id, folder, `builtin:tiny`), with or without an adapter
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from seccoderx_lite.core.errors import ModelError, RecipeError
+from seccoderx_lite.core.records import Json, Verdict
+from seccoderx_lite.judge.analysers import ANALYSERS, Analyser
+from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, unsure_band
+from seccoderx_lite.judge.prompt import parse_verdict
+from seccoderx_lite.models.generation import Generator, render_chat
+from seccoderx_lite.recipe.reading import faults_of, invalid
+from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
+from seccoderx_lite.run import files as folder_files
+from seccoderx_lite.run.folder import RunFolder
+
+SAMPLING_TEMPERATURE = 0.8
+"""Where several answers a piece of code are asked for; one alone is greedy."""
+
+
+class GivesVerdicts(Protocol):
+    """A judge, or anything that stands in for one."""
+
+    def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return one verdict a piece of code, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoadedJudge:
+    """A judge with its name and what decides its verdicts."""
+
+    name: str
+    identity: Mapping[str, Json]
+    """Equal for two judges only if their verdicts are."""
+    judge: GivesVerdicts
+    recipe: JudgeRecipe | None
+    """How it answers; None for an analyser."""
+    batch_size: int
+    unreadable: Callable[[CodeToJudge], str | None] = lambda item: None
+    """Why the judge cannot read a piece of code as a whole, if so."""
+
+    def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+        """Return one verdict a piece of code; what it cannot read is unclear, and says why."""
+        refused = {
+            item: Verdict("unclear", error=reason)
+            for item in dict.fromkeys(items)
+            if (reason := self.unreadable(item)) is not None
+        }
+        given = iter(self.judge.verdicts([item for item in items if item not in refused]))
+        return [refused[item] if item in refused else next(given) for item in items]
+
+    def sampled_verdicts(self, items: Sequence[CodeToJudge], seed: int) -> list[Verdict]:
+        """Return one sampled verdict a piece of code, from reasoned answers.
+
+        Raises:
+            RecipeError: this judge does not sample.
+        """
+        if not isinstance(self.judge, Judge) or self.recipe is None:
+            raise RecipeError(f"--samples: {self.name} does not sample; leave --samples out")
+        if self.recipe.verdict != "reason":
+            raise RecipeError(
+                f"--samples: only reasoned verdicts differ from each other, and {self.name} "
+                f"answers {self.recipe.verdict}; add --verdict reason, or leave --samples out"
+            )
+        reasons = [self.unreadable(item) for item in items]
+        asked = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
+        answers = iter(_sample(self.judge.generator, asked, self.recipe, seed))
+        return [
+            Verdict("unclear", error=reason) if reason is not None else _read(next(answers))
+            for reason in reasons
+        ]
+
+
+def _sample(
+    generator: Generator, items: Sequence[CodeToJudge], recipe: JudgeRecipe, seed: int
+) -> list[str | None]:
+    if recipe.endpoint is None:
+        import torch
+
+        torch.manual_seed(seed)
+    prompts = [judge_prompt(item, recipe) for item in items]
+    return generator.generate(
+        prompts, max_new_tokens=recipe.max_new_tokens, temperature=SAMPLING_TEMPERATURE
+    )
+
+
+def _read(answer: str | None) -> Verdict:
+    if answer is None:
+        return Verdict(None, error="the judge gave no answer")
+    return Verdict(parse_verdict(answer), answer)
+
+
+_BATCH_COST = 64 * 800**2
+"""Most of (pieces of code) x (characters of the longest)^2 in one batch: attention is quadratic."""
+
+
+def in_batches(items: Sequence[CodeToJudge], size: int) -> Iterator[list[int]]:
+    """Yield the places of the items in batches, longest code first, fewer at once where it is long.
+
+    >>> items = [CodeToJudge("x" * length, "c", ()) for length in (10, 30, 20)]
+    >>> list(in_batches(items, 2))
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(items)), key=lambda place: len(items[place].code), reverse=True)
+    start = 0
+    while start < len(order):
+        longest = max(1, len(items[order[start]].code))
+        count = max(1, min(size, _BATCH_COST // longest**2))
+        yield order[start : start + count]
+        start += count
+
+
+def load_judge(
+    name: str,
+    *,
+    adapter: Path | str | None = None,
+    settings: Mapping[str, Json] | None = None,
+) -> LoadedJudge:
+    """Return the judge that a name stands for; loads a model where it stands for one.
+
+    Args:
+        name: see the top of this file.
+        adapter: judge adapter on top of a base model.
+        settings: fields of `JudgeRecipe` that go before those the judge was trained with.
+
+    Raises:
+        RecipeError: the name and the options do not go together.
+        ModelError: the model or the adapter cannot be loaded.
+        JudgeError: an analyser is not installed.
+    """
+    given = {key: value for key, value in (settings or {}).items() if value is not None}
+    if not name.startswith(("http://", "https://")):
+        given.pop("api_key_env", None)
+    alone = name in ANALYSERS or name.startswith(("http://", "https://"))
+    if alone and adapter is not None:
+        raise RecipeError(f"--adapter: {name} takes none")
+    if name in ANALYSERS:
+        analyser = Analyser(name)
+        return LoadedJudge(name, analyser.identity, analyser, None, analyser.batch_size)
+    if alone:
+        return _endpoint_judge(name, given)
+    if adapter is None and (Path(name) / "adapter_config.json").is_file():
+        return _adapter_judge(Path(name), given)
+    if (Path(name) / "recipe.yaml").is_file():
+        return _run_judge(Path(name), Path(adapter) if adapter else None, given)
+    return _local_judge(ModelRecipe(base=name), Path(adapter) if adapter else None, {}, given)
+
+
+def _endpoint_judge(name: str, given: Mapping[str, Json]) -> LoadedJudge:
+    url, _, model = name.partition("#")
+    if not model:
+        raise RecipeError(f"{name}: say which model the server shall answer with: {url}#MODEL")
+    settings = dict(given)
+    endpoint = {"url": url, "model": model, "api_key_env": settings.pop("api_key_env", None)}
+    recipe = _recipe({"endpoint": endpoint, **settings})
+    identity = {"endpoint": url, "model": model, **_answering(recipe)}
+    return LoadedJudge(name, identity, Judge.at_endpoint(recipe), recipe, recipe.batch_size)
+
+
+def _run_judge(run: Path, adapter: Path | None, given: Mapping[str, Json]) -> LoadedJudge:
+    recipe = RunFolder.existing(run).recipe
+    trained = recipe.judge.model_dump() if recipe.judge else {}
+    if trained.get("endpoint"):
+        raise RecipeError(f"{run}: the judge of this run is a server; name the server instead")
+    folder = RunFolder.existing(run).judge_adapter
+    own = Path(trained["adapter"]) if trained.get("adapter") else folder
+    chosen = adapter or own
+    if not (chosen / "adapter_config.json").is_file() and not trained.get("base"):
+        raise ModelError(f"{run}: there is no trained judge in this run folder ({chosen})")
+    model = recipe.model.model_copy(update={"base": trained.get("base") or recipe.model.base})
+    kept = {key: trained[key] for key in _ANSWERING if trained.get(key) is not None}
+    has_adapter = (chosen / "adapter_config.json").is_file()
+    return _local_judge(model, chosen if has_adapter else None, kept, given, name=str(run))
+
+
+def _adapter_judge(folder: Path, given: Mapping[str, Json]) -> LoadedJudge:
+    for parent in folder.resolve().parents[:3]:
+        if (parent / "recipe.yaml").is_file():
+            return _run_judge(parent, folder, given)
+    base = folder_files.read_json(folder / "adapter_config.json")["base_model_name_or_path"]
+    return _local_judge(ModelRecipe(base=base), folder, {}, given, name=str(folder))
+
+
+_ANSWERING = tuple(
+    field
+    for field in JudgeRecipe.model_fields
+    if field not in ("adapter", "base", "endpoint", "cold_start", "align", "canaries", "cache")
+)
+"""The fields that say how a judge answers."""
+
+
+def _answering(recipe: JudgeRecipe) -> dict[str, Json]:
+    data = recipe.model_dump(mode="json")
+    return {field: data[field] for field in _ANSWERING if field != "batch_size"}
+
+
+def _trained_with(adapter: Path) -> dict[str, Json]:
+    """The recipe fields that the training of a judge left beside its adapter, in judge.json.
+
+    Its unsure band is no recipe field, which may not be empty: see `unsure_band`.
+    """
+    file = adapter / "judge.json"
+    data = folder_files.read_json(file) if file.is_file() else {}
+    return {field: data[field] for field in _ANSWERING if field in data and field != "unsure"}
+
+
+def _recipe(data: Mapping[str, Json]) -> JudgeRecipe:
+    try:
+        return JudgeRecipe.model_validate(data)
+    except ValidationError as error:
+        raise invalid("the judge", list(faults_of(error, JudgeRecipe))) from error
+
+
+def _local_judge(
+    model: ModelRecipe,
+    adapter: Path | None,
+    trained: Mapping[str, Json],
+    given: Mapping[str, Json],
+    name: str = "",
+) -> LoadedJudge:
+    from seccoderx_lite.models.roles import attach_adapter, load_base
+
+    beside = _trained_with(adapter) if adapter else {}
+    origin = {"adapter": str(adapter)} if adapter else {"base": model.base}
+    recipe = _recipe({**origin, **beside, **trained, **given})
+    base = load_base(model)
+    if adapter:
+        attach_adapter(base, adapter, "judge")
+    judge = Judge.on(base, recipe, "judge" if adapter else "reference", unsure_band(adapter))
+    identity = {
+        "base": Path(model.base).name if Path(model.base).is_dir() else model.base,
+        "quantization": model.quantization,
+        "adapter": _digest(adapter) if adapter else None,
+        **_answering(recipe),
+        "unsure": list(judge.unsure),
+    }
+    label = name or (f"{model.base} with {adapter}" if adapter else model.base)
+    return LoadedJudge(
+        label, identity, judge, recipe, recipe.batch_size, _context_check(base, recipe)
+    )
+
+
+def _digest(adapter: Path) -> str:
+    """A digest of the adapter's weights, so that a retrained judge is another judge."""
+    digest = hashlib.sha256()
+    for file in sorted(adapter.glob("adapter_model.*")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _context_check(base: Any, recipe: JudgeRecipe) -> Callable[[CodeToJudge], str | None]:
+    """What tells why a prompt does not fit into the model's context beside its answer."""
+    length = getattr(base.model.config, "max_position_embeddings", None)
+    context = length and length - min(recipe.max_new_tokens, length // 4)
+
+    def unreadable(item: CodeToJudge) -> str | None:
+        text = render_chat(base.tokenizer, judge_prompt(item, recipe))
+        if context is None or len(text.encode()) < context:  # a token is a byte at least
+            return None
+        tokens = len(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if tokens < context:
+            return None
+        return f"too long for the judge: {tokens} tokens, it reads {context}"
+
+    return unreadable

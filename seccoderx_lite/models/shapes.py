@@ -1,0 +1,140 @@
+"""The shape of a model from its config alone: what it holds in memory, without its weights.
+
+The model is built on the `meta` device, so that every parameter is counted as it will be and none
+is stored. Counts of parameters, 4-bit weights and LoRA adapters are exact; what a step adds on top
+is estimated in `estimate`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.roles import resolve_base
+from seccoderx_lite.recipe.recipe import LoraRecipe
+
+_BLOCK = 64
+"""Weights that share one scale in NF4 (bitsandbytes' default)."""
+_NESTED_BLOCK = 256
+"""Scales that share one scale of their own, with double quantisation."""
+_CODE_BYTES = (16 + 256 + 1) * 4
+"""The two code books and the offset that every 4-bit weight carries, in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """One linear layer."""
+
+    name: str
+    inputs: int
+    outputs: int
+    has_bias: bool
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, the bias left out."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What of a model decides its memory and its work."""
+
+    parameters: int
+    """All parameters; tied ones once."""
+    linears: tuple[Linear, ...]
+    """Every linear layer but the output head: what is quantised, and what `all-linear` adapts."""
+    layers: int
+    hidden: int
+    intermediate: int
+    query: int
+    """Heads x head size."""
+    key: int
+    """Key-value heads x head size."""
+    vocabulary: int
+    max_tokens: int
+    """Longest text the model was made for."""
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers, which every token is multiplied by."""
+        return sum(linear.weights for linear in self.linears)
+
+    def base_bytes(self, quantization: Literal["nf4", "none"], dtype_bytes: int) -> int:
+        """Return the bytes of the weights as they are held; embeddings and norms are never 4-bit.
+
+        bitsandbytes: half a byte a weight, one byte a block of 64 for its scale, four bytes for 256
+        of those (double quantisation), and the code books.
+        """
+        if quantization == "none":
+            return self.parameters * dtype_bytes
+        packed = sum(nf4_bytes(linear.weights) for linear in self.linears)
+        return packed + (self.parameters - self.linear_weights) * dtype_bytes
+
+    def lora_parameters(self, recipe: LoraRecipe) -> int:
+        """Return the number of weights of one adapter: rank x (inputs + outputs) a layer."""
+        adapted = [linear for linear in self.linears if _is_target(linear, recipe.target_modules)]
+        return sum(recipe.rank * (linear.inputs + linear.outputs) for linear in adapted)
+
+
+def nf4_bytes(weights: int) -> int:
+    """Return the bytes of one weight matrix in NF4 with double quantisation.
+
+    >>> nf4_bytes(1024 * 1024)  # half a byte a weight, and 1.6% for the scales
+    541764
+    """
+    blocks = -(-weights // _BLOCK)
+    return -(-weights // 2) + blocks + 4 * -(-blocks // _NESTED_BLOCK) + _CODE_BYTES
+
+
+def _is_target(linear: Linear, targets: str | Sequence[str]) -> bool:
+    if isinstance(targets, str):
+        return True
+    return any(linear.name == name or linear.name.endswith(f".{name}") for name in targets)
+
+
+def model_shape(base: str) -> ModelShape:
+    """Return the shape of a base model; of a hub id only the config is fetched.
+
+    Raises:
+        ModelError: there is no such config, or it is not that of a dense decoder.
+    """
+    try:
+        config = AutoConfig.from_pretrained(resolve_base(base)).get_text_config()
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{base}: no config to estimate from: {error}") from error
+    try:
+        return _shape_of(model, config)
+    except AttributeError as error:
+        raise ModelError(
+            f"{base}: memory can be estimated for dense decoders such as Qwen and Llama only "
+            f"({error})"
+        ) from error
+
+
+def _shape_of(model: Any, config: Any) -> ModelShape:
+    head = model.get_output_embeddings()
+    linears = tuple(
+        Linear(name, module.in_features, module.out_features, module.bias is not None)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    )
+    model.tie_weights()
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        linears=linears,
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        query=heads * size,
+        key=(getattr(config, "num_key_value_heads", None) or heads) * size,
+        vocabulary=config.vocab_size,
+        max_tokens=config.max_position_embeddings,
+    )

@@ -1,0 +1,126 @@
+"""The model card of an export: what it is, how it was made, and what was measured."""
+
+from typing import Literal
+
+from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
+from seccoderx_lite.run.folder import RunFolder
+
+USE = {
+    "adapter": (
+        "from peft import AutoPeftModelForCausalLM\n\n"
+        'model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")'
+    ),
+    "merged": (
+        "from transformers import AutoModelForCausalLM\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
+    ),
+    "gguf": (
+        'import subprocess\n\nsubprocess.run(["ollama", "create", "my-model", "-f", "Modelfile"])'
+    ),
+}
+
+
+def model_card(
+    recipe: Recipe,
+    folder: RunFolder,
+    form: Literal["adapter", "merged", "gguf"],
+    role: Literal["policy", "judge"] = "policy",
+) -> str:
+    """Return the card as Markdown with the metadata block that model hubs read."""
+    base = recipe.model.base
+    if role == "judge" and recipe.judge and recipe.judge.base:
+        base = recipe.judge.base
+    library = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[form]
+    kind = "LoRA adapter" if form == "adapter" else "LoRA adapter merged into the base"
+    return "\n".join(
+        [
+            "---",
+            f"base_model: {base}",
+            f"library_name: {library}",
+            "tags: [code, security, lora, grpo, seccoderx-lite]",
+            "---",
+            f"# {recipe.name}",
+            "",
+            f"{_made(base, role)} ({kind}).",
+            "",
+            "```python",
+            USE[form],
+            "```",
+            "",
+            _trained_on(recipe, role),
+            "",
+            "## Measured",
+            "",
+            *(_measured(folder) if role == "policy" else _measured_judge(folder)),
+            "",
+            "## Recipe",
+            "",
+            "```yaml",
+            dump_recipe(recipe).rstrip(),
+            "```",
+            "",
+        ]
+    )
+
+
+def _made(base: str, role: str) -> str:
+    aim = "tell vulnerable code" if role == "judge" else "write code that works and resists attacks"
+    verb = "trained" if role == "judge" else "aligned"
+    return f"`{base}` {verb} by seccoderx-lite to {aim}"
+
+
+def _trained_on(recipe: Recipe, role: str) -> str:
+    if role == "policy":
+        return f"Trained by GRPO on the tasks `{recipe.policy.tasks if recipe.policy else 'none'}`."
+    judge = recipe.judge
+    stages = [
+        f"{name} on `{section.data}`"
+        for name, section in (
+            ("a supervised cold start", judge and judge.cold_start),
+            ("GRPO", judge and judge.align),
+        )
+        if section
+    ]
+    return f"Trained by {' and '.join(stages) or 'another run'}."
+
+
+def _measured_judge(folder: RunFolder) -> list[str]:
+    for stage in ("align", "cold_start"):
+        if folder.is_done(stage) and (splits := folder.read_summary(stage).get("held_out")):
+            return ["| held-out code | accuracy | unclear | n |", "|---|---|---|---|"] + [
+                f"| {split} | {_share(of['accuracy'])} | {_share(of['unclear_share'])} "
+                f"| {of['n']:.0f} |"
+                for split, of in splits.items()
+            ]
+    return ["Nothing was measured in this run."]
+
+
+def _measured(folder: RunFolder) -> list[str]:
+    try:
+        evaluation = folder.read_json("evaluation.json")
+    except RunFolderError:
+        return ["Nothing was measured in this run."]
+    rows = ["| suite | | functional | secure | ESR | tasks |", "|---|---|---|---|---|---|"]
+    for phase in ("before", "after"):
+        for suite, scores in evaluation.get(phase, {}).items():
+            rows.append(
+                f"| {suite} | {phase} | {_share(scores['functional'])} "
+                f"| {_share(scores['secure'])} "
+                f"| {_share(scores['esr'], scores['interval_95'].get('esr'))} | {scores['n']} |"
+            )
+    return [
+        *rows,
+        "",
+        "Tests were executed on held-out tasks; the judge that rewarded the training was not "
+        "asked. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
+        "over tasks.",
+    ]
+
+
+def _share(value: Json, interval: Json = None) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.3f}"
+    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"

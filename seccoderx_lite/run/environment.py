@@ -1,0 +1,100 @@
+"""What a run was made with: versions, hardware, sandbox, code version; also what `doctor` shows."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from seccoderx_lite.core.errors import SandboxError
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.sandbox import Sandbox
+
+PACKAGES = (
+    "seccoderx-lite", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate",
+    "datasets", "unsloth",
+)  # fmt: skip
+
+
+def describe_environment(sandbox: Sandbox) -> dict[str, Json]:
+    """Return versions, hardware and sandbox layers, as JSON."""
+    return {
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": len(os.sched_getaffinity(0)),
+        "gpu": describe_gpu(),
+        "sandbox": sandbox.describe(),
+        "git_commit": _git_commit(),
+    }
+
+
+def describe_gpu() -> dict[str, Json] | None:
+    """Return name, memory and bfloat16 support of the GPU, None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "memory_bytes": properties.total_memory,
+        "bf16": torch.cuda.is_bf16_supported(),
+    }
+
+
+def works_in_four_bits() -> str | None:
+    """Return None if a 4-bit layer runs forward and backward here, else what went wrong."""
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        layer = Linear4bit(64, 64, quant_type="nf4", compute_dtype=torch.float32).to(device)
+        values = torch.ones(2, 64, device=device, requires_grad=True)
+        layer(values).sum().backward()
+    except (RuntimeError, NotImplementedError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if values.grad is not None else "a 4-bit layer passed no gradient back"
+
+
+def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
+    """Return the tier the sandbox offers and its layers in words; None with the reason if none."""
+    try:
+        described = sandbox.describe()
+    except SandboxError as error:
+        return None, str(error)
+    return described["tier"], ", ".join(
+        name for name, state in described["layers"].items() if state is True or state == "on"
+    )
+
+
+def sandbox_details(sandbox: Sandbox) -> list[str]:
+    """Return one line a toolchain and one for each thing that keeps the tier weak."""
+    described = sandbox.describe()
+    tools = [f"{language:<10} {found}" for language, found in described["toolchains"].items()]
+    return [*tools, *(f"to repair  {line}" for line in described["repairs"])]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout this package runs from, None for an installed one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,168 @@
+"""Completions are asked for once, graded, kept, and graded anew from the file."""
+
+import json
+from itertools import chain
+
+import pytest
+
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.evaluation.metrics import SampleScore
+from seccoderx_lite.evaluation.suites.asking import (
+    ANSWERS,
+    GREEDY,
+    Asker,
+    Outcome,
+    in_chunks,
+    regrade,
+)
+from seccoderx_lite.evaluation.suites.grading import Grade, SuiteTask, TestsGrader
+from seccoderx_lite.evaluation.suites.loading import Suite, load_suite
+from seccoderx_lite.evaluation.suites.summary import summarise
+from seccoderx_lite.recipe.recipe import check_recipe
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.sandbox import Sandbox
+
+RECIPE = check_recipe(
+    {"name": "run", "model": {"base": "builtin:tiny"},
+     "evaluate": {"suites": ["mine"], "samples": 2, "batch_size": 3}}, "test",
+)  # fmt: skip
+SUITE = Suite(
+    "mine",
+    tuple(SuiteTask(f"t{n}", "Write " * (n + 1), "python", (f"CWE-{n + 20}",)) for n in range(3)),
+)
+
+
+class FakeGenerator:
+    """Says what it was asked, and counts."""
+
+    def __init__(self, stop_after=None, text="answer"):
+        self.asked, self.stop_after, self.text = 0, stop_after, text
+
+    def generate(self, prompts, *, max_new_tokens, temperature):
+        if self.stop_after is not None and self.asked >= self.stop_after:
+            raise KeyboardInterrupt
+        self.asked += len(prompts)
+        return [self.text] * len(prompts)
+
+
+class FakeGrader:
+    uses_model = False
+
+    def __init__(self, secure=1.0):
+        self.secure = secure
+
+    def grade(self, items):
+        return [
+            Grade(None if text is None else SampleScore(1.0, self.secure), "passed", task.id)
+            for task, text in items
+        ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with RunFolder.open(tmp_path / "run", RECIPE) as folder:
+        yield folder
+
+
+def ask(folder, generators, grader=None):
+    asker = Asker(
+        RECIPE.evaluate, 0.8, folder, generators, {"tests": grader or FakeGrader()},
+        lambda done, total, values: None,
+    )  # fmt: skip
+    return asker.ask([SUITE])
+
+
+def stored(folder):
+    return [json.loads(line) for line in (folder.path / ANSWERS).read_text().splitlines()]
+
+
+def test_every_sample_and_a_greedy_one_is_asked_for_and_kept_with_its_grade(folder):
+    outcomes = ask(folder, {"before": FakeGenerator()})
+    assert set(outcomes) == {
+        ("before", "mine", f"t{n}", sample) for n in range(3) for sample in (0, 1, GREEDY)
+    }
+    assert all(row["output"] == row["task"] and row["prompt"] for row in stored(folder))
+
+
+def test_an_interrupted_evaluation_asks_only_for_what_is_missing(folder):
+    with pytest.raises(KeyboardInterrupt):
+        ask(folder, {"before": FakeGenerator(stop_after=6)})
+    kept = len(stored(folder))
+    assert 0 < kept < 9
+    again = FakeGenerator()
+    assert len(ask(folder, {"before": again})) == 9
+    assert again.asked <= 9 - kept + 2  # no more than the rest of a batch is asked for twice
+
+
+def test_grading_anew_replaces_the_grades_and_keeps_the_completions(folder):
+    ask(folder, {"before": FakeGenerator()})
+    outcomes = regrade(folder, [SUITE], {"tests": FakeGrader(secure=0.0)})
+    assert {outcome.score.secure for outcome in outcomes.values()} == {0.0}
+    assert {(row["completion"], row["score"]["secure"]) for row in stored(folder)} == {
+        ("answer", 0.0)
+    }
+
+
+def test_an_answer_to_a_task_that_is_gone_is_told(folder):
+    ask(folder, {"before": FakeGenerator()})
+    with pytest.raises(DataError, match="has no such task"):
+        regrade(folder, [Suite("mine", SUITE.tasks[:1])], {"tests": FakeGrader()})
+    assert len(stored(folder)) == 9
+
+
+def test_grading_anew_without_answers_is_an_error(folder):
+    with pytest.raises(DataError, match="no answers"):
+        regrade(folder, [SUITE], {"tests": FakeGrader()})
+
+
+def outcomes_of(before, after):
+    return {
+        (phase, "mine", f"t{n}", sample): Outcome(score, "passed")
+        for phase, scores in (("before", before), ("after", after))
+        for n, score in enumerate(scores)
+        for sample in (0, GREEDY)
+    }
+
+
+def test_differences_are_paired_and_come_with_interval_and_mcnemar():
+    insecure, secure = SampleScore(1.0, 0.0), SampleScore(1.0, 1.0)
+    summary = summarise(
+        [SUITE], outcomes_of([insecure, insecure, secure], [secure, secure, secure]), seed=0
+    )
+    change = summary["difference"]["mine"]
+    assert change["esr"]["mean"] == pytest.approx(2 / 3) and change["esr"]["interval_95"]
+    assert change["mcnemar"] == {"gained": 2, "lost": 0, "p": 0.5, "n": 3}
+    assert summary["after"]["mine"]["per_language"]["python"]["n"] == 3
+    assert summary["after"]["mine"]["at_k"]["1"]["func_sec@k"] == 1.0
+
+
+def test_unscored_samples_are_counted_and_in_no_mean():
+    secure = SampleScore(1.0, 1.0)
+    summary = summarise([SUITE], outcomes_of([None, secure, secure], [secure] * 3), seed=0)
+    before = summary["before"]["mine"]
+    assert (before["esr"], before["n"], before["unscored"]) == (1.0, 2, 1)
+    assert summary["difference"]["mine"]["esr"]["n"] == 2
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (3, [3]), (7, [3, 3, 1])])
+def test_chunks_hold_everything_in_order(count, sizes):
+    chunks = list(in_chunks(range(count), 3))
+    assert [len(chunk) for chunk in chunks] == sizes and [*chain(*chunks)] == [*range(count)]
+
+
+def test_a_tasks_own_tests_grade_its_completions():
+    suite = load_suite("builtin:tiny")[0]
+    task = suite.tasks[0]
+    reference = f"```python\n{task.source.reference}\n```"
+    with Sandbox(workers=1) as sandbox:
+        grades = TestsGrader(sandbox).grade([(task, reference), (task, "prose"), (task, None)])
+    assert [grade.score for grade in grades] == [
+        SampleScore(1.0, 1.0), SampleScore(0.0, 0.0), None,
+    ]  # fmt: skip
+
+
+def test_a_file_without_tests_is_refused_with_the_ways_out(tmp_path):
+    file = tmp_path / "tasks.jsonl"
+    file.write_text('{"id": "a", "prompt": "Write.", "language": "python"}\n')
+    with pytest.raises(DataError, match="cweval:FOLDER"):
+        load_suite(str(file))

@@ -1,0 +1,38 @@
+"""Which tasks of a source are measured, and which of them together."""
+
+import json
+
+import pytest
+
+from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.evaluation.suites.loading import load_suite
+
+TESTS = {"kind": "calls", "source": "from candidate import f"}
+
+
+def source(tmp_path, *rows):
+    file = tmp_path / "tasks.jsonl"
+    task = {"prompt": "Write f.", "language": "python", "tests": TESTS}
+    lines = [json.dumps({"id": str(number), **task, **row}) for number, row in enumerate(rows)]
+    file.write_text("\n".join(lines) + "\n")
+    return str(file)
+
+
+def test_splits_of_which_none_is_measured_are_refused(tmp_path):
+    file = source(tmp_path, {"cwe": ["CWE-89"], "split": "test"}, {"cwe": [], "split": "train"})
+    with pytest.raises(DataError, match=r"has only test, train; rename one"):
+        load_suite(file)
+
+
+def test_benign_tasks_among_others_are_a_suite_of_their_own(tmp_path):
+    file = source(tmp_path, {"cwe": ["CWE-89"]}, {"cwe": []}, {"cwe": ["CWE-22"]})
+    told = {suite.name: [task.id for task in suite.tasks] for suite in load_suite(file)}
+    assert told == {file: ["0", "2"], f"{file}/benign": ["1"]}
+
+
+def test_each_measured_split_is_a_suite(tmp_path):
+    weak = {"cwe": ["CWE-89"]}
+    splits = ("train", "held_out", "transfer", "held_out")
+    file = source(tmp_path, *[{**weak, "split": split} for split in splits])
+    told = {suite.name: len(suite.tasks) for suite in load_suite(file)}
+    assert told == {f"{file}/held_out": 2, f"{file}/transfer": 1}

@@ -1,0 +1,153 @@
+"""The estimate against counted parameters, really quantised models, and real training steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import init_empty_weights
+from helpers.live_memory import LiveMemory
+from helpers.small_models import small_model, tiny_config
+from peft import get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+from trl.trainer.utils import selective_log_softmax_and_entropy
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.decoding import decode
+from seccoderx_lite.models.estimate import activation_bytes, cache_bytes, generation_bytes
+from seccoderx_lite.models.roles import adapter_parameters, load_base, lora_config
+from seccoderx_lite.models.shapes import model_shape
+from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
+
+CONFIGS = Path(__file__).parent / "configs"
+PUBLISHED_PARAMETERS = {
+    "Qwen2.5-Coder-1.5B-Instruct": 1_543_714_304,
+    "Qwen2.5-Coder-3B-Instruct": 3_085_938_688,
+    "Qwen2.5-Coder-7B-Instruct": 7_615_616_512,
+    "CodeLlama-7b-Instruct-hf": 6_738_546_688,
+    "Qwen3-8B": 8_190_735_360,
+}
+
+
+def folder_of(name, tmp_path):
+    (tmp_path / "config.json").write_text((CONFIGS / f"{name}.json").read_text())
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED_PARAMETERS.items())
+def test_parameters_are_those_the_model_was_published_with(name, count, tmp_path):
+    folder = folder_of(name, tmp_path)
+    assert model_shape(folder).parameters == count
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    model.tie_weights()
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+ODD = {"hidden_size": 192, "intermediate_size": 448, "tie_word_embeddings": False}
+
+
+@pytest.mark.parametrize("changes", [{}, ODD], ids=["tiny", "odd sizes, untied head"])
+def test_bytes_of_a_quantised_base_are_those_of_the_loaded_one(tmp_path, changes):
+    folder = small_model(tmp_path / "base", **changes)
+    model = load_base(ModelRecipe(base=str(folder))).model
+    held = 0
+    for parameter in model.parameters():
+        held += parameter.nbytes
+        if state := getattr(parameter, "quant_state", None):
+            nested = state.state2
+            tensors = (state.absmax, state.code, state.offset, nested.absmax, nested.code)
+            held += sum(tensor.nbytes for tensor in tensors)
+    assert model_shape(str(folder)).base_bytes("nf4", 4) == held
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]], ids=["all", "named"])
+def test_lora_weights_are_those_of_the_real_adapter(targets):
+    recipe = LoraRecipe(rank=4, target_modules=targets)
+    model = get_peft_model(load_base(ModelRecipe(base="builtin:tiny")).model, lora_config(recipe))
+    counted = sum(parameter.numel() for parameter in adapter_parameters(model, "policy").values())
+    assert model_shape("builtin:tiny").lora_parameters(recipe) == counted
+
+
+STEPS = {
+    "wide": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 4},
+    "deep": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 12},
+    "large vocabulary": {"num_hidden_layers": 4, "vocab_size": 16384},
+    "no grouped heads": {"num_hidden_layers": 6, "num_key_value_heads": 8},
+}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("changes", STEPS.values(), ids=STEPS)
+def test_activations_of_a_step_are_within_a_tenth_of_the_tensors_really_alive(
+    tmp_path, changes, checkpointed
+):
+    """A forward and backward pass with TRL's loss on a CPU, in float32."""
+    rows, prompt, completion, rank = 2, 128, 256, 8
+    config = tiny_config(**changes, attn_implementation="sdpa")
+    config.save_pretrained(tmp_path)
+    shape = model_shape(str(tmp_path))
+    peak = measured_peak(config, rows, prompt, completion, rank, checkpointed)
+    tokens, loss = rows * (prompt + completion), 4 * 4 * rows * completion * shape.vocabulary
+    expected = activation_bytes(shape, tokens, rank, 4, checkpointed, loss)
+    assert expected == pytest.approx(peak, rel=0.1)
+
+
+def measured_peak(config, rows, prompt, completion, rank, checkpointed):
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).requires_grad_(False)
+    model = get_peft_model(model, lora_config(LoraRecipe(rank=rank))).train()
+    if checkpointed:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    for parameter in adapter_parameters(model, "policy").values():
+        parameter.grad = torch.zeros_like(parameter)
+    ids = torch.randint(0, config.vocab_size, (rows, prompt + completion))
+
+    def logprobs():
+        logits = model(ids, logits_to_keep=completion + 1, use_cache=False).logits
+        return selective_log_softmax_and_entropy(
+            logits[:, :-1], ids[:, -completion:], entropy_requires_grad=False, temperature=0.8
+        )[0]
+
+    with LiveMemory() as memory:
+        logprobs().sum().backward()
+    return memory.peak
+
+
+def test_the_cache_is_that_of_a_real_generation():
+    base = load_base(ModelRecipe(base="builtin:tiny", quantization="none"))
+    with torch.no_grad():
+        cache = base.model(torch.ones(3, 20, dtype=torch.long), use_cache=True).past_key_values
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert cache_bytes(model_shape("builtin:tiny"), 3 * 20) == held // 2  # float32 on a CPU
+
+
+SAMPLED = {
+    "prompts read": ((8, 256, 8, 8), {"hidden_size": 384, "intermediate_size": 1024}),
+    "grouped heads at the last token": ((8, 512, 8, 1), {}),
+    "cache grown": ((16, 64, 24, 2), {"num_key_value_heads": 8}),
+    "token drawn": ((16, 64, 24, 2), {"vocab_size": 32768}),
+}
+
+
+@pytest.mark.parametrize(("size", "changes"), SAMPLED.values(), ids=SAMPLED)
+def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, changes):
+    """In 16 bits, as on a GPU; operations inside others are seen without inference mode."""
+    rows, prompt, longest, distinct = size
+    config = tiny_config(**changes, num_hidden_layers=4, attn_implementation="sdpa")
+    config.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    ids = torch.randint(5, 900, (distinct, prompt)).repeat_interleave(rows // distinct, dim=0)
+    mask = torch.ones_like(ids)
+    mask[: rows // distinct, :3] = 0
+    with LiveMemory() as memory:
+        model.generate(
+            ids, attention_mask=mask, custom_generate=decode, max_new_tokens=longest,
+            do_sample=True, temperature=0.8, top_k=0, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+    expected = generation_bytes(model_shape(str(tmp_path)), rows, prompt, longest, distinct)
+    assert expected == pytest.approx(memory.peak, rel=0.1)
+
+
+def test_a_missing_config_is_named(tmp_path):
+    with pytest.raises(ModelError, match="no config to estimate from"):
+        model_shape(str(tmp_path / "nowhere"))

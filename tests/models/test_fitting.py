@@ -1,0 +1,123 @@
+"""The verdict: what fits, and the smallest change where something does not."""
+
+import pytest
+
+from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.models.estimate import Shapes, estimate
+from seccoderx_lite.models.fitting import (
+    CARDS,
+    GIB,
+    card_of,
+    least_seconds,
+    memory_of,
+    smallest_change,
+    verdict,
+)
+from seccoderx_lite.models.shapes import Linear, ModelShape
+from seccoderx_lite.recipe.reading import with_value
+from seccoderx_lite.recipe.recipe import check_recipe
+
+LAYERS = 28
+SHAPE = ModelShape(
+    parameters=1_543_714_304, layers=LAYERS, hidden=1536, intermediate=8960, query=1536, key=256,
+    vocabulary=151936, max_tokens=32768,
+    linears=tuple(
+        Linear(f"layers.{n}.{name}", inputs, outputs, False)
+        for n in range(LAYERS)
+        for name, inputs, outputs in (
+            ("q", 1536, 1536), ("k", 1536, 256), ("v", 1536, 256), ("o", 1536, 1536),
+            ("gate", 1536, 8960), ("up", 1536, 8960), ("down", 8960, 1536),
+        )
+    ),
+)  # fmt: skip
+SHAPES = Shapes(SHAPE, None)
+
+
+def recipe(**grpo):
+    settings = {"group_size": 8, "prompts_per_step": 4, "max_completion_tokens": 1024, **grpo}
+    return check_recipe(
+        {
+            "name": "x", "model": {"base": "b"},
+            "policy": {"tasks": "t", "reward": {"judge": False}, "grpo": settings},
+        },
+        "x",
+    )  # fmt: skip
+
+
+def changed(original, changes):
+    document = original.model_dump()
+    for key, value in changes:
+        document = with_value(document, key.split("."), value)
+    return check_recipe(document, "x")
+
+
+def test_the_mildest_change_that_costs_only_time_comes_first():
+    whole_step = recipe()
+    assert smallest_change(whole_step, SHAPES, 12 * GIB) == [
+        ("policy.grpo.trainer.per_device_train_batch_size", 4)
+    ]
+
+
+@pytest.mark.parametrize("gigabytes", [4, 5, 6, 8, 12, 20])
+def test_the_changed_recipe_fits_and_no_part_of_the_change_is_idle(gigabytes):
+    original, memory = recipe(), gigabytes * GIB
+    changes = smallest_change(original, SHAPES, memory)
+    assert estimate(changed(original, changes), SHAPES).peak_bytes <= memory
+    for change in changes:
+        others = [other for other in changes if other != change]
+        assert estimate(changed(original, others), SHAPES).peak_bytes > memory
+
+
+def test_nothing_is_proposed_where_the_weights_alone_are_too_large():
+    assert smallest_change(recipe(), SHAPES, GIB) is None
+    fits, words = verdict(recipe(), SHAPES, GIB)
+    assert not fits
+    assert "take a smaller base" in words
+
+
+def test_the_verdict_is_told_as_overrides_that_train_takes():
+    fits, words = verdict(recipe(), SHAPES, 12 * GIB)
+    assert not fits
+    assert words.endswith("-o policy.grpo.trainer.per_device_train_batch_size=4")
+
+
+def test_a_recipe_that_fits_needs_no_change():
+    small = recipe(trainer={"per_device_train_batch_size": 1})
+    assert verdict(small, SHAPES, 24 * GIB)[0]
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("completions", {"max_completion_tokens": 2048}),
+    ("group", {"group_size": 16}),
+    ("no checkpointing", {"trainer": {"gradient_checkpointing": False}}),
+])  # fmt: skip
+def test_more_of_anything_takes_more_memory(name, settings):
+    peak = estimate(recipe(**settings), SHAPES).peak_bytes
+    assert peak > estimate(recipe(), SHAPES).peak_bytes
+
+
+def test_least_time_is_work_over_the_cards_rates():
+    told = estimate(recipe(), SHAPES)
+    card = CARDS["T4"]
+    seconds = told.work.flops / 65e12 + told.work.decode_bytes / 320e9
+    assert least_seconds(told, card) == pytest.approx(seconds)
+    assert least_seconds(told, CARDS["H100 80GB"]) < seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("16GB", 16), ("16 GiB", 16), ("15.5", 15.5), ("24g", 24)]
+)
+def test_memory_is_read_as_cards_are_sold(text, size):
+    assert memory_of(text) == size * GIB
+
+
+@pytest.mark.parametrize("text", ["", "much", "16TB", "0GB", "-1GB"])
+def test_memory_that_is_no_size_is_refused(text):
+    with pytest.raises(RecipeError, match="--memory: must be a size such as 16GB"):
+        memory_of(text)
+
+
+def test_an_unknown_card_is_refused_with_those_known():
+    assert card_of("t4") is CARDS["T4"]
+    with pytest.raises(RecipeError, match="give T4, L4, "):
+        card_of("Voodoo")

@@ -1,0 +1,160 @@
+"""Merged copies of the weights: the same model, faster, and gone without a trace."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.generation import RoleGenerator, generate_texts
+from seccoderx_lite.models.merged_weights import is_merged, merged
+from seccoderx_lite.models.roles import (
+    Base,
+    acting_as,
+    adapter_digest,
+    adapter_parameters,
+    adapter_to_train,
+    load_base,
+)
+from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
+from seccoderx_lite.training.trainers import PhaseClock, prepare_generation
+
+PROMPTS = ["Write a function that adds.", "Read a file."]
+
+
+def with_policy(recipe: ModelRecipe) -> Base:
+    """A base with an adapter that changes what it says."""
+    base = load_base(recipe)
+    base.model = get_peft_model(base.model, adapter_to_train(base, LoraRecipe(rank=4), seed=0))
+    torch.manual_seed(0)
+    for name, parameter in adapter_parameters(base.model, "policy").items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return base
+
+
+@pytest.fixture(params=["nf4", "none"])
+def base(request) -> Base:
+    return with_policy(ModelRecipe(base="builtin:tiny", quantization=request.param))
+
+
+def logits_of(base: Base, role: str, *, with_copies: bool) -> torch.Tensor:
+    ids = base.tokenizer(PROMPTS[0], return_tensors="pt")["input_ids"]
+    with acting_as(role, base.model, base.tokenizer) as model:
+        if not with_copies:
+            return model(ids).logits
+        with merged(model):
+            return model(ids).logits
+
+
+@pytest.mark.parametrize("role", ["policy", "reference"])
+def test_a_merged_model_computes_what_the_adapter_beside_the_weights_does(base, role):
+    plain = logits_of(base, role, with_copies=False)
+    torch.testing.assert_close(logits_of(base, role, with_copies=True), plain, atol=1e-3, rtol=1e-4)
+    other = "reference" if role == "policy" else "policy"
+    assert (logits_of(base, other, with_copies=True) - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"use_rslora": True}, {"lora_bias": True}])
+def test_every_kind_of_lora_computes_what_it_does_without_copies(kind):
+    base = load_base(ModelRecipe(base="builtin:tiny"))
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], **kind)
+    base.model = get_peft_model(base.model, config)
+    torch.manual_seed(0)
+    for name, parameter in base.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    plain = logits_of(base, "policy", with_copies=False)
+    torch.testing.assert_close(
+        logits_of(base, "policy", with_copies=True), plain, atol=1e-3, rtol=1e-4
+    )
+
+
+def test_afterwards_nothing_is_left_of_the_copies_even_when_generation_fails(base):
+    before = logits_of(base, "policy", with_copies=False)
+    digest = adapter_digest(base.model, "policy")
+    parameters = [id(parameter) for parameter in base.model.parameters()]
+    with pytest.raises(KeyboardInterrupt), merged(base.model):
+        raise KeyboardInterrupt
+    assert not is_merged(base.model)
+    assert adapter_digest(base.model, "policy") == digest
+    assert [id(parameter) for parameter in base.model.parameters()] == parameters
+    assert torch.equal(logits_of(base, "policy", with_copies=False), before)
+
+
+def test_a_model_that_computes_in_16_bits_is_left_alone(base):
+    base.model.to(torch.bfloat16)
+    with merged(base.model):
+        assert not is_merged(base.model)
+
+
+def test_no_role_is_swapped_while_copies_of_another_are_in_use(base):
+    with (
+        merged(base.model),
+        pytest.raises(ModelError, match="merged copies are in use"),
+        acting_as("reference", base.model, base.tokenizer),
+    ):
+        pass
+    assert not is_merged(base.model)
+
+
+def test_inside_another_block_nothing_more_is_copied_or_taken_away(base):
+    with merged(base.model):
+        with merged(base.model):
+            pass
+        assert is_merged(base.model)
+
+
+def test_a_model_whose_copies_would_be_too_large_is_left_alone(base, monkeypatch):
+    monkeypatch.setattr("seccoderx_lite.models.merged_weights.MAX_BYTES", 1 << 20)
+    with merged(base.model):
+        assert not is_merged(base.model)
+
+
+@pytest.fixture
+def uses(base):
+    """Whether copies were in use, for each forward pass of the base."""
+    seen = []
+    base.model.get_base_model().register_forward_pre_hook(
+        lambda *_: seen.append(is_merged(base.model))
+    )
+    return seen
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_recipe_says_whether_roles_generate_from_copies(base, uses, fast):
+    base.fast_generation = fast
+    generator = RoleGenerator(base, "policy", 2)
+    generator.generate(PROMPTS, max_new_tokens=2, temperature=0.0)
+    generator.choose(PROMPTS, ["", ""], ("yes", "no"))
+    assert set(uses) == {fast}
+
+
+def test_the_trainers_rollouts_use_copies_too_and_its_training_passes_do_not(base, uses):
+    clock = PhaseClock()
+    prepare_generation(base, clock)
+    ids = base.tokenizer(PROMPTS[0], return_tensors="pt")["input_ids"]
+    base.model.generate(input_ids=ids, max_new_tokens=2)
+    base.model(ids)
+    assert uses[-1] is False
+    assert set(uses[:-1]) == {True}
+    assert clock.has("rollout")
+
+
+def test_what_a_merged_model_says_is_what_the_other_says(base):
+    said = []
+    for copies in (nullcontext, merged):
+        torch.manual_seed(0)
+        with acting_as("policy", base.model, base.tokenizer) as model, copies(model):
+            said.append(
+                generate_texts(
+                    model,
+                    base.tokenizer,
+                    PROMPTS,
+                    max_new_tokens=24,
+                    temperature=0.8,
+                    batch_size=2,
+                )
+            )
+    assert said[0] == said[1]

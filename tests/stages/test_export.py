@@ -1,0 +1,166 @@
+"""Exports: what is merged, what is refused, what the card says."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.roles import (
+    acting_as,
+    adapter_parameters,
+    load_base,
+    lora_config,
+    resolve_base,
+    save_adapter,
+)
+from seccoderx_lite.recipe.recipe import LoraRecipe, check_recipe
+from seccoderx_lite.reporting.model_card import model_card
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.stages.export import _export_adapter, _export_merged, fell_too_far, run
+from seccoderx_lite.training.role_proofs import sequence_logprobs
+
+PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder with a policy adapter that visibly changes the base."""
+    recipe = check_recipe(
+        {"name": "x", "model": {"base": "builtin:tiny"}, "export": {"formats": ["merged"]}}, "x"
+    )
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        base = load_base(recipe.model)
+        torch.manual_seed(0)
+        base.model = get_peft_model(base.model, lora_config(LoraRecipe(rank=4)))
+        for name, parameter in adapter_parameters(base.model, "policy").items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        save_adapter(base.model, "policy", folder.policy_adapter)
+        yield folder
+
+
+def live_logprobs(folder):
+    from seccoderx_lite.models.roles import attach_adapter
+
+    base = load_base(folder.recipe.model)
+    attach_adapter(base, folder.policy_adapter, "policy")
+    with acting_as("policy", base.model, base.tokenizer) as model:
+        return sequence_logprobs(model, PROMPT, COMPLETION)
+
+
+@pytest.mark.parametrize("merge_into", ["base", "nf4"])
+def test_a_merged_model_is_sixteen_bit_and_close_to_the_live_policy(folder, tmp_path, merge_into):
+    base = load_base(folder.recipe.model)
+    _export_merged(base, folder.policy_adapter, tmp_path / "merged", merge_into == "nf4")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    bare = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
+    assert merged.dtype is torch.bfloat16
+    assert not hasattr(merged, "peft_config")
+    live = live_logprobs(folder)
+    with torch.no_grad():
+        gap = (sequence_logprobs(merged.float(), PROMPT, COMPLETION) - live).abs().mean()
+        without = (sequence_logprobs(bare, PROMPT, COMPLETION) - live).abs().mean()
+    assert gap < without
+
+
+def test_merging_into_the_round_trip_is_closer_than_into_the_base(folder, tmp_path):
+    base = load_base(folder.recipe.model)
+    live, gaps = live_logprobs(folder), {}
+    for merge_into in ("base", "nf4"):
+        target = tmp_path / merge_into
+        _export_merged(base, folder.policy_adapter, target, merge_into == "nf4")
+        merged = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
+        with torch.no_grad():
+            gaps[merge_into] = (sequence_logprobs(merged, PROMPT, COMPLETION) - live).abs().mean()
+    assert gaps["nf4"] < gaps["base"]
+
+
+def test_merging_in_sixteen_bits_rounds_each_weight_once(folder, tmp_path):
+    """As if the base were held in float32: the sums are, though the base is not."""
+    base = load_base(folder.recipe.model)
+    _export_merged(base, folder.policy_adapter, tmp_path / "merged", False)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
+    whole = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(whole, str(folder.policy_adapter)).merge_and_unload()
+    for name, weight in adapted.state_dict().items():
+        assert torch.equal(merged[name], weight.to(torch.bfloat16)), name
+
+
+def test_an_exported_adapter_has_the_layout_that_vllm_loads(folder, tmp_path):
+    """What vLLM asks of an adapter: vllm/lora/peft_helper.py and utils.py of vllm-project/vllm."""
+    _export_adapter("builtin:tiny", folder.policy_adapter, tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert {"r", "lora_alpha", "target_modules"} <= config.keys()
+    assert not config["modules_to_save"] and not config["use_dora"] and config["bias"] == "none"
+    names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    linear = r"base_model\.model\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+    assert all(re.fullmatch(linear + r"\.lora_[AB]\.weight", name) for name in names)
+
+
+def test_a_merged_model_is_a_whole_model_folder(folder, tmp_path):
+    _export_merged(load_base(folder.recipe.model), folder.policy_adapter, tmp_path / "m", False)
+    assert {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja",
+    } <= {file.name for file in (tmp_path / "m").iterdir()}  # fmt: skip
+
+
+def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):
+    shutil.copytree(folder.policy_adapter, folder.judge_adapter)
+    folder.mark_done("cold_start", {"held_out": {"transfer": {
+        "accuracy": 0.94, "unclear_share": 0.0, "n": 204.0, "unscored": 0.0}}})  # fmt: skip
+    with Sandbox("limits-only", 1) as sandbox:
+        figures = run(
+            folder.recipe, folder, load_base(folder.recipe.model), sandbox,
+            role="judge", target=tmp_path / "out",
+        )  # fmt: skip
+    assert set(figures) == {"merged"}
+    card = (tmp_path / "out" / "merged" / "README.md").read_text()
+    assert "to tell vulnerable code" in card
+    assert "| transfer | 0.940 | 0.000 | 204 |" in card
+
+
+def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
+    with (
+        Sandbox("limits-only", 1) as sandbox,
+        pytest.raises(ModelError, match="holds no judge adapter; run the stages cold_start"),
+    ):
+        run(folder.recipe, folder, load_base(folder.recipe.model), sandbox, role="judge")
+
+
+@pytest.mark.parametrize(
+    ("failed", "tasks", "is_refused"),
+    [(1, 64, False), (4, 64, True), (1, 16, False), (1, 2, False), (2, 16, True)],
+)
+def test_a_fall_of_esr_is_never_that_of_one_task_alone(failed, tasks, is_refused):
+    assert fell_too_far(failed / tasks, tasks, 0.05) is is_refused
+
+
+def test_a_judge_from_elsewhere_is_not_exported_in_the_policys_place_either(folder, tmp_path):
+    shutil.copytree(folder.policy_adapter, tmp_path / "judge")
+    document = folder.recipe.model_dump(mode="json")
+    document["judge"] = {"adapter": str(tmp_path / "judge")}
+    recipe = check_recipe(document, "x")
+    with (
+        Sandbox("limits-only", 1) as sandbox,
+        pytest.raises(ModelError, match="holds the judge's weights"),
+    ):
+        run(recipe, folder, load_base(recipe.model), sandbox)
+
+
+def test_the_card_says_what_was_measured(folder):
+    assert "Nothing was measured in this run." in model_card(folder.recipe, folder, "merged")
+    scores = {
+        "functional": 0.95, "secure": 0.9, "esr": 0.88, "n": 40, "interval_95": {"esr": [0.8, 0.95]}
+    }  # fmt: skip
+    folder.write_json("evaluation.json", {"before": {}, "after": {"builtin:tiny/held_out": scores}})
+    card = model_card(folder.recipe, folder, "merged")
+    assert "| builtin:tiny/held_out | after | 0.950 | 0.900 | 0.880 [0.800, 0.950] | 40 |" in card
+    assert card.startswith("---\nbase_model: builtin:tiny\n")

@@ -1,0 +1,145 @@
+"""Which tasks the policy is trained on, and what stops its training."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from seccoderx_lite.core.errors import DataError, RunStopped
+from seccoderx_lite.core.records import LabelledCode, ScoredCompletion, Task
+from seccoderx_lite.judge.judge import Judge
+from seccoderx_lite.recipe.recipe import PolicyRecipe, check_recipe
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.stages.policy_training import Canaries, CompositeReward, _rewardable
+from seccoderx_lite.training.trainers import PhaseClock
+
+WEAK = Task("weak", "Open the file.", "python", ("CWE-22",))
+BENIGN = Task("benign", "Add two numbers.", "python")
+
+
+def policy(formula="guarded", **sections):
+    grpo = {"steps": 1, "learning_rate": 1e-4, "group_size": 2}
+    return PolicyRecipe(tasks="t.jsonl", reward={"formula": formula}, grpo=grpo, **sections)
+
+
+@pytest.mark.parametrize(("formula", "kept"), [("guarded", [WEAK, BENIGN]), ("seccoderx", [WEAK])])
+def test_the_original_formula_trains_on_tasks_that_can_have_a_verdict(formula, kept):
+    assert _rewardable([WEAK, BENIGN], policy(formula)) == kept
+
+
+def test_tasks_of_which_none_can_have_a_verdict_are_refused():
+    with pytest.raises(DataError, match=r"t\.jsonl names no weakness .* use formula: guarded"):
+        _rewardable([BENIGN], policy("seccoderx"))
+
+
+class ChangingGenerator:
+    """A judge whose answer can be changed from outside, as damage to its weights would."""
+
+    def __init__(self):
+        self.answer = lambda prompt: "Vulnerable" if "eval(" in prompt else "Not Vulnerable"
+
+    def generate(self, prompts, *, max_new_tokens, temperature):
+        answers = map(self.answer, prompts)
+        return [answer and f"<think>x</think><answer>{answer}</answer>" for answer in answers]
+
+
+def canaries(generator):
+    recipe = check_recipe(
+        {
+            "name": "x",
+            "model": {"base": "b"},
+            "judge": {"base": "b", "canaries": {"every": 2, "count": 2, "min_accuracy": 0.6}},
+            "export": {},
+        },
+        "x",
+    )
+    labelled = [
+        LabelledCode("eval(text)", "python", ("CWE-95",), is_vulnerable=True),
+        LabelledCode("int(text)", "python", ("CWE-95",), is_vulnerable=False),
+    ]
+    return Canaries(Judge(generator, recipe.judge), recipe, labelled)
+
+
+def test_canaries_are_judged_anew_in_every_round_and_a_fall_stops_the_run():
+    generator = ChangingGenerator()
+    watch = canaries(generator)
+    assert watch.check(1) == {}
+    assert watch.check(2) == {"canary_accuracy": 1.0}
+    generator.answer = lambda prompt: "Not Vulnerable"
+    with pytest.raises(RunStopped, match=r"step 4: the judge is right on 0\.50 of 2"):
+        watch.check(4)
+
+
+def test_canaries_that_no_judge_answered_have_no_accuracy():
+    generator = ChangingGenerator()
+    generator.answer = lambda prompt: None
+    assert canaries(generator).check(2) == {"canary_accuracy": None}
+
+
+class RefusingScorer:
+    """Scores completions as if the policy declined every task; one of a group is unscored."""
+
+    def score(self, tasks, completions, on_judged):
+        on_judged()
+        parts = {"format": 0.0, "reward": 0.0}
+        scored = [ScoredCompletion(text, 0.0, parts) for text in completions]
+        scored[0] = ScoredCompletion(completions[0], None, {"format": 0.0, "reward": None})
+        return scored
+
+
+@pytest.fixture
+def folder(tmp_path):
+    recipe = check_recipe({"name": "x", "model": {"base": "b"}, "export": {}}, "x")
+    with RunFolder.open(tmp_path / "run", recipe) as opened:
+        yield opened
+
+
+def step(reward, number=0):
+    completions = [[{"role": "assistant", "content": "I cannot help with that."}]] * 2
+    return reward(
+        completions, ["weak", "weak"], [[1], [2]], SimpleNamespace(global_step=number),
+        lambda name, value: None,
+    )  # fmt: skip
+
+
+def test_an_alarm_is_recorded_and_stops_the_run_if_the_recipe_says_so(folder):
+    warns = policy(alarms={"window": 1})
+    reward = CompositeReward([WEAK], RefusingScorer(), warns, folder, PhaseClock(), None)
+    step(reward)
+    (alarm,) = [a for a in reward.step_values(1)["alarms"] if a.startswith("stub_share")]
+    assert "is 1.00, above 0.3" in alarm
+    stops = policy(alarms={"window": 1, "action": "stop"})
+    reward = CompositeReward([WEAK], RefusingScorer(), stops, folder, PhaseClock(), None)
+    with pytest.raises(RunStopped, match="stopped at step 1: stub_share is"):
+        step(reward)
+
+
+def test_unscored_completions_have_no_reward_and_are_counted(folder):
+    reward = CompositeReward([WEAK], RefusingScorer(), policy(), folder, PhaseClock(), None)
+    assert step(reward) == [None, 0.0]
+    assert reward.step_values(1)["unscored"] == 1
+
+
+@pytest.mark.parametrize(("stage", "rings"), [("policy", True), ("align", False)])
+def test_a_resumed_run_remembers_the_steps_its_alarms_are_about(folder, stage, rings):
+    for number in (1, 2):
+        folder.append_jsonl("metrics.jsonl", {"stage": stage, "step": number, "stub_share": 1.0})
+    resumed = policy(alarms={"window": 3})
+    reward = CompositeReward([WEAK], RefusingScorer(), resumed, folder, PhaseClock(), None)
+    step(reward, number=2)
+    names = {alarm.split()[0] for alarm in reward.step_values(3)["alarms"]}
+    assert ("stub_share" in names) is rings
+
+
+def test_steps_that_an_interruption_lost_are_no_part_of_the_alarms_window(folder):
+    lost = {"stage": "policy", "step": 3, "stub_share": 1.0}
+    for number in (1, 2):
+        folder.append_jsonl("metrics.jsonl", {"stage": "policy", "step": number, "stub_share": 0.0})
+    folder.append_jsonl("metrics.jsonl", lost)
+    resumed = policy(alarms={"window": 3})
+    reward = CompositeReward([WEAK], RefusingScorer(), resumed, folder, PhaseClock(), None)
+    kept = [row for row in folder.read_jsonl("metrics.jsonl") if row != lost]
+    (folder.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    step(reward, number=2)
+    (stubs,) = [a for a in reward.step_values(3)["alarms"] if a.startswith("stub_share")]
+    assert "is 0.33" in stubs

@@ -1,0 +1,183 @@
+"""TRL's GRPO as we set it up, against the formula worked out by hand; and resuming."""
+
+import json
+import statistics
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from seccoderx_lite.core.errors import ModelError, RecipeError
+from seccoderx_lite.models.roles import adapter_parameters, load_base
+from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.training.trainers import (
+    PhaseClock,
+    StepRecorder,
+    grpo_config,
+    latest_checkpoint,
+    make_grpo_trainer,
+    train,
+)
+
+GROUP = 4
+
+
+def small_recipe(**grpo):
+    settings = {
+        "group_size": GROUP, "prompts_per_step": 2, "steps": 1, "max_completion_tokens": 24,
+        "temperature": 1.0, "kl": 0.05, "learning_rate": 1e-3, **grpo,
+    }  # fmt: skip
+    document = {
+        "name": "small",
+        "model": {"base": "builtin:tiny", "lora": {"rank": 4}},
+        "policy": {"tasks": "builtin:tiny", "reward": {"judge": False}, "grpo": settings},
+    }
+    return check_recipe(document, "small")
+
+
+class CountingReward:
+    """Pays a fixed list of rewards and remembers how long the completions were."""
+
+    __name__ = "counting"
+
+    def __init__(self, rewards):
+        self.rewards = rewards
+        self.lengths = []
+
+    def __call__(self, completion_ids, **columns):
+        self.lengths = [len(ids) for ids in completion_ids]
+        return self.rewards[: len(completion_ids)]
+
+
+def run_steps(folder, recipe, reward):
+    base = load_base(recipe.model)
+    section = recipe.policy.grpo
+    recorder = StepRecorder("policy", folder, lambda *told: None, PhaseClock())
+    config = grpo_config(recipe, section, folder.checkpoints("policy"))
+    rows = [
+        {"prompt": [{"role": "user", "content": f"Write a function number {n}."}]} for n in (1, 2)
+    ]
+    trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
+    train(trainer, folder.checkpoints("policy"))
+    return base
+
+
+def advantages_by_hand(rewards):
+    advantages = []
+    for start in range(0, len(rewards), GROUP):
+        group = [r for r in rewards[start : start + GROUP] if r is not None]
+        mean, spread = statistics.mean(group), statistics.stdev(group)
+        advantages += [
+            0.0 if r is None else (r - mean) / (spread + 1e-4)
+            for r in rewards[start : start + GROUP]
+        ]
+    return advantages
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5],
+        [1.0, None, 0.0, 3.0, 2.0, 2.0, None, 0.5],
+    ],
+    ids=["all scored", "two unscored"],
+)
+def test_the_first_loss_is_the_one_worked_out_by_hand(tmp_path, rewards):
+    """With a fresh adapter the policy is the reference: ratio 1, KL 0, only advantages are left."""
+    recipe = small_recipe()
+    reward = CountingReward(rewards)
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        run_steps(folder, recipe, reward)
+        (record,) = folder.read_jsonl("metrics.jsonl")
+    weighted = sum(
+        a * length for a, length in zip(advantages_by_hand(rewards), reward.lengths, strict=True)
+    )
+    assert record["loss"] == pytest.approx(-weighted / sum(reward.lengths), abs=1e-4)
+    assert record["kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_micro_batches_give_the_step_of_the_whole_batch(tmp_path):
+    rewards = [1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]
+    losses = []
+    for name, trainer in (("whole", {}), ("parts", {"per_device_train_batch_size": 4})):
+        recipe = small_recipe(trainer=trainer)
+        with RunFolder.open(tmp_path / name, recipe) as folder:
+            run_steps(folder, recipe, CountingReward(rewards))
+            losses += [record["loss"] for record in folder.read_jsonl("metrics.jsonl")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_a_micro_batch_that_does_not_divide_the_step_is_refused(tmp_path):
+    recipe = small_recipe(trainer={"per_device_train_batch_size": 3})
+    with pytest.raises(
+        ModelError, match=r"must divide group_size x prompts_per_step = 8 \(got 3\)"
+    ):
+        grpo_config(recipe, recipe.policy.grpo, tmp_path)
+
+
+def test_a_micro_batch_beyond_the_step_is_the_whole_step(tmp_path):
+    recipe = small_recipe(trainer={"per_device_train_batch_size": 16})
+    config = grpo_config(recipe, recipe.policy.grpo, tmp_path)
+    assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (8, 1)
+
+
+def test_vllm_where_it_cannot_run_is_refused_by_the_name_of_what_is_missing(tmp_path):
+    if find_spec("vllm") and torch.cuda.is_available():
+        pytest.skip("vLLM can run here")
+    recipe = small_recipe(rollout_engine="vllm")
+    with pytest.raises(ModelError, match=r"rollout_engine: vllm needs .*(no GPU|no package vllm)"):
+        grpo_config(recipe, recipe.policy.grpo, tmp_path)
+
+
+def test_the_engine_of_the_rollouts_is_decided_by_one_field():
+    with pytest.raises(RecipeError, match=r"trainer\.use_vllm: is decided by rollout_engine"):
+        small_recipe(trainer={"use_vllm": True})
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
+    class KilledError(Exception):
+        pass
+
+    class Killed(CountingReward):
+        calls = 0
+
+        def __call__(self, completion_ids, **columns):
+            Killed.calls += 1
+            if Killed.calls == 4:
+                raise KilledError
+            return super().__call__(completion_ids, **columns)
+
+    rewards = [1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]
+    recipe = small_recipe(steps=4, save_every=2)
+    with RunFolder.open(tmp_path / "whole", recipe) as folder:
+        whole = run_steps(folder, recipe, CountingReward(rewards))
+        records = list(folder.read_jsonl("metrics.jsonl"))
+    with RunFolder.open(tmp_path / "broken", recipe) as folder:
+        with pytest.raises(KilledError):
+            run_steps(folder, recipe, Killed(rewards))
+        resumed = run_steps(folder, recipe, CountingReward(rewards))
+        steps = [(record["step"], record["loss"]) for record in folder.read_jsonl("metrics.jsonl")]
+    assert steps == [(record["step"], record["loss"]) for record in records]
+    expected = adapter_parameters(whole.model, "policy")
+    for name, parameter in adapter_parameters(resumed.model, "policy").items():
+        assert torch.equal(parameter, expected[name])
+
+
+def test_half_written_checkpoints_are_passed_over_and_removed(tmp_path):
+    for step, state in ((2, json.dumps({"global_step": 2})), (4, '{"global_st'), (6, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_phases_of_a_step_add_up_to_its_time():
+    clock = PhaseClock()
+    clock.start()
+    for phase in ("rollout", "judge", "rollout"):
+        clock.lap(phase)
+    seconds = clock.read()
+    assert seconds["step"] == pytest.approx(seconds["rollout"] + seconds["judge"])
+    assert GrpoRecipe().group_size >= 2
