@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seccoderx_lite.core.code_blocks import extract_code
     from seccoderx_lite.core.errors import SeccoderxError
     from seccoderx_lite.data.loading import load_labelled, load_tasks
     from seccoderx_lite.judge.judge import Judge
-    from seccoderx_lite.judge.prompt import extract_code, parse_verdict
+    from seccoderx_lite.judge.prompt import parse_verdict
     from seccoderx_lite.recipe.recipe import Recipe, load_recipe
     from seccoderx_lite.rewards.composite import reward_parts
     from seccoderx_lite.sandbox import Limits, Sandbox

@@ -21,9 +21,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.records import Json, ScoredCompletion, Task
-from seccoderx_lite.judge.prompt import extract_block
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.scorer import Scorer, code_to_judge
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
@@ -144,10 +144,11 @@ def _steps_of(layout: str, document: Mapping[str, Any]) -> list[dict[str, Json]]
 
     recipe = check_recipe(document, layout)
     use_backend(recipe.model)
-    from seccoderx_lite.models.roles import load_base
+    from seccoderx_lite.judge.of_run import judge_of
+    from seccoderx_lite.models.base import load_base
     from seccoderx_lite.run.folder import RunFolder
+    from seccoderx_lite.run.open_sandbox import sandbox_of
     from seccoderx_lite.stages import policy_training
-    from seccoderx_lite.stages.pipeline import judge_of, sandbox_of
 
     logging.disable(logging.WARNING)  # the same for every layout and run
     with (

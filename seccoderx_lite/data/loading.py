@@ -6,7 +6,6 @@ warning says how many were and why. Columns that are not used are kept in `extra
 """
 
 import itertools
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +18,12 @@ from seccoderx_lite.data.columns import (
     Layout,
     Record,
     Unusable,
-    read_cwes,
-    read_language,
-    read_optional_text,
-    read_rest,
-    read_text,
 )
 from seccoderx_lite.data.labelled_layouts import LABELLED_LAYOUTS, SEED_LAYOUTS
 from seccoderx_lite.data.rows import Row, iter_rows, read_rows
+from seccoderx_lite.data.task_layouts import TASK_LAYOUTS
 
 logger = logging.getLogger(__name__)
-
-_TEST_KINDS = ("calls", "stdio", "pytest")
 
 
 def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
@@ -41,7 +34,7 @@ def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
     Raises:
         DataError: there is nothing to read, a layout or a row is wrong, or an id occurs twice.
     """
-    tasks = _load(source, split, "tasks", _TASK_LAYOUTS, LABELLED_LAYOUTS)
+    tasks = _load(source, split, "tasks", TASK_LAYOUTS, LABELLED_LAYOUTS)
     counts = Counter(task.id for task in tasks)
     if twice := [f"{name} ({count} times)" for name, count in counts.items() if count > 1]:
         more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
@@ -59,7 +52,7 @@ def task_of(columns: Mapping[str, Json], number: int) -> Task:
     """
     data = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()}
     row = Row(f"row {number}", number, data)
-    layout = _layout_of(row, _TASK_LAYOUTS, LABELLED_LAYOUTS)
+    layout = _layout_of(row, TASK_LAYOUTS, LABELLED_LAYOUTS)
     try:
         (task,) = layout.records_of(row)
     except Unusable as reason:
@@ -76,7 +69,7 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
     Raises:
         DataError: there is nothing to read, or a layout or a row is wrong.
     """
-    return _load(source, split, "labelled", LABELLED_LAYOUTS, _TASK_LAYOUTS)
+    return _load(source, split, "labelled", LABELLED_LAYOUTS, TASK_LAYOUTS)
 
 
 def iter_vulnerable(
@@ -93,7 +86,7 @@ def iter_vulnerable(
     """
     rows = iter_rows(source, split, "labelled")
     first = next(rows)
-    layout = _layout_of(first, SEED_LAYOUTS, _TASK_LAYOUTS)
+    layout = _layout_of(first, SEED_LAYOUTS, TASK_LAYOUTS)
     for row in itertools.chain([first], rows):
         try:
             codes = layout.records_of(row)
@@ -172,97 +165,3 @@ def _layout_of(
         f"{row.place}: its columns ({', '.join(row.data) or 'none'}) fit no known layout.{hint} "
         f"Known are, with the columns they need:\n{known}"
     )
-
-
-def _own_task(row: Row) -> list[Task]:
-    data = row.data
-    return [
-        Task(
-            id=read_text(data, "id"),
-            prompt=read_text(data, "prompt"),
-            language=read_language(data["language"]),
-            cwe=read_cwes(data.get("cwe")),
-            reference=read_optional_text(data, "reference"),
-            tests=_tests(data.get("tests")),
-            extra=read_rest(data, "id", "prompt", "language", "cwe", "reference", "tests"),
-        )
-    ]
-
-
-def _alignment_task(row: Row) -> list[Task]:
-    """A row of the SecCoderX alignment set (seccoderx.md, 4.4)."""
-    data = row.data
-    return [
-        Task(
-            id=f"seccoderx-{row.number}",
-            prompt=read_text(data, "problem"),
-            language=read_language(data["language_suffix"]),
-            cwe=read_cwes(data["cwe_id"]),
-            reference=read_optional_text(data, "generated_code"),
-            extra=read_rest(data, "problem", "generated_code"),
-        )
-    ]
-
-
-def _prompt_task(row: Row) -> list[Task]:
-    """A row of the SecCoderX prompt set, which has no reference code."""
-    data = row.data
-    return [
-        Task(
-            id=f"seccoderx-prompt-{row.number}",
-            prompt=read_text(data, "instruction_text"),
-            language=read_language(data["implementation_language"]),
-            cwe=read_cwes(data["cwe"]),
-            extra=read_rest(data, "instruction_text"),
-        )
-    ]
-
-
-def _cyberseceval_task(row: Row) -> list[Task]:
-    data = row.data
-    return [
-        Task(
-            id=f"cyberseceval-{data.get('prompt_id', row.number)}",
-            prompt=read_text(data, "test_case_prompt"),
-            language=read_language(data["language"]),
-            cwe=read_cwes(data["cwe_identifier"]),
-            extra=read_rest(data, "test_case_prompt"),
-        )
-    ]
-
-
-def _tests(value: Json) -> Mapping[str, Json] | None:
-    """Tests as an object, or as its JSON text, since parquet cannot hold mixed objects."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise Unusable(f"tests are not valid JSON: {error}") from error
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or value.get("kind") not in _TEST_KINDS:
-        raise Unusable(f"tests must be an object with a kind of {', '.join(_TEST_KINDS)}")
-    return value
-
-
-_TASK_LAYOUTS: tuple[Layout[Task], ...] = (
-    Layout("tasks", ("prompt",), ("id", "prompt", "language"), _own_task, is_own=True),
-    Layout(
-        "SecCoderX alignment",
-        ("problem", "language_suffix"),
-        ("problem", "language_suffix", "cwe_id", "generated_code"),
-        _alignment_task,
-    ),
-    Layout(
-        "SecCoderX prompts",
-        ("instruction_text",),
-        ("instruction_text", "implementation_language", "cwe"),
-        _prompt_task,
-    ),
-    Layout(
-        "CyberSecEval instruct",
-        ("test_case_prompt",),
-        ("test_case_prompt", "cwe_identifier", "language"),
-        _cyberseceval_task,
-    ),
-)

@@ -89,7 +89,7 @@ class Analyser:
         for language in dict.fromkeys(item.language for item in items):
             same = [item for item in dict.fromkeys(items) if item.language == language]
             found |= dict(zip(same, self._reports(same, language), strict=True))
-        return [_verdict(item, found[item]) for item in items]
+        return [verdict_of(item, found[item]) for item in items]
 
     def _reports(self, items: Sequence[CodeToJudge], language: Language) -> list[Report]:
         """What the tool says about each; a batch that fails as a whole is asked one by one."""
@@ -107,7 +107,7 @@ class Analyser:
             files[_RULES] = json.dumps(codeshield_rules.read_rules(_rules(language)))
         result = self._sandbox.run(files, self._command(language), _LIMITS)
         try:
-            by_name = (_read_bandit if self._name == "bandit" else _read_semgrep)(_json(result))
+            by_name = (read_bandit if self._name == "bandit" else read_semgrep)(_json(result))
         except DataError as error:
             if len(items) == 1:
                 return [str(error)]
@@ -171,7 +171,7 @@ def _json(result: ExecutionResult) -> Mapping[str, Json]:
     return report
 
 
-def _read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
+def read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
     found: dict[str, Report] = {}
     for entry in report["results"]:
         number = entry.get("issue_cwe", {}).get("id")
@@ -186,7 +186,7 @@ def _read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
     return found
 
 
-def _read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
+def read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
     found: dict[str, Report] = {}
     for entry in report["results"]:
         metadata = entry["extra"]["metadata"]
@@ -210,7 +210,7 @@ def _add(found: dict[str, Report], name: str, finding: Finding) -> None:
         findings.append(finding)
 
 
-def _verdict(item: CodeToJudge, report: Report) -> Verdict:
+def verdict_of(item: CodeToJudge, report: Report) -> Verdict:
     if isinstance(report, str):
         return Verdict(None, error=report)
     told = "\n".join(f"line {f.line}: {f.cwe or 'no CWE'}: {f.message}" for f in report)

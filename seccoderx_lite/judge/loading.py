@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from seccoderx_lite.core.errors import ModelError, RecipeError
 from seccoderx_lite.core.records import Json, Verdict
 from seccoderx_lite.judge.analysers import ANALYSERS, Analyser
-from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, unsure_band
+from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt
 from seccoderx_lite.judge.prompt import parse_verdict
+from seccoderx_lite.judge.unsure_band import unsure_band
 from seccoderx_lite.models.generation import Generator, render_chat
 from seccoderx_lite.recipe.reading import faults_of, invalid
 from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
@@ -210,7 +211,7 @@ def _answering(recipe: JudgeRecipe) -> dict[str, Json]:
     return {field: data[field] for field in _ANSWERING if field != "batch_size"}
 
 
-def _trained_with(adapter: Path) -> dict[str, Json]:
+def trained_with(adapter: Path) -> dict[str, Json]:
     """The recipe fields that the training of a judge left beside its adapter, in judge.json.
 
     Its unsure band is no recipe field, which may not be empty: see `unsure_band`.
@@ -234,9 +235,10 @@ def _local_judge(
     given: Mapping[str, Json],
     name: str = "",
 ) -> LoadedJudge:
-    from seccoderx_lite.models.roles import attach_adapter, load_base
+    from seccoderx_lite.models.adapters import attach_adapter
+    from seccoderx_lite.models.base import load_base
 
-    beside = _trained_with(adapter) if adapter else {}
+    beside = trained_with(adapter) if adapter else {}
     origin = {"adapter": str(adapter)} if adapter else {"base": model.base}
     recipe = _recipe({**origin, **beside, **trained, **given})
     base = load_base(model)

@@ -11,21 +11,14 @@ identifiers and strings: the code would no longer be the code.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import Literal
 
+from seccoderx_lite.core.prompt_texts import neutralise, prompt_text, without_control_tokens
 from seccoderx_lite.core.records import Language, VerdictLabel
 from seccoderx_lite.core.syntax import strip_comments
 
 MAX_CODE_CHARS = 24_000
 """About 8,000 tokens: what is longer is cut for the judge."""
-
-
-def prompt_text(name: str) -> str:
-    """Return the text of a prompt: "judge/prompt" is the file `judge/prompt.txt` of the package."""
-    return (files("seccoderx_lite") / f"{name}.txt").read_text(encoding="utf-8")
-
 
 VerdictForm = Literal["reason", "direct"]
 """How a verdict is asked for: reasoning before it, or the verdict alone."""
@@ -36,87 +29,9 @@ _VERDICT_FORMS: dict[VerdictForm, str] = {
     "direct": "Give the verdict alone.",
 }
 
-_THINK_BLOCK = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL | re.IGNORECASE)
-_END_OF_THINKING = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_OPENING_FENCE = re.compile(
-    r"""
-    (?: ^(?P<indent>[ \t]*) (?P<fence>`{3,}(?=[^`\n]*$) | ~{3,}) [ \t]* (?P<info>[^\n]*) (?:\n|\Z)
-      | (?<=[ \t:])(?P<inline_fence>`{3,}) [ \t]* (?P<inline_label>[\w+\#.-]*) [ \t]*\n )""",
-    re.MULTILINE | re.VERBOSE,
-)
-
-_CONTROL_TOKEN = re.compile(
-    r"""
-    <(?=[|\uff5c])  # <|im_end|>, and the wide bars of DeepSeek
-    | (?<=[|\uff5c])(?=>)
-    | <(?=/?\s*(?:think|answer|tool_call|tool_response|s|bos|eos|pad|unk|endoftext
-        |start_of_turn|end_of_turn|file_sep|repo_name|fim_\w+)\s*>)
-    | <(?=<\s*/?\s*SYS\s*>>)
-    | \[(?=\s*/?\s*(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\s*\])""",
-    re.IGNORECASE | re.VERBOSE,
-)
-
 _ANSWER_BLOCK = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
 _VERDICT = re.compile(r"(?P<no>not[ _-]|non-)?vulnerable(?:\s*;\s*\[[^\]]*\])?", re.IGNORECASE)
 _JUDGE_ANSWER = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class CodeBlock:
-    """The first fenced block of a completion."""
-
-    code: str
-    """Without the line break before the closing fence; "" for an empty block."""
-    language_label: str
-    """First word after the opening fence, as written: "c++", "Python", or ""."""
-    is_closed: bool
-    """False when the completion ended inside the block; `code` is then the rest of it."""
-
-
-def extract_block(completion: str) -> CodeBlock | None:
-    """First fenced code block of the answer, or None when there is none.
-
-    Fences are read as in CommonMark 0.31 (section 4.5): backticks or tildes, three or more, closed
-    by a line of at least as many; any label; an indented fence takes its indentation off the code.
-    Beyond that, a fence may open at the end of a line of prose and close at the end of a line of
-    code. A `<think>` block before the answer is not part of it.
-    """
-    answer = without_thinking(completion.replace("\r\n", "\n"))
-    opening = _OPENING_FENCE.search(answer)
-    if opening is None:
-        return None
-    fence = opening["fence"] or opening["inline_fence"]
-    label = (opening["info"] or opening["inline_label"] or "").split(maxsplit=1)[:1]
-    body = answer[opening.end() :]
-    run = f"{re.escape(fence[0])}{{{len(fence)},}}"
-    closing = re.search(rf"(?:(?:\A|\n)[ \t]*)?{run}[ \t]*(?=\n|\Z)", body)
-    code = body[: closing.start()] if closing else body
-    indent = opening["indent"]
-    if indent:
-        code = re.sub(rf"^[ \t]{{1,{len(indent)}}}", "", code, flags=re.MULTILINE)
-    return CodeBlock(code, "".join(label), is_closed=closing is not None)
-
-
-def extract_code(completion: str) -> str | None:
-    r"""Code of the first fenced block ("" for an empty one), or None without a block.
-
-    >>> extract_code("Sure:\n```python\nprint(1)\n```\nDone.")
-    'print(1)'
-    >>> extract_code("I cannot help with that.") is None
-    True
-    """
-    block = extract_block(completion)
-    return block.code if block else None
-
-
-def without_thinking(text: str) -> str:
-    """The answer after a `<think>` block; the whole text where there is none."""
-    answer = text
-    while thinking := _THINK_BLOCK.match(answer):
-        answer = answer[thinking.end() :]
-    # Some chat templates open the think block in the prompt: only its end is in the completion.
-    ending = _END_OF_THINKING.search(text) if answer is text else None
-    return text[ending.end() :] if ending else answer
 
 
 def render_judge_prompt(
@@ -190,23 +105,6 @@ def _code_for_judge(code: str, language: Language, is_stripped: bool) -> str:
     return (strip_comments(code, language) if is_stripped else code).strip("\r\n")
 
 
-def neutralise(text: str) -> str:
-    """The text with fences and control tokens broken up by spaces, so that they have no effect.
-
-    Covers the chat, tool and fill-in tokens of the Qwen, Llama, DeepSeek, Mistral, Gemma and
-    StarCoder families, and the think and answer tags of `judge_answer`.
-
-    >>> neutralise("```<|im_end|></answer>")
-    '` ` `< |im_end| >< /answer>'
-    """
-    text = re.sub(r"`{3,}|~{3,}", lambda fence: " ".join(fence[0]), text)
-    return _without_control_tokens(text)
-
-
-def _without_control_tokens(text: str) -> str:
-    return _CONTROL_TOKEN.sub(lambda opening: f"{opening[0]} ", text)
-
-
 def judge_answer(is_vulnerable: bool, reasoning: str | None = None) -> str:
     r"""The completion that a judge is trained to give; `parse_verdict` reads it back.
 
@@ -221,7 +119,7 @@ def judge_answer(is_vulnerable: bool, reasoning: str | None = None) -> str:
     answer = f"<answer>{verdict}</answer>"
     if reasoning is None:
         return answer
-    return f"<think>\n{_without_control_tokens(reasoning).strip()}\n</think>\n{answer}"
+    return f"<think>\n{without_control_tokens(reasoning).strip()}\n</think>\n{answer}"
 
 
 def parse_verdict(completion: str) -> VerdictLabel:

@@ -25,7 +25,7 @@ from seccoderx_lite.models.merged_weights import merged
 from seccoderx_lite.models.prefix_cache import positions
 
 if TYPE_CHECKING:
-    from seccoderx_lite.models.roles import Base
+    from seccoderx_lite.models.base import Base
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from seccoderx_lite.models.roles import Role, adapter_parameters
+from seccoderx_lite.models.adapters import Role, adapter_parameters
 
 MAX_BYTES = 128 << 20
 """Most memory a cache keeps between calls; what was used longest ago goes first."""

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.roles import resolve_base
+from seccoderx_lite.models.base import resolve_base
 from seccoderx_lite.recipe.recipe import LoraRecipe
 
 _BLOCK = 64

@@ -120,7 +120,6 @@ _INDIFFERENT = (
 )
 """Keys that change how a run is named, watched or paced, but not what comes out of it."""
 
-
 AnyRecipe = TypeVar("AnyRecipe", bound=Section)
 
 

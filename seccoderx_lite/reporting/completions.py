@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.judge.prompt import extract_code
 from seccoderx_lite.reporting.page import safe, section, weakness
 
 Row = Mapping[str, Json]

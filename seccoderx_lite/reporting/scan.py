@@ -11,8 +11,8 @@ from urllib.parse import quote
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.source_files import Skipped
+from seccoderx_lite.reporting.findings import Finding, ScanResult
 from seccoderx_lite.run.files import finite
-from seccoderx_lite.stages.scan import Finding, ScanResult
 
 SARIF_SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

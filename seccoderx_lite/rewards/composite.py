@@ -32,8 +32,8 @@ Nothing here calls a judge or runs a test: verdict and test results come in as a
 import re
 from typing import Literal
 
+from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.records import Task, TestResult, Verdict
-from seccoderx_lite.judge.prompt import extract_block
 from seccoderx_lite.rewards.codebleu import codebleu_score
 from seccoderx_lite.rewards.shape import (
     has_real_code,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from seccoderx_lite.core.code_blocks import CodeBlock, extract_block
 from seccoderx_lite.core.records import ScoredCompletion, Task, TestResult, Verdict
 from seccoderx_lite.judge.judge import CodeToJudge, Judge
-from seccoderx_lite.judge.prompt import CodeBlock, extract_block
 from seccoderx_lite.recipe.recipe import RewardRecipe
 from seccoderx_lite.rewards.composite import reward_parts
 from seccoderx_lite.rewards.shape import has_real_code

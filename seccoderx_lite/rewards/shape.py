@@ -13,9 +13,9 @@ from functools import lru_cache
 
 import tree_sitter
 
+from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.syntax import is_comment, is_docstring, parse, walk
-from seccoderx_lite.judge.prompt import extract_block
 
 MAX_LINES_WITHOUT_REFERENCE = 400
 MAX_LINE_SHARE_OF_MACROS = 0.05

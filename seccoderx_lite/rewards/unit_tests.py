@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.core.records import Task, TestResult
-from seccoderx_lite.judge.prompt import extract_code
 from seccoderx_lite.sandbox import Sandbox
 
 logger = logging.getLogger(__name__)

@@ -58,7 +58,7 @@ def compute_score(
 
 
 def _scores(rows: Sequence[Mapping[str, Json]], recipe: str) -> Scores:
-    scorer = _scorer(str(Path(recipe).resolve()))
+    scorer = scorer_of(str(Path(recipe).resolve()))
     tasks = [_task(row["metadata"], number) for number, row in enumerate(rows, start=1)]
     scored = scorer.score(tasks, [row["response"] for row in rows])
     rewards = [item.reward for item in scored if item.reward is not None]
@@ -87,7 +87,7 @@ def _task(columns: Mapping[str, Json], number: int) -> Task:
 
 
 @cache
-def _scorer(recipe_file: str) -> Scorer:
+def scorer_of(recipe_file: str) -> Scorer:
     """The scorer of a recipe, with its sandbox and judge, made once in the life of a worker."""
     recipe = load_recipe(recipe_file)
     reward = _reward_of(recipe)

@@ -34,7 +34,6 @@ _RECIPE = "recipe.yaml"
 _ENVIRONMENT = "environment.json"
 _STAGES = "stages.json"
 
-
 RecipeOf = TypeVar("RecipeOf", bound=Section, default=Recipe)
 
 

@@ -13,8 +13,10 @@ from seccoderx_lite.evaluation.suites.asking import Asker, Phase, regrade
 from seccoderx_lite.evaluation.suites.grading import Grader
 from seccoderx_lite.evaluation.suites.loading import Suite, SuiteKind, load_suites, make_graders
 from seccoderx_lite.evaluation.suites.summary import summarise
-from seccoderx_lite.models.generation import EndpointGenerator, Generator, RoleGenerator
-from seccoderx_lite.models.roles import Base, attach_adapter, detach_adapters, load_base
+from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
+from seccoderx_lite.models.base import Base, load_base
+from seccoderx_lite.models.endpoint_generator import EndpointGenerator
+from seccoderx_lite.models.generation import Generator, RoleGenerator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox

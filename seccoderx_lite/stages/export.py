@@ -24,17 +24,11 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.core.errors import ModelError, RunStopped
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.loading import held_back, load_tasks
+from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
+from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
 from seccoderx_lite.models.generation import generate_texts, render_chat
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
-from seccoderx_lite.models.roles import (
-    Base,
-    acting_as,
-    attach_adapter,
-    compute_dtype,
-    detach_adapters,
-    nf4_config,
-    resolve_base,
-)
+from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.rewards.unit_tests import run_tests
@@ -81,15 +75,15 @@ def run(
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         if form == "adapter":
-            _export_adapter(base.name, source, made)
+            export_adapter(base.name, source, made)
             model = PeftModel.from_pretrained(base.model, str(made))
         else:
             quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
             if form == "merged":
-                _export_merged(base, source, made, quantized)
+                export_merged(base, source, made, quantized)
             else:
                 _export_gguf(base, source, made, quantized, settings.llama_cpp)
-            model = _load_plain(made, FILE if form == "gguf" else None)
+            model = load_plain(made, FILE if form == "gguf" else None)
         (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
         got = _behaviour(model.eval(), base.tokenizer, tasks, tested, recipe, sandbox)
         if form == "adapter":
@@ -212,7 +206,7 @@ def _put_in_place(made: Path, target: Path) -> None:
     made.rename(target)
 
 
-def _export_adapter(base_name: str, source: Path, target: Path) -> None:
+def export_adapter(base_name: str, source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
     config_file = target / "adapter_config.json"
     config = json.loads(config_file.read_text())
@@ -220,7 +214,7 @@ def _export_adapter(base_name: str, source: Path, target: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2))
 
 
-def _export_merged(base: Base, source: Path, target: Path, into_round_trip: bool) -> None:
+def export_merged(base: Base, source: Path, target: Path, into_round_trip: bool) -> None:
     """Write the merged model in 16 bits, in shards, with tokenizer and generation config."""
     half = torch.float16 if compute_dtype() is torch.float16 else torch.bfloat16
     place = resolve_base(base.name)
@@ -241,12 +235,12 @@ def _export_gguf(
 ) -> None:
     converter = find_converter(checkout)
     with TemporaryDirectory(dir=target) as merged:  # goes with it if the process is killed
-        _export_merged(base, source, Path(merged), into_round_trip)
+        export_merged(base, source, Path(merged), into_round_trip)
         convert(Path(merged), target, converter)
     (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")
 
 
-def _load_plain(folder: Path, gguf_file: str | None = None) -> Any:
+def load_plain(folder: Path, gguf_file: str | None = None) -> Any:
     options: dict[str, Any] = {"dtype": compute_dtype(), "gguf_file": gguf_file}
     if torch.cuda.is_available():
         options["device_map"] = {"": torch.cuda.current_device()}

@@ -13,33 +13,34 @@ from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, LabelledCode
 from seccoderx_lite.data.loading import in_split, load_labelled
 from seccoderx_lite.judge.judge import (
-    SETTINGS_FILE,
     CodeToJudge,
     Judge,
-    after_reasoning,
-    calibrated_band,
     judge_accuracy,
     judge_prompt,
-    unsure_band,
     verdict_forms,
 )
-from seccoderx_lite.judge.prompt import VerdictForm, has_judge_format, judge_answer, parse_verdict
+from seccoderx_lite.judge.prompt import VerdictForm, judge_answer, parse_verdict
+from seccoderx_lite.judge.unsure_band import (
+    SETTINGS_FILE,
+    after_reasoning,
+    calibrated_band,
+    unsure_band,
+)
+from seccoderx_lite.models.adapters import attach_adapter, detach_adapters, save_adapter
+from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.generation import render_chat
-from seccoderx_lite.models.roles import Base, attach_adapter, detach_adapters, save_adapter
 from seccoderx_lite.recipe.recipe import ColdStartRecipe, JudgeRecipe, Recipe
+from seccoderx_lite.rewards.label import label_reward
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.order import Row, in_turns
+from seccoderx_lite.training.settings import grpo_config, sequences_a_step, sft_config
+from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
-    PhaseClock,
     Progress,
-    StepRecorder,
-    grpo_config,
     make_grpo_trainer,
     make_sft_trainer,
     no_progress,
     prepare_generation,
-    sequences_a_step,
-    sft_config,
     train,
 )
 
@@ -113,22 +114,6 @@ def _sft_rows(
             f"{section.max_tokens} tokens with its prompt; raise it"
         )
     return rows, dropped
-
-
-def label_reward(
-    answer: str, is_vulnerable: bool, form: VerdictForm = "reason"
-) -> dict[str, float]:
-    """Return accuracy, format and reward of a judge's answer.
-
-    >>> label_reward("<think>joins text</think><answer>Vulnerable</answer>", True)
-    {'accuracy': 1.0, 'format': 0.2, 'reward': 0.92}
-    >>> label_reward("<answer>Vulnerable</answer>", False)
-    {'accuracy': 0.0, 'format': 0.0, 'reward': 0.0}
-    """
-    expected = "vulnerable" if is_vulnerable else "safe"
-    accuracy = float(parse_verdict(answer) == expected)
-    shape = 0.2 if has_judge_format(answer, form) else 0.0
-    return {"accuracy": accuracy, "format": shape, "reward": 0.9 * accuracy + 0.1 * shape}
 
 
 class LabelReward:

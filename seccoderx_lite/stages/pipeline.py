@@ -3,26 +3,26 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.core.errors import DataError, ModelError, RecipeError
+from seccoderx_lite.core.errors import DataError, RecipeError
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.columns import Record
 from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
 from seccoderx_lite.evaluation.suites.loading import load_suites
-from seccoderx_lite.judge.judge import Judge, unsure_band
+from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.backends import chosen_backend
-from seccoderx_lite.models.processes import is_first_process, process_count, wait_for_all
-from seccoderx_lite.models.roles import Base, Role, attach_adapter, load_base
-from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe, Recipe, check_recipe
+from seccoderx_lite.models.base import Base, load_base
+from seccoderx_lite.models.processes import is_first_process, wait_for_all
+from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import RunFolder, default_run_folder
-from seccoderx_lite.sandbox import Limits, Sandbox
+from seccoderx_lite.run.open_sandbox import sandbox_of
+from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
 from seccoderx_lite.training.trackers import require_trackers
 from seccoderx_lite.training.trainers import Progress, no_progress
@@ -172,20 +172,6 @@ def _run_stage(run: _Run, stage: str, again: bool) -> None:
     run.progress(stage, 1, 1, {"done": True, **run.folder.read_summary(stage)})
 
 
-@contextmanager
-def sandbox_of(recipe: Recipe) -> Iterator[Sandbox]:
-    """Open the sandbox a recipe asks for."""
-    settings = recipe.sandbox
-    limits = Limits(
-        timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
-    )
-    workers = settings.workers
-    if workers is None and process_count() > 1:
-        workers = max(1, len(os.sched_getaffinity(0)) // process_count())
-    with Sandbox(settings.isolation, workers, limits) as sandbox:
-        yield sandbox
-
-
 def _cold_start(run: _Run) -> dict[str, Json]:
     summary = judge_training.cold_start(run.recipe, run.folder, run.base, run.progress)
     if run.recipe.judge and run.recipe.judge.align is None:
@@ -222,39 +208,6 @@ def _policy(run: _Run) -> dict[str, Json]:
     return policy_training.run(
         run.recipe, run.folder, run.base, judge, adapter, run.sandbox, run.progress
     )
-
-
-def judge_of(whole: Recipe, folder: RunFolder, base: Base) -> tuple[Judge | None, Path | None]:
-    """Return a run's judge, and its adapter where it shares the policy's base.
-
-    Raises:
-        ModelError: no judge has been trained yet.
-    """
-    recipe, policy = whole.judge, whole.policy
-    if recipe is None or (policy and not policy.reward.judge):
-        return None, None
-    if recipe.endpoint:
-        return Judge.at_endpoint(recipe), None
-    adapter = Path(recipe.adapter) if recipe.adapter else folder.judge_adapter
-    has_adapter = recipe.adapter is not None or adapter.is_dir()
-    if recipe.base:
-        own = _second_base(whole.model, recipe, adapter if has_adapter else None)
-        role: Role = "judge" if has_adapter else "reference"
-        return Judge.on(own, recipe, role, unsure_band(adapter)), None
-    if not has_adapter:
-        raise ModelError(
-            "judge: there is no trained judge adapter in the run folder; "
-            "run the stages cold_start or align first, or set judge.adapter"
-        )
-    return Judge.on(base, recipe, unsure=unsure_band(adapter)), adapter
-
-
-def _second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -> Base:
-    """Load the judge's own base beside the policy's; without an adapter the base itself judges."""
-    other = load_base(model.model_copy(update={"base": judge.base}))
-    if adapter:
-        attach_adapter(other, adapter, "judge")
-    return other
 
 
 def _drop_results(folder: RunFolder, stage: str) -> None:

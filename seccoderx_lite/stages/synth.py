@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.columns import language_of
 from seccoderx_lite.data.synthesis import proof, seeds
@@ -32,7 +33,6 @@ from seccoderx_lite.data.synthesis.prompts import (
     tests_request,
 )
 from seccoderx_lite.data.synthesis.replies import Replies
-from seccoderx_lite.judge.prompt import extract_code
 from seccoderx_lite.models.chat_client import key_headers
 from seccoderx_lite.recipe.recipe import ModelRecipe
 from seccoderx_lite.recipe.synth import SynthRecipe
@@ -41,7 +41,7 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Limits, Sandbox
 
 if TYPE_CHECKING:  # this imports torch
-    from seccoderx_lite.models.roles import Base
+    from seccoderx_lite.models.base import Base
 
 Progress = Callable[[str, int, int, Mapping[str, Json]], None]
 
@@ -156,7 +156,7 @@ class _Synthesis:
         return self._asker
 
     def _base(self, model: ModelRecipe) -> "Base":
-        from seccoderx_lite.models.roles import load_base
+        from seccoderx_lite.models.base import load_base
 
         key = model.base, model.quantization
         if key not in self._bases:

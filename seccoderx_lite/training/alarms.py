@@ -6,8 +6,8 @@ Pure: shares of single steps in, messages out, over a window of steps.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.records import ScoredCompletion, Task
-from seccoderx_lite.judge.prompt import extract_code
 from seccoderx_lite.recipe.recipe import AlarmsRecipe
 from seccoderx_lite.rewards.shape import has_real_code, length_change
 

@@ -7,7 +7,8 @@ import torch
 from transformers import LogitsProcessorList
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.roles import acting_as, adapter_parameters
+from seccoderx_lite.models.adapters import adapter_parameters
+from seccoderx_lite.models.roles import acting_as
 
 
 def require_policy_optimizer(optimizer: torch.optim.Optimizer, model: Any) -> None:

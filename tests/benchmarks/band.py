@@ -9,8 +9,10 @@ import argparse
 from pathlib import Path
 
 from seccoderx_lite.data.loading import load_labelled
-from seccoderx_lite.judge.judge import CodeToJudge, Judge, after_reasoning, calibrated_band
-from seccoderx_lite.models.roles import attach_adapter, load_base
+from seccoderx_lite.judge.judge import CodeToJudge, Judge
+from seccoderx_lite.judge.unsure_band import after_reasoning, calibrated_band
+from seccoderx_lite.models.adapters import attach_adapter
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.25)

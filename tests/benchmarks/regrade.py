@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.evaluation.suites.asking import ANSWERS, regrade
 from seccoderx_lite.evaluation.suites.loading import load_suites, make_graders
 from seccoderx_lite.evaluation.suites.summary import summarise
-from seccoderx_lite.judge.prompt import extract_code
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox

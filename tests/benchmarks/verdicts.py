@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 from seccoderx_lite.data.loading import load_labelled
-from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, unsure_band
+from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt
+from seccoderx_lite.judge.unsure_band import unsure_band
+from seccoderx_lite.models.adapters import attach_adapter
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import render_chat
-from seccoderx_lite.models.roles import attach_adapter, load_base
 from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
 
 MODES = ("reason", "direct", "cascade")

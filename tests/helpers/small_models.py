@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from seccoderx_lite.models.roles import resolve_base
+from seccoderx_lite.models.base import resolve_base
 
 
 def tiny_config(**changes) -> Qwen2Config:

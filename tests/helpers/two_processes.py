@@ -10,16 +10,13 @@ from pathlib import Path
 import torch
 from training.test_trainers import small_recipe
 
+from seccoderx_lite.models.adapters import save_adapter
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.processes import is_first_process
-from seccoderx_lite.models.roles import load_base, save_adapter
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.trainers import (
-    PhaseClock,
-    StepRecorder,
-    grpo_config,
-    make_grpo_trainer,
-    train,
-)
+from seccoderx_lite.training.settings import grpo_config
+from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
+from seccoderx_lite.training.trainers import make_grpo_trainer, train
 
 PROMPTS = ["Write one.", "Write two.", "Write a third.", "Write number four."]
 

@@ -15,18 +15,14 @@ from hypothesis import strategies as st
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import LabelledCode
 from seccoderx_lite.judge import judge as judge_module
-from seccoderx_lite.judge.judge import (
+from seccoderx_lite.judge.judge import REMEMBERED, CodeToJudge, Judge, judge_accuracy, judge_prompt
+from seccoderx_lite.judge.prompt import shared_prompt
+from seccoderx_lite.judge.unsure_band import (
     REASONED_SHARE,
-    REMEMBERED,
     UNSURE_BAND,
-    CodeToJudge,
-    Judge,
     calibrated_band,
-    judge_accuracy,
-    judge_prompt,
     unsure_band,
 )
-from seccoderx_lite.judge.prompt import shared_prompt
 from seccoderx_lite.recipe.recipe import EndpointRecipe, JudgeRecipe
 
 RECIPE = JudgeRecipe(base="unused")

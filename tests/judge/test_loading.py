@@ -7,7 +7,7 @@ import pytest
 from seccoderx_lite.core.errors import JudgeError, ModelError, RecipeError, RunFolderError
 from seccoderx_lite.core.records import Verdict
 from seccoderx_lite.judge.judge import CodeToJudge
-from seccoderx_lite.judge.loading import LoadedJudge, _trained_with, in_batches, load_judge
+from seccoderx_lite.judge.loading import LoadedJudge, in_batches, load_judge, trained_with
 from seccoderx_lite.recipe.recipe import JudgeRecipe
 
 
@@ -47,10 +47,10 @@ def test_a_damaged_run_is_told(tmp_path):
 
 
 def test_settings_beside_an_adapter_are_those_that_say_how_it_answers(tmp_path):
-    assert _trained_with(tmp_path) == {}
+    assert trained_with(tmp_path) == {}
     data = {"verdict": "reason", "max_new_tokens": 40, "accuracy": 0.9, "cold_start": {}}
     (tmp_path / "judge.json").write_text(json.dumps(data))
-    assert _trained_with(tmp_path) == {"verdict": "reason", "max_new_tokens": 40}
+    assert trained_with(tmp_path) == {"verdict": "reason", "max_new_tokens": 40}
 
 
 def test_an_analyser_that_is_not_installed_names_the_extra(monkeypatch):

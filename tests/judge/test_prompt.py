@@ -4,13 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seccoderx_lite.core.code_blocks import extract_block, extract_code
+from seccoderx_lite.core.prompt_texts import neutralise
 from seccoderx_lite.judge.prompt import (
-    extract_block,
-    extract_code,
     has_judge_format,
     is_cut_for_judge,
     judge_answer,
-    neutralise,
     parse_verdict,
     render_judge_prompt,
 )

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from seccoderx_lite.models import choice
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.choice import choice_probabilities
 from seccoderx_lite.models.generation import RoleGenerator
 from seccoderx_lite.models.prefix_cache import PrefixCache
-from seccoderx_lite.models.roles import load_base
 from seccoderx_lite.recipe.recipe import ModelRecipe
 
 HEADS = ["Describe the weakness of SQL injection first.\n", "Now something else:\n"]

@@ -14,11 +14,12 @@ from transformers import (
 )
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.decoding import decode, draw, generating
 from seccoderx_lite.models.generation import RoleGenerator, render_chat
-from seccoderx_lite.models.roles import Base, load_base
 from seccoderx_lite.recipe.recipe import ModelRecipe
-from seccoderx_lite.training.trainers import PhaseClock, prepare_generation
+from seccoderx_lite.training.step_records import PhaseClock
+from seccoderx_lite.training.trainers import prepare_generation
 
 SHAPE = {
     "vocab_size": 24,

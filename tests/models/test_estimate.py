@@ -12,9 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.adapters import adapter_parameters, lora_config
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
 from seccoderx_lite.models.estimate import activation_bytes, cache_bytes, generation_bytes
-from seccoderx_lite.models.roles import adapter_parameters, load_base, lora_config
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 

@@ -1,7 +1,7 @@
 """Generation on the loaded base."""
 
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import generate_texts
-from seccoderx_lite.models.roles import load_base
 
 
 def test_what_the_models_generation_config_adds_to_sampling_is_left_out(model_recipe):

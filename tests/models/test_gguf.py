@@ -9,20 +9,20 @@ from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.data.loading import load_tasks
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import generate_texts
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
-from seccoderx_lite.models.roles import load_base
-from seccoderx_lite.stages.export import _export_merged, _load_plain
+from seccoderx_lite.stages.export import export_merged, load_plain
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 
 def test_the_tiny_policy_as_gguf_says_what_the_live_one_says(folder, tmp_path):  # noqa: F811
     converter = converter_or_skip()
     base = load_base(folder.recipe.model)
-    _export_merged(base, folder.policy_adapter, tmp_path / "merged", True)
+    export_merged(base, folder.policy_adapter, tmp_path / "merged", True)
     (tmp_path / "gguf").mkdir()
     convert(tmp_path / "merged", tmp_path / "gguf", converter)
-    model = _load_plain(tmp_path / "gguf", FILE)
+    model = load_plain(tmp_path / "gguf", FILE)
     with torch.no_grad():
         gap = (sequence_logprobs(model, PROMPT, COMPLETION) - live_logprobs(folder)).abs().mean()
     assert gap < 0.05
@@ -37,7 +37,7 @@ def llama_cpp():
 def test_llama_cpp_writes_what_transformers_writes(folder, tmp_path, llama_cpp):  # noqa: F811
     """Greedy answers to whole chats, so tokenizer and chat template are compared as well."""
     base = load_base(folder.recipe.model)
-    _export_merged(base, folder.policy_adapter, tmp_path, False)
+    export_merged(base, folder.policy_adapter, tmp_path, False)
     convert(tmp_path, tmp_path, converter_or_skip())
     prompts = [task.prompt for task in load_tasks("builtin:tiny")[:200:20]]
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)

@@ -5,16 +5,16 @@ import torch
 from models.test_choice import CHOICES, HEADS, TEXTS
 from peft import get_peft_model
 
-from seccoderx_lite.models.generation import RoleGenerator
-from seccoderx_lite.models.prefix_cache import PrefixCache, weights_of
-from seccoderx_lite.models.roles import (
-    acting_as,
+from seccoderx_lite.models.adapters import (
     adapter_parameters,
     attach_adapter,
-    load_base,
     lora_config,
     save_adapter,
 )
+from seccoderx_lite.models.base import load_base
+from seccoderx_lite.models.generation import RoleGenerator
+from seccoderx_lite.models.prefix_cache import PrefixCache, weights_of
+from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 
 

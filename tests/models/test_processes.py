@@ -18,7 +18,7 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.processes import together
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.trainers import grpo_config
+from seccoderx_lite.training.settings import grpo_config
 
 TESTS = Path(__file__).parents[1]
 # Without --multi_gpu the launcher starts one process where there is no GPU.

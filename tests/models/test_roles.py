@@ -9,18 +9,16 @@ import torch
 from peft import get_peft_model
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.roles import (
+from seccoderx_lite.models.adapters import (
     ADAPTER_NAMES,
-    Base,
-    acting_as,
     adapter_parameters,
     adapter_to_train,
     attach_adapter,
     detach_adapters,
-    load_base,
-    resolve_base,
     save_adapter,
 )
+from seccoderx_lite.models.base import Base, load_base, resolve_base
+from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.role_proofs import (
     prove_rollouts_use_policy,

@@ -17,9 +17,10 @@ from peft import get_peft_model
 from seccoderx_lite.core.records import LabelledCode
 from seccoderx_lite.data.loading import held_back, load_labelled, load_tasks
 from seccoderx_lite.judge.prompt import judge_answer, render_judge_prompt
+from seccoderx_lite.models.adapters import lora_config, save_adapter
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.estimate import Shapes, estimate
 from seccoderx_lite.models.fitting import CARDS, GIB
-from seccoderx_lite.models.roles import load_base, lora_config, save_adapter
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import load_recipe

@@ -9,7 +9,7 @@ from judge.test_judge import chat_reply, server
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import Task, Verdict
 from seccoderx_lite.rewards.composite import reward_parts
-from seccoderx_lite.rewards.verl import _scorer, compute_score
+from seccoderx_lite.rewards.verl import compute_score, scorer_of
 
 SAFE = "def run(text):\n    return int(text)"
 UNSAFE = "def run(text):\n    return eval(text)"
@@ -44,7 +44,7 @@ def recipe(tmp_path):
         return str(file)
 
     yield write
-    _scorer.cache_clear()
+    scorer_of.cache_clear()
 
 
 def expected(code, label):

@@ -11,19 +11,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.roles import (
-    acting_as,
-    adapter_parameters,
-    load_base,
-    lora_config,
-    resolve_base,
-    save_adapter,
-)
+from seccoderx_lite.models.adapters import adapter_parameters, lora_config, save_adapter
+from seccoderx_lite.models.base import load_base, resolve_base
+from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, check_recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.stages.export import _export_adapter, _export_merged, fell_too_far, run
+from seccoderx_lite.stages.export import export_adapter, export_merged, fell_too_far, run
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
@@ -47,7 +42,7 @@ def folder(tmp_path):
 
 
 def live_logprobs(folder):
-    from seccoderx_lite.models.roles import attach_adapter
+    from seccoderx_lite.models.adapters import attach_adapter
 
     base = load_base(folder.recipe.model)
     attach_adapter(base, folder.policy_adapter, "policy")
@@ -58,7 +53,7 @@ def live_logprobs(folder):
 @pytest.mark.parametrize("merge_into", ["base", "nf4"])
 def test_a_merged_model_is_sixteen_bit_and_close_to_the_live_policy(folder, tmp_path, merge_into):
     base = load_base(folder.recipe.model)
-    _export_merged(base, folder.policy_adapter, tmp_path / "merged", merge_into == "nf4")
+    export_merged(base, folder.policy_adapter, tmp_path / "merged", merge_into == "nf4")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     bare = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
     assert merged.dtype is torch.bfloat16
@@ -75,7 +70,7 @@ def test_merging_into_the_round_trip_is_closer_than_into_the_base(folder, tmp_pa
     live, gaps = live_logprobs(folder), {}
     for merge_into in ("base", "nf4"):
         target = tmp_path / merge_into
-        _export_merged(base, folder.policy_adapter, target, merge_into == "nf4")
+        export_merged(base, folder.policy_adapter, target, merge_into == "nf4")
         merged = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
         with torch.no_grad():
             gaps[merge_into] = (sequence_logprobs(merged, PROMPT, COMPLETION) - live).abs().mean()
@@ -85,7 +80,7 @@ def test_merging_into_the_round_trip_is_closer_than_into_the_base(folder, tmp_pa
 def test_merging_in_sixteen_bits_rounds_each_weight_once(folder, tmp_path):
     """As if the base were held in float32: the sums are, though the base is not."""
     base = load_base(folder.recipe.model)
-    _export_merged(base, folder.policy_adapter, tmp_path / "merged", False)
+    export_merged(base, folder.policy_adapter, tmp_path / "merged", False)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
     whole = AutoModelForCausalLM.from_pretrained(resolve_base("builtin:tiny"), dtype=torch.float32)
     adapted = PeftModel.from_pretrained(whole, str(folder.policy_adapter)).merge_and_unload()
@@ -95,7 +90,7 @@ def test_merging_in_sixteen_bits_rounds_each_weight_once(folder, tmp_path):
 
 def test_an_exported_adapter_has_the_layout_that_vllm_loads(folder, tmp_path):
     """What vLLM asks of an adapter: vllm/lora/peft_helper.py and utils.py of vllm-project/vllm."""
-    _export_adapter("builtin:tiny", folder.policy_adapter, tmp_path / "adapter")
+    export_adapter("builtin:tiny", folder.policy_adapter, tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert {"r", "lora_alpha", "target_modules"} <= config.keys()
     assert not config["modules_to_save"] and not config["use_dora"] and config["bias"] == "none"
@@ -105,7 +100,7 @@ def test_an_exported_adapter_has_the_layout_that_vllm_loads(folder, tmp_path):
 
 
 def test_a_merged_model_is_a_whole_model_folder(folder, tmp_path):
-    _export_merged(load_base(folder.recipe.model), folder.policy_adapter, tmp_path / "m", False)
+    export_merged(load_base(folder.recipe.model), folder.policy_adapter, tmp_path / "m", False)
     assert {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json", "chat_template.jinja",

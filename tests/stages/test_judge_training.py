@@ -3,7 +3,7 @@
 import pytest
 
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.models.roles import load_base
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.stages import judge_training

@@ -16,10 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seccoderx_lite.core.errors import DataError, ModelError, RecipeError, RunStopped
 from seccoderx_lite.judge.judge import CodeToJudge, Judge
-from seccoderx_lite.models.roles import attach_adapter, load_base, resolve_base
+from seccoderx_lite.judge.of_run import second_base
+from seccoderx_lite.models.adapters import attach_adapter
+from seccoderx_lite.models.base import load_base, resolve_base
 from seccoderx_lite.recipe.recipe import load_recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.stages.pipeline import _second_base, export_again, planned_stages, train
+from seccoderx_lite.stages.pipeline import export_again, planned_stages, train
 from seccoderx_lite.training.trainers import latest_checkpoint
 
 SMALL = """
@@ -216,7 +218,7 @@ def test_a_judge_on_another_base_is_a_second_model_with_the_same_verdicts(finish
          "judge.cold_start=null", "judge.align=null"],
     )  # fmt: skip
     base = load_base(recipe.model)
-    other = _second_base(recipe.model, recipe.judge, finished / "judge" / "adapter")
+    other = second_base(recipe.model, recipe.judge, finished / "judge" / "adapter")
     assert other.model is not base.model
     attach_adapter(base, finished / "judge" / "adapter", "judge")
     codes = [CodeToJudge("eval(text)", "python", ("CWE-95",)), CodeToJudge("x", "python", ())]

@@ -10,8 +10,10 @@ from seccoderx_lite.core.records import LabelledCode, ScoredCompletion, Task
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.recipe.recipe import PolicyRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.stages.policy_training import Canaries, CompositeReward, _rewardable
-from seccoderx_lite.training.trainers import PhaseClock
+from seccoderx_lite.stages.policy_training import rewardable_tasks
+from seccoderx_lite.training.canaries import Canaries
+from seccoderx_lite.training.policy_reward import CompositeReward
+from seccoderx_lite.training.step_records import PhaseClock
 
 WEAK = Task("weak", "Open the file.", "python", ("CWE-22",))
 BENIGN = Task("benign", "Add two numbers.", "python")
@@ -24,12 +26,12 @@ def policy(formula="guarded", **sections):
 
 @pytest.mark.parametrize(("formula", "kept"), [("guarded", [WEAK, BENIGN]), ("seccoderx", [WEAK])])
 def test_the_original_formula_trains_on_tasks_that_can_have_a_verdict(formula, kept):
-    assert _rewardable([WEAK, BENIGN], policy(formula)) == kept
+    assert rewardable_tasks([WEAK, BENIGN], policy(formula)) == kept
 
 
 def test_tasks_of_which_none_can_have_a_verdict_are_refused():
     with pytest.raises(DataError, match=r"t\.jsonl names no weakness .* use formula: guarded"):
-        _rewardable([BENIGN], policy("seccoderx"))
+        rewardable_tasks([BENIGN], policy("seccoderx"))
 
 
 class ChangingGenerator:

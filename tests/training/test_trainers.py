@@ -8,17 +8,13 @@ import pytest
 import torch
 
 from seccoderx_lite.core.errors import ModelError, RecipeError
-from seccoderx_lite.models.roles import adapter_parameters, load_base
+from seccoderx_lite.models.adapters import adapter_parameters
+from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.trainers import (
-    PhaseClock,
-    StepRecorder,
-    grpo_config,
-    latest_checkpoint,
-    make_grpo_trainer,
-    train,
-)
+from seccoderx_lite.training.settings import grpo_config
+from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
+from seccoderx_lite.training.trainers import latest_checkpoint, make_grpo_trainer, train
 
 GROUP = 4
 

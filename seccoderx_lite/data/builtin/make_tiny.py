@@ -60,9 +60,9 @@ CONTEXT = 1024
 def make_data() -> None:
     """Write tasks.jsonl and labelled.jsonl."""
     TINY.mkdir(exist_ok=True)
-    tasks = list(_tasks(random.Random(1)))
+    tasks = list(make_tasks(random.Random(1)))
     _write_jsonl(TINY / "tasks.jsonl", tasks)
-    labelled = list(_labelled(random.Random(2)))
+    labelled = list(make_labelled(random.Random(2)))
     _write_jsonl(TINY / "labelled.jsonl", labelled)
     print(f"{len(tasks)} tasks, {len(labelled)} pieces of labelled code")
 
@@ -82,7 +82,7 @@ def _task_forms(template: Template, rng: random.Random) -> Iterator[tuple[str, S
         yield from (("validation", surface) for surface in forms[count:])
 
 
-def _tasks(rng: random.Random) -> Iterator[dict[str, Any]]:
+def make_tasks(rng: random.Random) -> Iterator[dict[str, Any]]:
     for template in load_templates():
         for number, (split, surface) in enumerate(_task_forms(template, rng)):
             yield {
@@ -97,7 +97,7 @@ def _tasks(rng: random.Random) -> Iterator[dict[str, Any]]:
             }
 
 
-def _labelled(rng: random.Random) -> Iterator[dict[str, Any]]:
+def make_labelled(rng: random.Random) -> Iterator[dict[str, Any]]:
     for template in load_templates():
         if template.cwe is None:
             continue

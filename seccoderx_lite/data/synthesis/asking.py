@@ -19,7 +19,7 @@ from seccoderx_lite.data.synthesis.replies import Replies, key_of
 from seccoderx_lite.recipe.synth import GeneratorRecipe
 
 if TYPE_CHECKING:  # this imports torch
-    from seccoderx_lite.models.roles import Base
+    from seccoderx_lite.models.base import Base
 
 
 class Source(Protocol):

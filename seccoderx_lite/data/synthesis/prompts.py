@@ -15,12 +15,12 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.code_blocks import extract_block, without_thinking
+from seccoderx_lite.core.prompt_texts import neutralise
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.judge.prompt import extract_block, neutralise, without_thinking
 
 MOST_OF_A_BAD_REPLY = 2000
 """Characters of an unusable reply that are shown back to the generator."""
-
 
 _OPENING = re.compile(r'\{\s*"|\[\s*[{"]')
 

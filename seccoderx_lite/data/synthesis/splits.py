@@ -55,7 +55,7 @@ def assign_splits(database: sqlite3.Connection, index: Path, splits: SplitsRecip
         "SELECT family, COUNT(*) FROM members JOIN seeds USING (id) "
         "GROUP BY family ORDER BY MIN(rank), family"
     )
-    database.executemany("INSERT INTO of_family VALUES (?, ?)", _drawn(sizes, splits))
+    database.executemany("INSERT INTO of_family VALUES (?, ?)", draw_split(sizes, splits))
     database.execute(
         "CREATE VIEW splits AS SELECT id, split FROM members JOIN of_family USING (family)"
     )
@@ -91,11 +91,11 @@ def _join(
     database.execute("INSERT INTO members VALUES (?, ?)", (id_, family))
 
 
-def _drawn(sizes: Iterable[tuple[str, int]], splits: SplitsRecipe) -> Iterator[tuple[str, str]]:
+def draw_split(sizes: Iterable[tuple[str, int]], splits: SplitsRecipe) -> Iterator[tuple[str, str]]:
     """Yield family and split: each family goes where most seeds are lacking.
 
     >>> families = [(str(n), 1) for n in range(6)]
-    >>> [split for _, split in _drawn(families, SplitsRecipe())]
+    >>> [split for _, split in draw_split(families, SplitsRecipe())]
     ['train', 'held_out', 'train', 'train', 'train', 'validation']
     """
     shares = {"train": 1 - splits.validation - splits.held_out, "held_out": splits.held_out,

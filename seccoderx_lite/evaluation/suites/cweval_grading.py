@@ -19,12 +19,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites.cweval import CwevalFiles
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
-from seccoderx_lite.judge.prompt import extract_code
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.languages import GOIMPORTS, GOIMPORTS_FROM, find_tool, tools_for
 from seccoderx_lite.sandbox.shared import site_folders

@@ -19,12 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.prompt_texts import neutralise, prompt_text
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.rows import read_rows
 from seccoderx_lite.evaluation.metrics import SampleScore, functionality_from_judge
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
-from seccoderx_lite.judge.prompt import extract_code, neutralise, prompt_text
 from seccoderx_lite.models.generation import Generator
 
 SCAN_BATCH = 16

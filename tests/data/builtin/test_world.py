@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 
 from seccoderx_lite.core.records import TestResult
-from seccoderx_lite.data.builtin.make_tiny import TINY, _labelled, _tasks
+from seccoderx_lite.data.builtin.make_tiny import TINY, make_labelled, make_tasks
 from seccoderx_lite.data.builtin.world import (
     Program,
     Template,
@@ -94,7 +94,7 @@ def test_prompts_neither_name_nor_hint_the_weakness(template):
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "seed"), [("tasks", _tasks, 1), ("labelled", _labelled, 2)]
+    ("name", "make", "seed"), [("tasks", make_tasks, 1), ("labelled", make_labelled, 2)]
 )
 def test_the_data_that_ship_are_those_the_script_makes(name, make, seed):
     with (TINY / f"{name}.jsonl").open(encoding="utf-8") as shipped:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from seccoderx_lite.data.synthesis import seeds, splits
-from seccoderx_lite.data.synthesis.splits import _drawn
+from seccoderx_lite.data.synthesis.splits import draw_split
 from seccoderx_lite.recipe.synth import SplitsRecipe, SynthRecipe
 from seccoderx_lite.run.folder import RunFolder
 
@@ -70,7 +70,7 @@ def test_a_limited_set_has_its_splits_too(tmp_path):
 @pytest.mark.parametrize("sizes", [[1] * 1000, [1, 9] * 100, [300, *[1] * 700]])
 def test_shares_hold_by_seeds_whatever_the_families(sizes):
     counts: Counter[str] = Counter()
-    drawn = _drawn(iter((str(n), size) for n, size in enumerate(sizes)), SplitsRecipe())
+    drawn = draw_split(iter((str(n), size) for n, size in enumerate(sizes)), SplitsRecipe())
     for (_, split), size in zip(drawn, sizes, strict=True):
         counts[split] += size
     assert counts["held_out"] / sum(sizes) == pytest.approx(0.15, abs=0.01)

@@ -21,8 +21,8 @@ from seccoderx_lite.evaluation.suites.cyberseceval import (
 )
 from seccoderx_lite.evaluation.suites.grading import SuiteTask
 from seccoderx_lite.evaluation.suites.loading import load_suite
-from seccoderx_lite.models.generation import EndpointGenerator
-from seccoderx_lite.models.roles import load_base
+from seccoderx_lite.models.base import load_base
+from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.recipe.recipe import EndpointRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox

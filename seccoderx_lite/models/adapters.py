@@ -1,0 +1,137 @@
+"""Put adapters on a base, take them off, save them, and take digests of them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.backends import (
+    new_unsloth_adapter,
+)
+from seccoderx_lite.models.base import Base
+from seccoderx_lite.models.processes import is_first_process
+from seccoderx_lite.recipe.recipe import LoraRecipe
+
+Role = Literal["policy", "reference", "judge"]
+
+ADAPTER_NAMES: dict[Role, str] = {"policy": "default", "judge": "judge"}
+"""What each role's adapter is called on the model; the reference has none."""
+
+
+def lora_config(recipe: LoraRecipe) -> LoraConfig:
+    """Return the PEFT configuration shared by the policy and the judge."""
+    targets = recipe.target_modules
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+
+
+def adapter_to_train(base: Base, recipe: LoraRecipe, seed: int) -> LoraConfig | None:
+    """Return what TRL shall make a new adapter from, None if there is one on the base.
+
+    unsloth's trainers take no configuration, so there the new adapter is put on here.
+    """
+    if isinstance(base.model, PeftModel):
+        return None
+    if base.backend == "unsloth":
+        base.model = _unsloth_adapter(base, recipe, seed)
+        return None
+    return lora_config(recipe)
+
+
+def _unsloth_adapter(base: Base, recipe: LoraRecipe, seed: int = 0) -> PeftModel:
+    on_gpu = torch.cuda.is_available()
+    adapted: PeftModel = new_unsloth_adapter(base.model, recipe, seed=seed, checkpointing=on_gpu)
+    return adapted
+
+
+def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = False) -> None:
+    """Load a saved adapter onto the base under its role's name.
+
+    Raises:
+        ModelError: the folder is no adapter, or it was made for another base.
+    """
+    name = ADAPTER_NAMES[role]
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{role} adapter: {folder} holds no adapter_config.json; "
+            "give the folder of a PEFT adapter"
+        )
+    try:
+        if not isinstance(base.model, PeftModel):
+            config = PeftConfig.from_pretrained(str(folder))
+            config.inference_mode = not trainable
+            if base.backend == "unsloth" and trainable:
+                base.model = _unsloth_adapter(base, _lora_recipe(config))
+            else:
+                base.model = get_peft_model(base.model, config, adapter_name=name)
+        loaded = base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        if strays := [*loaded.missing_keys, *loaded.unexpected_keys]:
+            raise ValueError(f"{len(strays)} tensors are on one side only, such as {strays[0]}")
+    except (RuntimeError, ValueError) as error:
+        detach_adapters(base)
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ModelError(
+            f"{role} adapter: {folder} does not fit the base {base.name!r} ({reason}); "
+            "use an adapter trained on this base, or set the base it was trained on"
+        ) from error
+
+
+def _lora_recipe(config: Any) -> LoraRecipe:
+    targets = config.target_modules
+    return LoraRecipe(
+        rank=config.r,
+        alpha=config.lora_alpha,
+        target_modules="all-linear" if targets == "all-linear" else sorted(targets),
+    )
+
+
+def detach_adapters(base: Base) -> None:
+    """Take every adapter off and leave the bare base model, ready for other adapters."""
+    if isinstance(base.model, PeftModel):
+        base.model = base.model.unload()
+        # The injected configuration stays on the model and would be saved with it.
+        if hasattr(base.model, "peft_config"):
+            del base.model.peft_config
+    base.model.requires_grad_(False)
+
+
+def save_adapter(model: PeftModel, role: Role, folder: Path) -> None:
+    """Save one role's adapter, and nothing else, in the PEFT layout; the first process does."""
+    if not is_first_process():
+        return
+    name = ADAPTER_NAMES[role]
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(str(folder), selected_adapters=[name])
+    inner = folder / name  # PEFT puts every adapter but `default` into a folder of its name
+    if inner.is_dir():
+        for file in inner.iterdir():
+            file.replace(folder / file.name)
+        inner.rmdir()
+
+
+def adapter_parameters(model: Any, role: Role) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of one role's adapter by name."""
+    marker = f".{ADAPTER_NAMES[role]}."
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if "lora_" in name and marker in name
+    }
+
+
+def adapter_digest(model: Any, role: Role) -> str:
+    """Return a digest of every bit of one role's adapter."""
+    digest = hashlib.sha256()
+    for name, parameter in adapter_parameters(model, role).items():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

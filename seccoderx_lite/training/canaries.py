@@ -1,0 +1,46 @@
+"""Code with known truth that the judge is asked about during the policy's training."""
+
+import random
+from collections.abc import Sequence
+
+from seccoderx_lite.core.errors import RunStopped
+from seccoderx_lite.core.records import Json, LabelledCode
+from seccoderx_lite.judge.judge import Judge, judge_accuracy
+from seccoderx_lite.recipe.recipe import Recipe
+
+
+class Canaries:
+    """Code with known truth that the judge meets now and then; its accuracy is watched."""
+
+    def __init__(self, judge: Judge, recipe: Recipe, labelled: Sequence[LabelledCode]) -> None:
+        assert recipe.judge is not None
+        self._settings = recipe.judge.canaries
+        self._judge = judge
+        self._rows = _balanced(labelled, self._settings.count, recipe.seed)
+
+    def check(self, step: int) -> dict[str, Json]:
+        """Judge the canaries if their turn has come; return their accuracy for the record.
+
+        Raises:
+            RunStopped: the accuracy is below the recipe's threshold.
+        """
+        if step % self._settings.every or not self._rows:
+            return {}
+        # A judge that remembers its verdicts of an earlier round would show nothing.
+        result = judge_accuracy(self._judge.afresh(), self._rows)
+        if not result["n"]:
+            return {"canary_accuracy": None}
+        if result["accuracy"] < self._settings.min_accuracy:
+            raise RunStopped(
+                f"judge.canaries: stopped at step {step}: the judge is right on "
+                f"{result['accuracy']:.2f} of {result['n']:.0f} pieces of code with known truth, "
+                f"below min_accuracy {self._settings.min_accuracy:g}; train the judge longer "
+                "(judge.cold_start, judge.align) before it is used as a reward"
+            )
+        return {"canary_accuracy": result["accuracy"]}
+
+
+def _balanced(labelled: Sequence[LabelledCode], count: int, seed: int) -> list[LabelledCode]:
+    shuffled = random.Random(seed).sample(list(labelled), len(labelled))
+    halves = [[row for row in shuffled if row.is_vulnerable is truth] for truth in (True, False)]
+    return [row for half in halves for row in half[: count // 2]]

@@ -1,0 +1,148 @@
+"""The policy's reward as the callable that TRL calls, with its records and alarms."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from seccoderx_lite.core.errors import RunStopped
+from seccoderx_lite.core.records import Json, ScoredCompletion, Task
+from seccoderx_lite.recipe.recipe import PolicyRecipe
+from seccoderx_lite.rewards.scorer import Scorer
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.training.alarms import Alarms, step_shares
+from seccoderx_lite.training.canaries import Canaries
+from seccoderx_lite.training.step_records import PhaseClock
+from seccoderx_lite.training.trainers import (
+    mean,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class CompositeReward:
+    """The one reward callable of policy training; keeps what the step's record needs."""
+
+    __name__ = "composite"
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        scorer: Scorer,
+        policy: PolicyRecipe,
+        folder: RunFolder,
+        clock: PhaseClock,
+        canaries: Canaries | None,
+    ) -> None:
+        self._tasks = {task.id: task for task in tasks}
+        self._scorer = scorer
+        self._group_size = policy.grpo.group_size
+        self._alarm_settings = policy.alarms
+        self._alarms: Alarms | None = None
+        self._folder = folder
+        self._clock = clock
+        self._canaries = canaries
+        self._ringing: set[str] = set()
+        self._step: dict[str, Json] = {}
+
+    def __call__(
+        self,
+        completions: list[Any],
+        task_id: list[str],
+        completion_ids: list[list[int]],
+        trainer_state: Any,
+        log_metric: Callable[[str, float], None],
+        **columns: Any,
+    ) -> list[float | None]:
+        """Return the reward of each completion, None for one that could not be scored."""
+        self._clock.lap("reference")
+        step = trainer_state.global_step + 1
+        tasks = [self._tasks[identifier] for identifier in task_id]
+        texts = [completion[0]["content"] for completion in completions]
+        scored = self._scorer.score(tasks, texts, lambda: self._clock.lap("judge"))
+        self._clock.lap("tests")
+        self._step = _means(scored)
+        self._step["completion_tokens"] = sum(map(len, completion_ids))
+        if self._canaries:
+            self._step |= self._canaries.check(step)
+            self._clock.lap("canaries")
+        shares = step_shares(tasks, scored, self._group_size)
+        self._step |= shares
+        self._raise_alarms(step, shares)
+        for name, value in self._step.items():
+            if isinstance(value, int | float):
+                log_metric(name, value)
+        for record in _rollout_records(step, tasks[: self._group_size], scored):
+            self._folder.append_jsonl("completions.jsonl", record)
+        return [item.reward for item in scored]
+
+    def _raise_alarms(self, step: int, shares: Mapping[str, float | None]) -> None:
+        if self._alarms is None:  # only now the records lost by an interruption are gone
+            records = self._folder.read_jsonl("metrics.jsonl")
+            earlier = [record for record in records if record["stage"] == "policy"]
+            self._alarms = Alarms(self._alarm_settings, earlier)
+        messages = self._alarms.check(step, shares)
+        self._step["alarms"] = messages
+        names = {message.split()[0] for message in messages}
+        for message in messages:
+            if message.split()[0] not in self._ringing:
+                logger.warning("step %d: alarm: %s", step, message)
+        self._ringing = names
+        if messages and self._alarm_settings.action == "stop":
+            raise RunStopped(
+                f"policy: stopped at step {step}: {'; '.join(messages)}; look at "
+                "completions.jsonl, then change the reward, the judge or the threshold under "
+                "policy.alarms"
+            )
+
+    def step_values(self, step: int) -> Mapping[str, Json]:
+        """Return what the last batch adds to the step's record."""
+        return self._step
+
+
+def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
+    names = scored[0].parts.keys()
+    values: dict[str, Json] = {
+        f"reward/{name}": mean([float(p) for s in scored if (p := s.parts[name]) is not None])
+        for name in names
+    }
+    tested = [item.tests for item in scored if item.tests]
+    attacked = [tests for tests in tested if tests.security_total]
+    values["functional_share"] = mean([tests.functional_share or 0.0 for tests in tested])
+    values["security_share"] = mean([float(tests.is_secure) for tests in attacked])
+    values["rollout_esr"] = mean(
+        [(tests.functional_share or 0.0) * tests.is_secure for tests in attacked]
+    )
+    values["judged_safe_share"] = mean(
+        [
+            float(item.verdict.label == "safe")
+            for item in scored
+            if item.verdict and item.verdict.label
+        ]
+    )
+    values["unclear_verdicts"] = sum(
+        item.verdict is not None and item.verdict.label == "unclear" for item in scored
+    )
+    values["unscored"] = sum(item.reward is None for item in scored)
+    return values
+
+
+def _rollout_records(
+    step: int, tasks: Sequence[Task], scored: Sequence[ScoredCompletion]
+) -> list[dict[str, Json]]:
+    return [
+        {
+            "stage": "policy",
+            "step": step,
+            "task": task.id,
+            "cwe": list(task.cwe),
+            "prompt": task.prompt,
+            "completion": item.completion,
+            "reward": item.reward,
+            "parts": dict(item.parts),
+            "verdict": item.verdict.label if item.verdict else None,
+            "reasoning": item.verdict.reasoning if item.verdict else None,
+            "tests": item.tests.status if item.tests else None,
+            "test_output": item.tests.output if item.tests else None,
+        }
+        for task, item in zip(tasks, scored, strict=False)
+    ]

@@ -1,0 +1,149 @@
+"""TRL's settings for supervised training and GRPO, from the sections of a recipe."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import GRPOConfig, SFTConfig
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.base import compute_dtype
+from seccoderx_lite.models.estimate import micro_batch
+from seccoderx_lite.models.processes import (
+    process_count,
+)
+from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
+from seccoderx_lite.run.progress import Progress as Progress
+from seccoderx_lite.run.progress import no_progress as no_progress
+from seccoderx_lite.training.trackers import tracker_arguments
+
+
+def _common_arguments(
+    recipe: Recipe, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, checkpoints: Path
+) -> dict[str, Any]:
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu and compute_dtype() is torch.bfloat16
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": section.steps,
+        "learning_rate": section.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "logging_steps": 1,
+        "save_steps": section.save_every,
+        "save_total_limit": 2,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "bf16": bf16,
+        "fp16": on_gpu and not bf16,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": on_gpu,
+        **tracker_arguments(recipe.report_to, recipe.name, checkpoints.parent.name),
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def _micro_batch(
+    whole: int, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, name: str
+) -> tuple[int, int]:
+    """Sequences at once, and how often a step, in each process; at most as `trainer` says.
+
+    With several processes each takes an equal share of the step.
+    """
+    share, rest = divmod(whole, process_count())
+    if rest:
+        raise ModelError(
+            f"{name} = {whole} must be divisible by the number of processes ({process_count()})"
+        )
+    micro = micro_batch(share, section.trainer)
+    if micro < 1 or share % micro:
+        told = name if process_count() == 1 else f"{name} / {process_count()} processes"
+        raise ModelError(
+            f"trainer.per_device_train_batch_size: must divide {told} = {share} (got {micro})"
+        )
+    return micro, share // micro
+
+
+def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
+    """Return the settings of supervised training with the loss on the answer only.
+
+    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start. A smaller
+    `trainer.per_device_train_batch_size` is made up for by gradient accumulation.
+
+    Raises:
+        ModelError: the examples of a step cannot be divided into micro-batches of that size.
+    """
+    micro, accumulated = _micro_batch(section.batch_size, section, "batch_size")
+    return SFTConfig(
+        **{
+            **_common_arguments(recipe, section, checkpoints),
+            "train_sampling_strategy": "sequential",
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": section.steps // 10,
+            "gradient_accumulation_steps": accumulated,
+            "max_length": section.max_tokens,
+            "completion_only_loss": True,
+            "packing": False,
+            **section.trainer,
+            "per_device_train_batch_size": micro,
+        }
+    )
+
+
+def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: Path) -> GRPOConfig:
+    """Return the settings of GRPO: which one exactly is said in `stages.policy_training`.
+
+    A smaller `trainer.per_device_train_batch_size` is made up for by gradient accumulation, so a
+    step always sees `prompts_per_step` whole groups.
+
+    Raises:
+        ModelError: the rollouts of a step cannot be divided into micro-batches of that size.
+    """
+    rollouts = section.group_size * section.prompts_per_step
+    if section.prompts_per_step % process_count():
+        raise ModelError(
+            f"prompts_per_step: must be a multiple of the number of processes, "
+            f"{process_count()}, so that each scores whole groups (got {section.prompts_per_step})"
+        )
+    micro, accumulated = _micro_batch(rollouts, section, "group_size x prompts_per_step")
+    return GRPOConfig(
+        **{
+            **_common_arguments(recipe, section, checkpoints),
+            "gradient_accumulation_steps": accumulated,
+            "num_generations": section.group_size,
+            "max_completion_length": section.max_completion_tokens,
+            "temperature": section.temperature,
+            "beta": section.kl,
+            **rollout_engine(section),
+            "epsilon": 0.2,
+            "epsilon_high": 0.3,
+            "shuffle_dataset": False,
+            "loss_type": "dapo",
+            "scale_rewards": "group",
+            **section.trainer,
+            "per_device_train_batch_size": micro,
+        }
+    )
+
+
+def rollout_engine(section: GrpoRecipe | AlignRecipe) -> dict[str, Any]:
+    """Return TRL's settings for what samples the rollouts.
+
+    Raises:
+        ModelError: vLLM is asked for and is not installed, or there is no GPU for it.
+    """
+    if not isinstance(section, GrpoRecipe) or section.rollout_engine == "generate":
+        return {}
+    if find_spec("vllm") is None or not torch.cuda.is_available():
+        raise ModelError(
+            "policy.grpo.rollout_engine: vllm needs the package vllm and a GPU, and this machine "
+            f"has {'no GPU' if find_spec('vllm') else 'no package vllm'}; install it with "
+            "`pip install vllm`, or set rollout_engine: generate"
+        )
+    return {"use_vllm": True, "vllm_mode": "colocate"}
+
+
+def sequences_a_step(config: SFTConfig | GRPOConfig) -> int:
+    """Over all processes."""
+    return int(config.train_batch_size) * config.gradient_accumulation_steps * process_count()

@@ -1,0 +1,133 @@
+"""One metrics record per optimiser step, and checks of gradients and optimiser."""
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.models.adapters import adapter_parameters
+from seccoderx_lite.models.processes import (
+    from_all,
+    together,
+)
+from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.run.progress import Progress as Progress
+from seccoderx_lite.run.progress import no_progress as no_progress
+from seccoderx_lite.training.role_proofs import require_policy_optimizer
+
+
+class PhaseClock:
+    """Seconds each phase of the current optimiser step took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._mark = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._seconds = {}
+        self._mark = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last mark towards a phase."""
+        now = time.perf_counter()
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._mark
+        self._mark = now
+
+    def has(self, phase: str) -> bool:
+        """Say whether this step already has such a phase."""
+        return phase in self._seconds
+
+    def read(self) -> dict[str, float]:
+        """Return seconds by phase, and their total as `step`."""
+        return {**self._seconds, "step": sum(self._seconds.values())}
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak of GPU memory, or without a GPU of this process's resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class StepRecorder(TrainerCallback):
+    """Writes one metrics record a step, and checks what may not go wrong silently."""
+
+    def __init__(
+        self,
+        stage: str,
+        folder: RunFolder,
+        progress: Progress,
+        clock: PhaseClock,
+        step_values: Callable[[int], Mapping[str, Json]] = lambda step: {},
+    ) -> None:
+        self._stage = stage
+        self._folder = folder
+        self._progress = progress
+        self._clock = clock
+        self._step_values = step_values
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that the optimiser will train the trained adapter and nothing else."""
+        require_policy_optimizer(kwargs["optimizer"], kwargs["model"])
+        _drop_records_after(self._folder, self._stage, state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._clock.start()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that gradients reached the trained adapter and nothing else."""
+        if state.global_step == 0:
+            _check_gradients(kwargs["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the clock."""
+        self._clock.lap("update")
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Append the step's record and show it."""
+        logs = kwargs.get("logs") or {}
+        if "loss" not in logs:  # the summary at the end of training
+            return
+        record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
+        record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
+        record |= together(from_all(self._step_values(state.global_step)))
+        record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
+        if tokens := record.pop("completion_tokens", None):
+            record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
+        record["peak_memory_bytes"] = peak_memory_bytes()
+        self._folder.append_jsonl("metrics.jsonl", record)
+        self._progress(self._stage, state.global_step, state.max_steps, record)
+
+
+_KEPT_LOGS = {
+    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+    "reward": "reward", "reward_std": "reward_std", "kl": "kl", "entropy": "entropy",
+    "frac_reward_zero_std": "zero_variance_share",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "truncated_share",
+    "mean_token_accuracy": "token_accuracy",
+    "sampling/sampling_logp_difference/mean": "sampling_logprob_gap",
+}  # fmt: skip
+
+
+def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
+    for name in ("metrics.jsonl", "completions.jsonl"):
+        folder.truncate_jsonl(
+            name, lambda row: row.get("stage") != stage or row.get("step", 0) <= step
+        )
+
+
+def _check_gradients(model: Any) -> None:
+    trained = {id(parameter) for parameter in adapter_parameters(model, "policy").values()}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and id(parameter) not in trained:
+            raise ModelError(f"gradient: {name} is not part of the trained adapter but has one")
+        if id(parameter) in trained and parameter.grad is None:
+            raise ModelError(f"gradient: {name} belongs to the trained adapter but has none")
