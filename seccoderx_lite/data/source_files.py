@@ -19,7 +19,7 @@ MAX_BYTES = 1_000_000
 """Larger files are generated or bundled code, which nobody reads function by function."""
 
 _PASSED_OVER = {"node_modules", "__pycache__", "venv"}
-_HUNK = re.compile(r"^seccoderx_lite -\S+ \+(\d+)(?:,(\d+))? seccoderx_lite", re.MULTILINE)
+_HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 LineSpan = tuple[int, int]
 """First and last line, counted from 1."""
