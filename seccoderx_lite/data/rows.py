@@ -73,7 +73,7 @@ def iter_rows(source: str | Path, split: str | None, builtin_kind: str) -> Itera
 
 def _builtin_path(name: str, kind: str) -> Path:
     world, _, file = name.removeprefix(_BUILTIN).partition("/")
-    root = Path(str(resources.files("seccoderx_lite"))) / "data" / "builtin"
+    root = Path(str(resources.files("seccoderx_lite.data.builtin")))
     path = root / world / f"{file or kind}.jsonl"
     if not path.is_file() or root not in path.resolve().parents:
         known = sorted(

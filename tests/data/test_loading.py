@@ -326,7 +326,7 @@ def test_builtin_names_are_files_of_the_package(write, tmp_path, monkeypatch):
     write(OWN_TASK, name="builtin/tiny/tasks.jsonl")
     write(OWN_LABELLED, name="builtin/tiny/labelled.jsonl")
     write(OWN_TASK, name="x.jsonl")
-    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path / "builtin")
     assert load_tasks("builtin:tiny/tasks") == load_tasks("builtin:tiny")
     assert load_labelled("builtin:tiny/labelled") == load_labelled("builtin:tiny")
     for name in ("builtin:tiny/none", "builtin:../x", "builtin:"):
