@@ -15,10 +15,13 @@ from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.processes import is_first_process
 from seccoderx_lite.recipe.recipe import LoraRecipe
 
-Role = Literal["policy", "reference", "judge"]
+Role = Literal["trained", "reference", "judge"]
+"""Which weights the model uses: those of the adapter in training (the policy, or the judge while it
+is being trained) or of its finished result, the bare base, or a judge that only answers."""
 
-ADAPTER_NAMES: dict[Role, str] = {"policy": "default", "judge": "judge"}
-"""What each role's adapter is called on the model; the reference has none."""
+ADAPTER_NAMES: dict[Role, str] = {"trained": "default", "judge": "judge"}
+"""PEFT's name for each role's adapter; TRL and unsloth hard-code `default` for the one they train.
+The reference has no adapter."""
 
 
 def lora_config(recipe: LoraRecipe) -> LoraConfig:

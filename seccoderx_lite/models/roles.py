@@ -1,6 +1,6 @@
 """One base model in memory, several roles: the base is loaded once, adapters are swapped.
 
-On the model the policy adapter is called `default` (TRL and unsloth hard-code that name) and the
+On the model the trained adapter is called `default` (TRL and unsloth hard-code that name) and the
 judge adapter `judge`; the reference policy is the base with adapters switched off. `acting_as` is
 the only place that switches, and it puts back everything it touched: active adapter,
 `requires_grad`, train/eval mode, gradient checkpointing, the kind of attention, the cache switch

@@ -79,8 +79,8 @@ def _generators(
     if settings.measure_base or not has_adapter:
         generators["before"] = RoleGenerator(base, "reference", settings.batch_size)
     if has_adapter:
-        attach_adapter(base, adapter, "policy")
-        generators["after"] = RoleGenerator(base, "policy", settings.batch_size)
+        attach_adapter(base, adapter, "trained")
+        generators["after"] = RoleGenerator(base, "trained", settings.batch_size)
     return generators
 
 

@@ -65,8 +65,8 @@ def run(
     tasks = _gate_tasks(recipe, settings.gate_tasks)
     tested = tasks if role == "policy" else []
     detach_adapters(base)
-    attach_adapter(base, source, "policy")  # the only one on the base, so TRL's name does for both
-    with acting_as("policy", base.model, base.tokenizer) as live:
+    attach_adapter(base, source, "trained")  # the only one on the base, so TRL's name does for both
+    with acting_as("trained", base.model, base.tokenizer) as live:
         expected = _behaviour(live, base.tokenizer, tasks, tested, recipe, sandbox)
     detach_adapters(base)
     figures: dict[str, Json] = {}

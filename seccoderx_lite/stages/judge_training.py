@@ -75,7 +75,7 @@ def cold_start(
     ordered = in_turns(rows, turns, config.max_steps, sequences_a_step(config), recipe.seed)
     trainer = make_sft_trainer(base, recipe, config, ordered, recorder)
     train(trainer, checkpoints)
-    save_adapter(base.model, "policy", folder.path / "judge" / "cold_start")
+    save_adapter(base.model, "trained", folder.path / "judge" / "cold_start")
     detach_adapters(base)
     return {"examples": sum(map(len, rows.values())), "too_long": dropped}
 
@@ -164,7 +164,7 @@ def align(
     detach_adapters(base)
     start = folder.path / "judge" / "cold_start"
     if start.is_dir():
-        attach_adapter(base, start, "policy", trainable=True)
+        attach_adapter(base, start, "trained", trainable=True)
     rows = _align_rows(in_split(load_labelled(section.data), "train"), judge)
     clock = PhaseClock()
     reward = LabelReward(clock)
@@ -174,7 +174,7 @@ def align(
     trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
     prepare_generation(base, clock)
     train(trainer, checkpoints)
-    save_adapter(base.model, "policy", folder.path / "judge" / "align")
+    save_adapter(base.model, "trained", folder.path / "judge" / "align")
     detach_adapters(base)
     return {"examples": len(rows)}
 

@@ -37,7 +37,7 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.policy_reward import CompositeReward
-from seccoderx_lite.training.role_proofs import prove_rollouts_use_policy
+from seccoderx_lite.training.role_proofs import check_rollout_weights
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
@@ -90,12 +90,12 @@ def run(
         attach_adapter(base, judge_adapter, "judge")
     probe = base.tokenizer(render_chat(base.tokenizer, tasks[0].prompt))["input_ids"]
     prepare_generation(base, clock)
-    prove_rollouts_use_policy(base.model, base.tokenizer, probe)
+    check_rollout_weights(base.model, base.tokenizer, probe)
     judge_before = adapter_digest(base.model, "judge")
     train(trainer, checkpoints)
     if adapter_digest(base.model, "judge") != judge_before:
         raise ModelError("the judge's weights changed while the policy trained; rewards are void")
-    save_adapter(base.model, "policy", folder.policy_adapter)
+    save_adapter(base.model, "trained", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}
 

@@ -1,4 +1,4 @@
-"""What is proved before a role is trusted: that the policy is what trains and what samples."""
+"""Checks that the optimiser updates, and the rollouts sample from, the adapter in training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,19 @@ from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.roles import acting_as
 
 
-def require_policy_optimizer(optimizer: torch.optim.Optimizer, model: Any) -> None:
-    """Check that an optimiser holds exactly the policy adapter's parameters.
+def check_optimizer(optimizer: torch.optim.Optimizer, model: Any) -> None:
+    """Check that an optimiser holds exactly the trained adapter's parameters.
 
     Raises:
-        ModelError: it lacks some of them or holds others; such a run would train the wrong weights.
+        ModelError: some are missing or others included, so the wrong weights would be trained.
     """
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
     held = {id(parameter) for group in inner.param_groups for parameter in group["params"]}
-    policy = {id(parameter) for parameter in adapter_parameters(model, "policy").values()}
-    if not policy or held != policy:
+    trained = {id(parameter) for parameter in adapter_parameters(model, "trained").values()}
+    if not trained or held != trained:
         raise ModelError(
-            f"optimizer: it must hold exactly the policy adapter's {len(policy)} tensors, but "
-            f"holds {len(held & policy)} of them and {len(held - policy)} others"
+            f"optimizer: must hold exactly the trained adapter's {len(trained)} tensors, but holds "
+            f"{len(held & trained)} of them and {len(held - trained)} others"
         )
 
 
@@ -40,38 +40,39 @@ def sequence_logprobs(
     return logprobs.gather(1, targets[:, None])[:, 0]
 
 
-def prove_rollouts_use_policy(model: Any, tokenizer: Any, prompt_ids: Sequence[int]) -> None:
-    """Check that what generates is the policy adapter, by giving it a visible nudge first.
+def check_rollout_weights(model: Any, tokenizer: Any, prompt_ids: Sequence[int]) -> None:
+    """Check that rollouts are sampled from the trained adapter.
 
-    A new adapter changes nothing yet, so its B matrices get noise for the length of the check and
-    their exact values back. The generator's log-probabilities of its own greedy tokens must then
-    agree with those of a plain forward pass under the policy, and differ from the reference's.
+    A new adapter has no effect yet (its B matrices are zero), so they get noise during the check
+    and their exact values back afterwards. The generator's log-probabilities of its own greedy
+    tokens must then agree with those of a plain forward pass with the adapter, and differ from
+    those of the bare base.
 
     Raises:
-        ModelError: they do not; rollouts would come from other weights than are trained.
+        ModelError: they do not agree, so rollouts would come from weights that are not trained.
     """
-    nudged = [p for name, p in adapter_parameters(model, "policy").items() if "lora_B" in name]
+    nudged = [p for name, p in adapter_parameters(model, "trained").items() if "lora_B" in name]
     saved = [parameter.detach().clone() for parameter in nudged]
     noise = torch.Generator().manual_seed(0)
     try:
         for parameter in nudged:
-            shake = 0.05 * torch.randn(parameter.shape, generator=noise)
-            parameter.data += shake.to(parameter.device, parameter.dtype)
-        with acting_as("policy", model, tokenizer):
-            generated, said = _greedy_logprobs(model, tokenizer, prompt_ids)
-            policy = sequence_logprobs(model, prompt_ids, generated)
+            nudge = 0.05 * torch.randn(parameter.shape, generator=noise)
+            parameter.data += nudge.to(parameter.device, parameter.dtype)
+        with acting_as("trained", model, tokenizer):
+            generated, sampled = _greedy_logprobs(model, tokenizer, prompt_ids)
+            trained = sequence_logprobs(model, prompt_ids, generated)
         with acting_as("reference", model, tokenizer):
             reference = sequence_logprobs(model, prompt_ids, generated)
     finally:
         for parameter, values in zip(nudged, saved, strict=True):
             parameter.data.copy_(values)
-    gap = (said - policy).abs().mean().item()
-    distance = (said - reference).abs().mean().item()
+    gap = (sampled - trained).abs().mean().item()
+    distance = (sampled - reference).abs().mean().item()
     if gap > 0.05 or gap > 0.5 * distance:
         raise ModelError(
-            f"rollouts do not come from the policy adapter: their log-probabilities are {gap:.3g} "
-            f"from the policy's and {distance:.3g} from the reference's; training would optimise "
-            "another model than it samples"
+            f"rollouts do not come from the trained adapter: their log-probabilities differ by "
+            f"{gap:.3g} from the adapter's and by {distance:.3g} from the bare base's; training "
+            "would optimise another model than it samples from"
         )
 
 
@@ -87,10 +88,17 @@ def _greedy_logprobs(
         return logits
 
     sequences = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False,
-        temperature=None, top_k=None, top_p=None, repetition_penalty=1.0,
-        logits_processor=LogitsProcessorList([keep]), pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=tokens,
+        do_sample=False,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        repetition_penalty=1.0,
+        logits_processor=LogitsProcessorList([keep]),
+        pad_token_id=tokenizer.pad_token_id,
+    )
     generated = sequences[0, ids.shape[1] :].tolist()
     logits = torch.stack(seen)
     logprobs = torch.log_softmax(logits, dim=-1)

@@ -18,7 +18,7 @@ from seccoderx_lite.models.processes import (
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress as Progress
 from seccoderx_lite.run.progress import no_progress as no_progress
-from seccoderx_lite.training.role_proofs import require_policy_optimizer
+from seccoderx_lite.training.role_proofs import check_optimizer
 
 
 class PhaseClock:
@@ -74,7 +74,7 @@ class StepRecorder(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check that the optimiser will train the trained adapter and nothing else."""
-        require_policy_optimizer(kwargs["optimizer"], kwargs["model"])
+        check_optimizer(kwargs["optimizer"], kwargs["model"])
         _drop_records_after(self._folder, self._stage, state.global_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -125,7 +125,7 @@ def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
 
 
 def _check_gradients(model: Any) -> None:
-    trained = {id(parameter) for parameter in adapter_parameters(model, "policy").values()}
+    trained = {id(parameter) for parameter in adapter_parameters(model, "trained").values()}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and id(parameter) not in trained:
             raise ModelError(f"gradient: {name} is not part of the trained adapter but has one")

@@ -66,7 +66,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     """
     # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, which swallows small
     # steps.
-    for parameter in adapter_parameters(trainer.model, "policy").values():
+    for parameter in adapter_parameters(trainer.model, "trained").values():
         parameter.data = parameter.data.float()
     trainer.model.save_pretrained = functools.partial(
         trainer.model.save_pretrained, selected_adapters=["default"]

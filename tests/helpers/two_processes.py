@@ -49,7 +49,7 @@ def main(target: Path) -> None:
     trainer = make_grpo_trainer(base, recipe, config, rows, LastToken(), recorder)
     base.model.generate = recorded
     train(trainer, target / "checkpoints")
-    save_adapter(base.model, "policy", target / "adapter")
+    save_adapter(base.model, "trained", target / "adapter")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_bytes_of_a_quantised_base_are_those_of_the_loaded_one(tmp_path, changes
 def test_lora_weights_are_those_of_the_real_adapter(targets):
     recipe = LoraRecipe(rank=4, target_modules=targets)
     model = get_peft_model(load_base(ModelRecipe(base="builtin:tiny")).model, lora_config(recipe))
-    counted = sum(parameter.numel() for parameter in adapter_parameters(model, "policy").values())
+    counted = sum(parameter.numel() for parameter in adapter_parameters(model, "trained").values())
     assert model_shape("builtin:tiny").lora_parameters(recipe) == counted
 
 
@@ -99,7 +99,7 @@ def measured_peak(config, rows, prompt, completion, rank, checkpointed):
     if checkpointed:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    for parameter in adapter_parameters(model, "policy").values():
+    for parameter in adapter_parameters(model, "trained").values():
         parameter.grad = torch.zeros_like(parameter)
     ids = torch.randint(0, config.vocab_size, (rows, prompt + completion))
 

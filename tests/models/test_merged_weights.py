@@ -24,7 +24,7 @@ def with_policy(recipe: ModelRecipe) -> Base:
     base = load_base(recipe)
     base.model = get_peft_model(base.model, adapter_to_train(base, LoraRecipe(rank=4), seed=0))
     torch.manual_seed(0)
-    for name, parameter in adapter_parameters(base.model, "policy").items():
+    for name, parameter in adapter_parameters(base.model, "trained").items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     return base
@@ -44,11 +44,11 @@ def logits_of(base: Base, role: str, *, with_copies: bool) -> torch.Tensor:
             return model(ids).logits
 
 
-@pytest.mark.parametrize("role", ["policy", "reference"])
+@pytest.mark.parametrize("role", ["trained", "reference"])
 def test_a_merged_model_computes_what_the_adapter_beside_the_weights_does(base, role):
     plain = logits_of(base, role, with_copies=False)
     torch.testing.assert_close(logits_of(base, role, with_copies=True), plain, atol=1e-3, rtol=1e-4)
-    other = "reference" if role == "policy" else "policy"
+    other = "reference" if role == "trained" else "trained"
     assert (logits_of(base, other, with_copies=True) - plain).abs().max() > 0.1
 
 
@@ -61,22 +61,22 @@ def test_every_kind_of_lora_computes_what_it_does_without_copies(kind):
     for name, parameter in base.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
-    plain = logits_of(base, "policy", with_copies=False)
+    plain = logits_of(base, "trained", with_copies=False)
     torch.testing.assert_close(
-        logits_of(base, "policy", with_copies=True), plain, atol=1e-3, rtol=1e-4
+        logits_of(base, "trained", with_copies=True), plain, atol=1e-3, rtol=1e-4
     )
 
 
 def test_afterwards_nothing_is_left_of_the_copies_even_when_generation_fails(base):
-    before = logits_of(base, "policy", with_copies=False)
-    digest = adapter_digest(base.model, "policy")
+    before = logits_of(base, "trained", with_copies=False)
+    digest = adapter_digest(base.model, "trained")
     parameters = [id(parameter) for parameter in base.model.parameters()]
     with pytest.raises(KeyboardInterrupt), merged(base.model):
         raise KeyboardInterrupt
     assert not is_merged(base.model)
-    assert adapter_digest(base.model, "policy") == digest
+    assert adapter_digest(base.model, "trained") == digest
     assert [id(parameter) for parameter in base.model.parameters()] == parameters
-    assert torch.equal(logits_of(base, "policy", with_copies=False), before)
+    assert torch.equal(logits_of(base, "trained", with_copies=False), before)
 
 
 def test_a_model_that_computes_in_16_bits_is_left_alone(base):
@@ -121,7 +121,7 @@ def uses(base):
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_recipe_says_whether_roles_generate_from_copies(base, uses, fast):
     base.fast_generation = fast
-    generator = RoleGenerator(base, "policy", 2)
+    generator = RoleGenerator(base, "trained", 2)
     generator.generate(PROMPTS, max_new_tokens=2, temperature=0.0)
     generator.choose(PROMPTS, ["", ""], ("yes", "no"))
     assert set(uses) == {fast}
@@ -142,7 +142,7 @@ def test_what_a_merged_model_says_is_what_the_other_says(base):
     said = []
     for copies in (nullcontext, merged):
         torch.manual_seed(0)
-        with acting_as("policy", base.model, base.tokenizer) as model, copies(model):
+        with acting_as("trained", base.model, base.tokenizer) as model, copies(model):
             said.append(
                 generate_texts(
                     model,

@@ -21,8 +21,8 @@ from seccoderx_lite.models.base import Base, load_base, resolve_base
 from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.role_proofs import (
-    prove_rollouts_use_policy,
-    require_policy_optimizer,
+    check_optimizer,
+    check_rollout_weights,
     sequence_logprobs,
 )
 
@@ -35,7 +35,7 @@ def put_on_policy(base: Base, rank: int = 4) -> None:
     torch.manual_seed(0)
     if config := adapter_to_train(base, LoraRecipe(rank=rank), seed=0):
         base.model = get_peft_model(base.model, config)
-    for name, parameter in adapter_parameters(base.model, "policy").items():
+    for name, parameter in adapter_parameters(base.model, "trained").items():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
 
@@ -51,9 +51,9 @@ def model_recipe(request: pytest.FixtureRequest) -> ModelRecipe:
 def judge_folder(tmp_path: Path, model_recipe: ModelRecipe) -> Path:
     base = load_base(model_recipe)
     put_on_policy(base)
-    for parameter in adapter_parameters(base.model, "policy").values():
+    for parameter in adapter_parameters(base.model, "trained").values():
         parameter.data += 0.03
-    save_adapter(base.model, "policy", tmp_path / "judge")
+    save_adapter(base.model, "trained", tmp_path / "judge")
     return tmp_path / "judge"
 
 
@@ -85,12 +85,12 @@ def test_the_tiny_base_is_held_in_four_bits(model_recipe):
 
 def test_each_role_speaks_with_its_own_weights(two_adapters):
     said = {}
-    for role in ("policy", "reference", "judge"):
+    for role in ("trained", "reference", "judge"):
         with acting_as(role, two_adapters.model, two_adapters.tokenizer) as model:
             said[role] = sequence_logprobs(model, PROMPT, COMPLETION)
-    assert not torch.allclose(said["policy"], said["reference"], atol=1e-3)
+    assert not torch.allclose(said["trained"], said["reference"], atol=1e-3)
     assert not torch.allclose(said["judge"], said["reference"], atol=1e-3)
-    assert not torch.allclose(said["judge"], said["policy"], atol=1e-3)
+    assert not torch.allclose(said["judge"], said["trained"], atol=1e-3)
 
 
 def test_the_reference_speaks_as_the_bare_base(two_adapters, model_recipe):
@@ -102,7 +102,7 @@ def test_the_reference_speaks_as_the_bare_base(two_adapters, model_recipe):
         assert torch.equal(sequence_logprobs(model, PROMPT, COMPLETION), expected)
 
 
-@pytest.mark.parametrize("role", ["policy", "reference", "judge"])
+@pytest.mark.parametrize("role", ["trained", "reference", "judge"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_switch_restores_everything_even_when_the_body_raises(two_adapters, role, fails):
     base = two_adapters
@@ -125,7 +125,7 @@ def test_a_switch_restores_everything_even_when_the_body_raises(two_adapters, ro
 
 def test_marks_that_a_generation_leaves_on_modules_are_gone_afterwards(two_adapters):
     """unsloth's `generate` leaves them on a model in eval mode; training would take them up."""
-    with acting_as("policy", two_adapters.model, two_adapters.tokenizer) as model:
+    with acting_as("trained", two_adapters.model, two_adapters.tokenizer) as model:
         for module in model.modules():
             module._flag_for_generation = True
     assert not [m for m in two_adapters.model.modules() if "_flag_for_generation" in vars(m)]
@@ -138,7 +138,7 @@ def test_gradients_reach_only_the_policy_after_judging(two_adapters):
         sequence_logprobs(model, PROMPT, COMPLETION)
     sequence_logprobs(base.model, PROMPT, COMPLETION).sum().backward()
     with_gradient = {name for name, p in base.model.named_parameters() if p.grad is not None}
-    assert with_gradient == set(adapter_parameters(base.model, "policy"))
+    assert with_gradient == set(adapter_parameters(base.model, "trained"))
 
 
 def test_a_role_without_its_adapter_is_refused(model_recipe):
@@ -207,18 +207,18 @@ def test_a_saved_adapter_holds_its_role_alone_and_loads_again(two_adapters, tmp_
 
 
 def test_an_optimizer_built_while_the_judge_is_active_is_refused(two_adapters):
-    right = torch.optim.AdamW(adapter_parameters(two_adapters.model, "policy").values())
-    require_policy_optimizer(right, two_adapters.model)
+    right = torch.optim.AdamW(adapter_parameters(two_adapters.model, "trained").values())
+    check_optimizer(right, two_adapters.model)
     two_adapters.model.set_adapter(ADAPTER_NAMES["judge"])
     trainable = [p for p in two_adapters.model.parameters() if p.requires_grad]
-    with pytest.raises(ModelError, match="exactly the policy adapter's"):
-        require_policy_optimizer(torch.optim.AdamW(trainable), two_adapters.model)
+    with pytest.raises(ModelError, match="exactly the trained adapter's"):
+        check_optimizer(torch.optim.AdamW(trainable), two_adapters.model)
 
 
 def test_rollouts_of_the_policy_are_proved_and_its_weights_left_as_they_were(two_adapters):
-    before = {n: p.clone() for n, p in adapter_parameters(two_adapters.model, "policy").items()}
-    prove_rollouts_use_policy(two_adapters.model, two_adapters.tokenizer, PROMPT)
-    after = adapter_parameters(two_adapters.model, "policy")
+    before = {n: p.clone() for n, p in adapter_parameters(two_adapters.model, "trained").items()}
+    check_rollout_weights(two_adapters.model, two_adapters.tokenizer, PROMPT)
+    after = adapter_parameters(two_adapters.model, "trained")
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
@@ -231,8 +231,8 @@ def test_rollouts_that_come_from_the_base_are_found_out(two_adapters):
             return generate(**arguments)
 
     model.generate = generate_without_adapter
-    with pytest.raises(ModelError, match="rollouts do not come from the policy adapter"):
-        prove_rollouts_use_policy(model, two_adapters.tokenizer, PROMPT)
+    with pytest.raises(ModelError, match="rollouts do not come from the trained adapter"):
+        check_rollout_weights(model, two_adapters.tokenizer, PROMPT)
 
 
 def test_two_adapters_take_little_more_memory_than_one(model_recipe, judge_folder):

@@ -135,7 +135,7 @@ def test_two_steps_of_every_stage_run_on_the_published_columns(file, hub, tmp_pa
     recipe = shortened(file)
     if recipe.judge.adapter and not Path("adapter").exists():
         base = load_base(recipe.model)
-        save_adapter(get_peft_model(base.model, lora_config(recipe.model.lora)), "policy",
+        save_adapter(get_peft_model(base.model, lora_config(recipe.model.lora)), "trained",
                      Path("adapter").absolute())  # fmt: skip
     folder = train(recipe, tmp_path / "run")
     trained = [stage for stage in planned_stages(recipe) if stage != "report"]

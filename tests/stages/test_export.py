@@ -34,10 +34,10 @@ def folder(tmp_path):
         base = load_base(recipe.model)
         torch.manual_seed(0)
         base.model = get_peft_model(base.model, lora_config(LoraRecipe(rank=4)))
-        for name, parameter in adapter_parameters(base.model, "policy").items():
+        for name, parameter in adapter_parameters(base.model, "trained").items():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.05)
-        save_adapter(base.model, "policy", folder.policy_adapter)
+        save_adapter(base.model, "trained", folder.policy_adapter)
         yield folder
 
 
@@ -45,8 +45,8 @@ def live_logprobs(folder):
     from seccoderx_lite.models.adapters import attach_adapter
 
     base = load_base(folder.recipe.model)
-    attach_adapter(base, folder.policy_adapter, "policy")
-    with acting_as("policy", base.model, base.tokenizer) as model:
+    attach_adapter(base, folder.policy_adapter, "trained")
+    with acting_as("trained", base.model, base.tokenizer) as model:
         return sequence_logprobs(model, PROMPT, COMPLETION)
 
 

@@ -155,8 +155,8 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
         resumed = run_steps(folder, recipe, CountingReward(rewards))
         steps = [(record["step"], record["loss"]) for record in folder.read_jsonl("metrics.jsonl")]
     assert steps == [(record["step"], record["loss"]) for record in records]
-    expected = adapter_parameters(whole.model, "policy")
-    for name, parameter in adapter_parameters(resumed.model, "policy").items():
+    expected = adapter_parameters(whole.model, "trained")
+    for name, parameter in adapter_parameters(resumed.model, "trained").items():
         assert torch.equal(parameter, expected[name])
 
 
