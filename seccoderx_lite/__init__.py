@@ -29,7 +29,7 @@ _HOMES = {
     "Recipe": "recipe.recipe",
     "Sandbox": "sandbox",
     "SeccoderxError": "core.errors",
-    "extract_code": "judge.prompt",
+    "extract_code": "core.code_blocks",
     "load_labelled": "data.loading",
     "load_recipe": "recipe.recipe",
     "load_tasks": "data.loading",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import LabelledCode
-from seccoderx_lite.judge import judge as judge_module
+from seccoderx_lite.judge import unsure_band as unsure_band_module
 from seccoderx_lite.judge.judge import REMEMBERED, CodeToJudge, Judge, judge_accuracy, judge_prompt
 from seccoderx_lite.judge.prompt import shared_prompt
 from seccoderx_lite.judge.unsure_band import (
@@ -290,7 +290,7 @@ def test_no_band_as_cheap_as_the_calibrated_one_is_more_accurate(rows, share):
 
 
 def test_the_worked_examples_hold():
-    result = doctest.testmod(judge_module)
+    result = doctest.testmod(unsure_band_module)
     assert result.attempted > 0 and result.failed == 0
 
 
