@@ -14,7 +14,7 @@ FLOORS = (
 """The rooms from the top floor down; each imports only from rooms below it."""
 HEAVY = {
     "trl": {"training/trainers.py"},
-    "peft": {"models/roles.py", "models/merged_weights.py", "stages/export.py"},
+    "peft": {"models/roles.py", "models/float_copies.py", "stages/export.py"},
     "bitsandbytes": {"run/environment.py"},
     "unsloth": {"models/backends.py"},
 }

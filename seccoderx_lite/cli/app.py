@@ -69,7 +69,7 @@ def train(
 
     loaded = load_recipe(recipe, override or [])
     use_backend(loaded.model)  # before anything below imports torch
-    from seccoderx_lite.models.processes import is_first_process
+    from seccoderx_lite.models.distributed import is_first_process
     from seccoderx_lite.stages.pipeline import train as run
 
     with Progress(is_first_process()) as progress:

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 
 from seccoderx_lite.models.estimate import estimate, shapes_of
-from seccoderx_lite.models.fitting import card_of, least_seconds, memory_of, told_as_table, verdict
+from seccoderx_lite.models.memory_fit import (
+    card_of,
+    least_seconds,
+    memory_of,
+    told_as_table,
+    verdict,
+)
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.run.environment import describe_gpu
 

@@ -183,7 +183,7 @@ class Judge:
         """Return verdicts with their probability and no reasoning, whatever the recipe's mode."""
         if not items:
             return []
-        probabilities = self.generator.choose(
+        probabilities = self.generator.answer_probabilities(
             [judge_prompt(item, self._recipe, "direct") for item in items],
             [shared_prompt(item.language, _weaknesses(item)) for item in items],
             (judge_answer(True), judge_answer(False)),

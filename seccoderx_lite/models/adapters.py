@@ -12,7 +12,7 @@ from seccoderx_lite.models.backends import (
     new_unsloth_adapter,
 )
 from seccoderx_lite.models.base import Base
-from seccoderx_lite.models.processes import is_first_process
+from seccoderx_lite.models.distributed import is_first_process
 from seccoderx_lite.recipe.recipe import LoraRecipe
 
 Role = Literal["trained", "reference", "judge"]

@@ -29,7 +29,7 @@ class Base:
     tokenizer: Any
     backend: Backend = "transformers"
     fast_generation: bool = True
-    """Whether it generates as `decoding` and `merged` do, or as transformers does."""
+    """Whether it generates as `decoding` and `float_copies` do, or as transformers does."""
 
     @property
     def device(self) -> torch.device:

@@ -21,7 +21,7 @@ from transformers.generation.logits_process import (
 )
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.merged_weights import merged
+from seccoderx_lite.models.float_copies import float_copies
 from seccoderx_lite.models.prefix_cache import positions
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 def generating(base: "Base") -> Iterator[dict[str, Any]]:
     """Let a base generate in the way of its recipe; gives what to tell `generate` besides.
 
-    On a CPU from merged copies of the weights, see `merged`.
+    On a CPU from float copies of the weights, see `float_copies`.
     """
     if not base.fast_generation:
         yield {}
         return
-    with merged(base.model):
+    with float_copies(base.model):
         yield {"custom_generate": decode, "use_cache": True} if _decodes(base) else {}
 
 

@@ -44,7 +44,7 @@ class EndpointGenerator:
         """
         return self._ask_all(prompts, _text_of, max_tokens=max_new_tokens, temperature=temperature)
 
-    def choose(
+    def answer_probabilities(
         self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
     ) -> list[float | None]:
         """Return the probabilities from the server's log-probabilities; None where it gave none.

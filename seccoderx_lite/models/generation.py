@@ -22,7 +22,7 @@ class Generator(Protocol):
         """Return one completion a prompt, in order; temperature 0 is greedy."""
         ...
 
-    def choose(
+    def answer_probabilities(
         self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
     ) -> list[float | None]:
         """Return for each prompt the probability of the first answer against the second.
@@ -131,12 +131,12 @@ class RoleGenerator:
                 )
             )
 
-    def choose(
+    def answer_probabilities(
         self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
     ) -> list[float | None]:
-        """Return the probabilities from one forward pass; see `choice`."""
-        from seccoderx_lite.models.choice import choice_probabilities
+        """Return the probabilities from one forward pass; see `forced_answer`."""
         from seccoderx_lite.models.decoding import generating
+        from seccoderx_lite.models.forced_answer import forced_answer_probabilities
         from seccoderx_lite.models.prefix_cache import PrefixCache, weights_of
         from seccoderx_lite.models.roles import acting_as
 
@@ -148,7 +148,7 @@ class RoleGenerator:
         with acting_as(self._role, self._base.model, tokenizer) as model, generating(self._base):
             self._prefixes.under(weights_of(model, self._role))
             return list(
-                choice_probabilities(
+                forced_answer_probabilities(
                     model,
                     tokenizer,
                     texts,

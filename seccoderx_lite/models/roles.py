@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.adapters import ADAPTER_NAMES, Role
-from seccoderx_lite.models.merged_weights import is_merged
+from seccoderx_lite.models.float_copies import has_float_copies
 
 transformers_logging.disable_progress_bar()
 
@@ -106,7 +106,7 @@ def acting_as(role: Role, model: Any, tokenizer: Any) -> Iterator[Any]:
         ModelError: the role's adapter is not on the model, merged copies of another role's weights
             are in use, or something could not be restored.
     """
-    if is_merged(model):
+    if has_float_copies(model):
         raise ModelError(f"role {role}: roles cannot be swapped while merged copies are in use")
     before = _snapshot(model, tokenizer)
     try:

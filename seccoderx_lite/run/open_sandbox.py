@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from seccoderx_lite.models.processes import process_count
+from seccoderx_lite.models.distributed import process_count
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.sandbox import Limits, Sandbox
 

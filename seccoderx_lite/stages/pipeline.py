@@ -16,7 +16,7 @@ from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.backends import chosen_backend
 from seccoderx_lite.models.base import Base, load_base
-from seccoderx_lite.models.processes import is_first_process, wait_for_all
+from seccoderx_lite.models.distributed import is_first_process, wait_for_all
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.run.environment import describe_environment

@@ -9,10 +9,10 @@ from trl import GRPOConfig, SFTConfig
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import compute_dtype
-from seccoderx_lite.models.estimate import micro_batch
-from seccoderx_lite.models.processes import (
+from seccoderx_lite.models.distributed import (
     process_count,
 )
+from seccoderx_lite.models.estimate import micro_batch
 from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
 from seccoderx_lite.run.progress import Progress as Progress
 from seccoderx_lite.run.progress import no_progress as no_progress

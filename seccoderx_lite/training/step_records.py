@@ -11,9 +11,9 @@ from transformers import TrainerCallback
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters
-from seccoderx_lite.models.processes import (
-    from_all,
-    together,
+from seccoderx_lite.models.distributed import (
+    combine_step_values,
+    gather_values,
 )
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress as Progress
@@ -97,7 +97,7 @@ class StepRecorder(TrainerCallback):
             return
         record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
         record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
-        record |= together(from_all(self._step_values(state.global_step)))
+        record |= combine_step_values(gather_values(self._step_values(state.global_step)))
         record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
         if tokens := record.pop("completion_tokens", None):
             record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)

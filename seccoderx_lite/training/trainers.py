@@ -24,7 +24,7 @@ from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters, adapter_to_train
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.decoding import generating
-from seccoderx_lite.models.processes import (
+from seccoderx_lite.models.distributed import (
     is_first_process,
     wait_for_all,
 )

@@ -12,7 +12,7 @@ from training.test_trainers import small_recipe
 
 from seccoderx_lite.models.adapters import save_adapter
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.models.processes import is_first_process
+from seccoderx_lite.models.distributed import is_first_process
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder

@@ -44,7 +44,7 @@ class ScriptedGenerator:
         self.asked += prompts
         return [self.answer(prompt) for prompt in prompts]
 
-    def choose(self, prompts, shared, choices):
+    def answer_probabilities(self, prompts, shared, choices):
         self.chosen += prompts
         return [self.probability(prompt) for prompt in prompts]
 

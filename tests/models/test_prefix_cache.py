@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models.test_choice import CHOICES, HEADS, TEXTS
+from models.test_forced_answer import CHOICES, HEADS, TEXTS
 from peft import get_peft_model
 
 from seccoderx_lite.models.adapters import (
@@ -61,7 +61,7 @@ def rows_swapped(base):
 
 
 def asked(generator):
-    return generator.choose(
+    return generator.answer_probabilities(
         [head + text for head in HEADS for text in TEXTS[:2]],
         [head for head in HEADS for _ in range(2)],
         CHOICES,

@@ -20,7 +20,7 @@ from seccoderx_lite.judge.prompt import judge_answer, render_judge_prompt
 from seccoderx_lite.models.adapters import lora_config, save_adapter
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.estimate import Shapes, estimate
-from seccoderx_lite.models.fitting import CARDS, GIB
+from seccoderx_lite.models.memory_fit import CARDS, GIB
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import load_recipe

@@ -14,7 +14,7 @@ from seccoderx_lite.models.prefix_cache import PrefixCache, padded_left, positio
 
 
 @torch.inference_mode()
-def choice_probabilities(
+def forced_answer_probabilities(
     model: Any,
     tokenizer: Any,
     texts: Sequence[str],
@@ -42,7 +42,7 @@ def choice_probabilities(
     split = _split_all(tokenizer, texts, shared, choices)
     probabilities = [0.0] * len(split)
     on_cpu = next(model.parameters()).device.type == "cpu"
-    most = _TOKENS_ON_CPU if on_cpu else None
+    most = MAX_TOKENS_ON_CPU if on_cpu else None
     for places in _batches([len(item.rest) for item in split], batch_size, most):
         batch = [split[place] for place in places]
         logits = _last_logits(model, tokenizer, batch, prefixes)
@@ -100,7 +100,7 @@ def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
 _LEAST_FILLED = 0.75
 """Texts shorter than this share of the longest of their batch go into the next one."""
 
-_TOKENS_ON_CPU = 1024
+MAX_TOKENS_ON_CPU = 1024
 """Most tokens in one forward pass on a CPU: what is computed of more does not stay in its caches
 (2 cores, tiny base: 1.36 s for 494 verdicts, 1.58 s with up to 64 texts at once)."""
 

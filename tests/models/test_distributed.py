@@ -15,7 +15,7 @@ from helpers import two_processes
 from safetensors.torch import load_file
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.processes import together
+from seccoderx_lite.models.distributed import combine_step_values
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.settings import grpo_config
@@ -185,7 +185,7 @@ def test_shares_of_a_step_become_one_record():
         {"reward/format": 1.0, "unscored": 1, "rollout_esr": None, "alarms": ["a"]},
         {"reward/format": 0.5, "unscored": 2, "rollout_esr": 0.5, "alarms": ["a", "b"]},
     ]
-    assert together(shares) == {
+    assert combine_step_values(shares) == {
         "reward/format": 0.75, "unscored": 3, "rollout_esr": 0.5, "alarms": ["a", "b"]
     }  # fmt: skip
 

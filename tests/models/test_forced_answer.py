@@ -5,9 +5,9 @@ import doctest
 import pytest
 import torch
 
-from seccoderx_lite.models import choice
+from seccoderx_lite.models import forced_answer
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.models.choice import choice_probabilities
+from seccoderx_lite.models.forced_answer import forced_answer_probabilities
 from seccoderx_lite.models.generation import RoleGenerator
 from seccoderx_lite.models.prefix_cache import PrefixCache
 from seccoderx_lite.recipe.recipe import ModelRecipe
@@ -31,7 +31,7 @@ def base():
 
 def probabilities(base, shared=SHARED, choices=CHOICES, batch_size=8, prefixes=None):
     with torch.no_grad():
-        return choice_probabilities(
+        return forced_answer_probabilities(
             base.model, base.tokenizer, TEXTS, shared, choices,
             batch_size=batch_size, prefixes=prefixes or PrefixCache(),
         )  # fmt: skip
@@ -77,8 +77,8 @@ def seen(base, monkeypatch):
 
 def test_on_a_cpu_a_pass_has_few_tokens_however_many_texts_are_allowed(base, seen, monkeypatch):
     length = len(base.tokenizer(TEXTS[4] + "<answer>")["input_ids"])
-    monkeypatch.setattr(choice, "_TOKENS_ON_CPU", 3 * length)
-    choice_probabilities(
+    monkeypatch.setattr(forced_answer, "MAX_TOKENS_ON_CPU", 3 * length)
+    forced_answer_probabilities(
         base.model, base.tokenizer, [TEXTS[4]] * 8, [""] * 8, CHOICES,
         batch_size=64, prefixes=PrefixCache(),
     )  # fmt: skip
@@ -124,7 +124,7 @@ def test_a_choice_that_begins_the_other_is_refused(base):
 
 
 def test_the_worked_examples_hold():
-    result = doctest.testmod(choice)
+    result = doctest.testmod(forced_answer)
     assert result.attempted > 0 and result.failed == 0
 
 

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.adapters import adapter_digest, adapter_parameters, adapter_to_train
 from seccoderx_lite.models.base import Base, load_base
+from seccoderx_lite.models.float_copies import float_copies, has_float_copies
 from seccoderx_lite.models.generation import RoleGenerator, generate_texts
-from seccoderx_lite.models.merged_weights import is_merged, merged
 from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.step_records import PhaseClock
@@ -40,7 +40,7 @@ def logits_of(base: Base, role: str, *, with_copies: bool) -> torch.Tensor:
     with acting_as(role, base.model, base.tokenizer) as model:
         if not with_copies:
             return model(ids).logits
-        with merged(model):
+        with float_copies(model):
             return model(ids).logits
 
 
@@ -71,9 +71,9 @@ def test_afterwards_nothing_is_left_of_the_copies_even_when_generation_fails(bas
     before = logits_of(base, "trained", with_copies=False)
     digest = adapter_digest(base.model, "trained")
     parameters = [id(parameter) for parameter in base.model.parameters()]
-    with pytest.raises(KeyboardInterrupt), merged(base.model):
+    with pytest.raises(KeyboardInterrupt), float_copies(base.model):
         raise KeyboardInterrupt
-    assert not is_merged(base.model)
+    assert not has_float_copies(base.model)
     assert adapter_digest(base.model, "trained") == digest
     assert [id(parameter) for parameter in base.model.parameters()] == parameters
     assert torch.equal(logits_of(base, "trained", with_copies=False), before)
@@ -81,31 +81,31 @@ def test_afterwards_nothing_is_left_of_the_copies_even_when_generation_fails(bas
 
 def test_a_model_that_computes_in_16_bits_is_left_alone(base):
     base.model.to(torch.bfloat16)
-    with merged(base.model):
-        assert not is_merged(base.model)
+    with float_copies(base.model):
+        assert not has_float_copies(base.model)
 
 
 def test_no_role_is_swapped_while_copies_of_another_are_in_use(base):
     with (
-        merged(base.model),
+        float_copies(base.model),
         pytest.raises(ModelError, match="merged copies are in use"),
         acting_as("reference", base.model, base.tokenizer),
     ):
         pass
-    assert not is_merged(base.model)
+    assert not has_float_copies(base.model)
 
 
 def test_inside_another_block_nothing_more_is_copied_or_taken_away(base):
-    with merged(base.model):
-        with merged(base.model):
+    with float_copies(base.model):
+        with float_copies(base.model):
             pass
-        assert is_merged(base.model)
+        assert has_float_copies(base.model)
 
 
 def test_a_model_whose_copies_would_be_too_large_is_left_alone(base, monkeypatch):
-    monkeypatch.setattr("seccoderx_lite.models.merged_weights.MAX_BYTES", 1 << 20)
-    with merged(base.model):
-        assert not is_merged(base.model)
+    monkeypatch.setattr("seccoderx_lite.models.float_copies.MAX_BYTES", 1 << 20)
+    with float_copies(base.model):
+        assert not has_float_copies(base.model)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def uses(base):
     """Whether copies were in use, for each forward pass of the base."""
     seen = []
     base.model.get_base_model().register_forward_pre_hook(
-        lambda *_: seen.append(is_merged(base.model))
+        lambda *_: seen.append(has_float_copies(base.model))
     )
     return seen
 
@@ -123,7 +123,7 @@ def test_the_recipe_says_whether_roles_generate_from_copies(base, uses, fast):
     base.fast_generation = fast
     generator = RoleGenerator(base, "trained", 2)
     generator.generate(PROMPTS, max_new_tokens=2, temperature=0.0)
-    generator.choose(PROMPTS, ["", ""], ("yes", "no"))
+    generator.answer_probabilities(PROMPTS, ["", ""], ("yes", "no"))
     assert set(uses) == {fast}
 
 
@@ -140,7 +140,7 @@ def test_the_trainers_rollouts_use_copies_too_and_its_training_passes_do_not(bas
 
 def test_what_a_merged_model_says_is_what_the_other_says(base):
     said = []
-    for copies in (nullcontext, merged):
+    for copies in (nullcontext, float_copies):
         torch.manual_seed(0)
         with acting_as("trained", base.model, base.tokenizer) as model, copies(model):
             said.append(

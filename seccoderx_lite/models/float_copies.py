@@ -23,14 +23,18 @@ MAX_BYTES = 1 << 30
 
 
 @contextmanager
-def merged(model: Any) -> Iterator[None]:
+def float_copies(model: Any) -> Iterator[None]:
     """Let the layers of a model compute with merged copies of their weights; for inference only.
 
     Nothing is changed for models on a GPU, in 16 bits or too large, nor inside another `merged`.
     No role may be swapped inside.
     """
     with ExitStack() as stack:
-        if model.device.type == "cpu" and model.dtype == torch.float32 and not is_merged(model):
+        if (
+            model.device.type == "cpu"
+            and model.dtype == torch.float32
+            and not has_float_copies(model)
+        ):
             layers = _plain_layers(model)
             weights = sum(layer.in_features * layer.out_features for layer in layers)
             for layer in layers if 4 * weights <= MAX_BYTES else []:
@@ -38,7 +42,7 @@ def merged(model: Any) -> Iterator[None]:
         yield
 
 
-def is_merged(model: Any) -> bool:
+def has_float_copies(model: Any) -> bool:
     """Say whether copies stand in for layers now."""
     return any("forward" in vars(layer) for layer in _plain_layers(model))
 

@@ -4,7 +4,7 @@ import pytest
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.models.estimate import Shapes, estimate
-from seccoderx_lite.models.fitting import (
+from seccoderx_lite.models.memory_fit import (
     CARDS,
     GIB,
     card_of,

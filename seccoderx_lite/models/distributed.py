@@ -42,7 +42,7 @@ def wait_for_all() -> None:
         PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).wait_for_everyone()
 
 
-def from_all(value: Value) -> list[Value]:
+def gather_values(value: Value) -> list[Value]:
     """Return the value of every process, in their order."""
     return list(gather_object([value])) if process_count() > 1 else [value]
 
@@ -50,7 +50,7 @@ def from_all(value: Value) -> list[Value]:
 _SUMMED = {"completion_tokens", "unscored", "unclear_verdicts"}
 
 
-def together(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+def combine_step_values(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
     """Return the values of a step of which each process did an equal share: sums, or means."""
     if len(shares) == 1:
         return dict(shares[0])
