@@ -1,4 +1,4 @@
-"""The command line: thin commands over the functions a notebook calls."""
+"""The commands `train` to `estimate`, and `main`, which turns every error into one message."""
 
 import json
 import logging
@@ -10,12 +10,19 @@ from typing import Annotated
 import typer
 
 from seccoderx_lite.cli.eval import eval_app
-from seccoderx_lite.cli.progress_bar import Progress, tell_results
+from seccoderx_lite.cli.options import (
+    Fresh,
+    Overrides,
+    RecipeFile,
+    RunFolderOption,
+    VerdictMode,
+)
+from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
 from seccoderx_lite.core.errors import RecipeError, SeccoderxError
 
 app = typer.Typer(
     name="seccoderx-lite",
-    help="Teach a code model to write secure code that still works, on one GPU.",
+    help="Train a code model to write secure code that still works, on one GPU.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -28,41 +35,37 @@ _debug = False
 
 @app.callback()
 def _options(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback when something fails.")
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print only warnings and results.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show warnings and results only.")] = False,
 ) -> None:
     global _debug
     _debug = debug
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # On a CPU it says at every start that an optional faster kernel is not installed.
+    # On a CPU bitsandbytes warns at every start that an optional kernel is not installed.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     logging.getLogger("seccoderx_lite").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/tiny.yaml.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", help="Change one setting: policy.grpo.steps=50.")
-    ] = None,
+    recipe: RecipeFile,
+    override: Overrides = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="Run only this stage, again if it was finished: cold_start, align, "
-                     "policy, evaluate, export, report. Later ones then run anew next time."),
+        typer.Option(
+            help="Run only this stage, even if finished: cold_start, align, policy, evaluate, "
+            "export or report; repeatable. Later stages are re-run next time."
+        ),
     ] = None,
-    run_folder: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/<name> without.")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Move an earlier run aside and start anew.")
-    ] = False,
-) -> None:  # fmt: skip
-    """Run a recipe: judge, policy, evaluation, export and report.
+    run_folder: RunFolderOption = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train judge and policy, then evaluate, export and report, as the recipe says.
 
-    Finished stages are skipped; an interrupted run goes on from its last checkpoint when the same
-    command is given again.
+    Finished stages are skipped. If the run is interrupted, the same command resumes it from the
+    last checkpoint.
     """
     from seccoderx_lite.models.backends import use_backend
     from seccoderx_lite.recipe.recipe import load_recipe
@@ -72,57 +75,61 @@ def train(
     from seccoderx_lite.models.distributed import is_first_process
     from seccoderx_lite.stages.pipeline import train as run
 
-    with Progress(is_first_process()) as progress:
+    with ProgressBar(is_first_process()) as progress:
         folder = run(loaded, run_folder, stages=stage or [], fresh=fresh, progress=progress)
     if is_first_process():
-        tell_results(folder)
+        print_results(folder)
 
 
 @app.command()
 def report(
     run_folders: Annotated[
-        list[Path], typer.Argument(help="Folders of runs; several are compared on one page.")
+        list[Path], typer.Argument(help="Run folders; several are compared on one page.")
     ],
-    to: Annotated[
-        Path | None, typer.Option(help="File of the page that compares; comparison.html without.")
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File of the comparison page (default: comparison.html)."),
     ] = None,
 ) -> None:
-    """Write report.html again from the files of a run, or one page that compares several."""
+    """Rewrite report.html of a run, or write one page that compares several runs."""
     from seccoderx_lite.run.folder import RunFolder
     from seccoderx_lite.stages import report as stage
 
     folders = [RunFolder.existing(folder) for folder in run_folders]
-    if len(folders) == 1 and to is None:
+    if len(folders) == 1 and output is None:
         typer.echo(stage.run(folders[0]))
     else:
-        typer.echo(stage.write_comparison(folders, to or Path("comparison.html")))
+        typer.echo(stage.write_comparison(folders, output or Path("comparison.html")))
 
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a run, for example runs/tiny.")],
+    run_folder: Annotated[Path, typer.Argument(help="Run folder, for example runs/tiny.")],
     format: Annotated[
-        list[str] | None, typer.Option(help="adapter, merged or gguf; may be given again.")
+        list[str] | None,
+        typer.Option(help="adapter, merged or gguf; repeatable (default: adapter)."),
     ] = None,
     role: Annotated[str, typer.Option(help="policy or judge.")] = "policy",
-    to: Annotated[
-        Path | None, typer.Option(help="Folder for the exports; the run's export/ without.")
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the exports (default: export/ in the run folder)."),
     ] = None,
     push: Annotated[
-        str | None, typer.Option(help="Also upload to this repository of the hub: ORG/NAME.")
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Upload to this Hugging Face hub repository."),
     ] = None,
 ) -> None:
-    """Export the policy or the judge of a run again, to any folder or to the Hugging Face hub.
+    """Export the policy or the judge of a run again.
 
-    Every export is loaded again and compared with what was trained before it is handed over. Log
-    in once with `hf auth login` before --push; a new repository is private.
+    Every export is loaded again and compared with the trained adapter before it is delivered. Run
+    `hf auth login` once before --push; a new repository is private.
     """
     from seccoderx_lite.cli.hub import push_folder, repository_for
     from seccoderx_lite.stages.pipeline import export_again
 
     formats = format or ["adapter"]
     targets = {form: repository_for(push, form, formats) for form in formats} if push else {}
-    for form, folder in export_again(run_folder, formats, role=role, to=to).items():
+    for form, folder in export_again(run_folder, formats, role=role, to=output).items():
         typer.echo(f"{form}: {folder}")
         if push:
             typer.echo(f"{form}: {push_folder(folder, targets[form])}")
@@ -132,41 +139,57 @@ def export(
 def scan(
     paths: Annotated[list[Path], typer.Argument(help="Source files and folders.")],
     judge: Annotated[
-        str, typer.Option(help="Run folder, adapter folder, or a judge as eval judge takes it.")
+        str,
+        typer.Option(
+            help="Run folder, adapter folder, or any other MODEL that `eval judge` accepts."
+        ),
     ],
     cwe: Annotated[
         list[str] | None,
-        typer.Option(help="Look for this weakness; those typical of each language without."),
+        typer.Option(
+            help="Weakness to look for, for example CWE-89; repeatable (default: the typical "
+            "ones of each language)."
+        ),
     ] = None,
     format: Annotated[str, typer.Option(help="text, json or sarif.")] = "text",
     since: Annotated[
-        str | None, typer.Option(help="Only functions changed since this git reference.")
+        str | None, typer.Option(help="Review only functions changed since this git reference.")
     ] = None,
     fail_on: Annotated[
         float,
-        typer.Option(min=0.0, help="Exit with 1 if a finding has this probability or more (a bare "
-                     "verdict counts as 1); above 1 never."),
+        typer.Option(
+            min=0.0,
+            help="Exit with 1 if a finding has at least this probability (a verdict without a "
+            "probability counts as 1.0). Use 2 to never fail.",
+        ),
     ] = 0.5,
-    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
-    verdict: Annotated[
-        str | None, typer.Option(help="How the judge answers; as it was trained to without.")
+    output: Annotated[
+        Path | None, typer.Option(help="File of the report (default: standard output).")
     ] = None,
-) -> None:  # fmt: skip
-    """Review source code with a judge, function by function; exit 1 if it finds something."""
+    verdict: VerdictMode = None,
+) -> None:
+    """Review source code with a judge, one function at a time; exit 1 on findings."""
     from seccoderx_lite.cli.scan import run
 
-    with Progress() as progress:
+    with ProgressBar() as progress:
         failed = run(
-            paths, judge, cwe=cwe or [], form=format, since=since, fail_on=fail_on,
-            output=output, verdict=verdict, progress=progress,
-        )  # fmt: skip
+            paths,
+            judge,
+            cwe=cwe or [],
+            form=format,
+            since=since,
+            fail_on=fail_on,
+            output=output,
+            verdict=verdict,
+            progress=progress,
+        )
     if failed:
         raise typer.Exit(1)
 
 
 @app.command()
 def doctor() -> None:
-    """Show what this machine offers; exit 1 if `train` could not work here."""
+    """Show GPU, 4-bit support, sandbox and languages; exit 1 if `train` cannot run here."""
     from seccoderx_lite.run.environment import (
         describe_gpu,
         sandbox_details,
@@ -186,8 +209,8 @@ def doctor() -> None:
         typer.echo(f"         {line}")
     if four_bits or tier not in ("strong", "confined"):
         typer.echo(
-            "train would not work with the default recipe: set model.quantization: none if 4-bit "
-            "fails, sandbox.isolation: limits-only to accept a weaker sandbox",
+            "train cannot run with default settings: if 4-bit fails, set model.quantization: "
+            "none; to accept a weaker sandbox, set sandbox.isolation: limits-only",
             err=True,
         )
         raise typer.Exit(1)
@@ -195,59 +218,53 @@ def doctor() -> None:
 
 @app.command()
 def bench(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/tiny.yaml.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", help="Change one setting: policy.grpo.group_size=8.")
-    ] = None,
+    recipe: RecipeFile,
+    override: Overrides = None,
     judge: Annotated[
         Path | None,
-        typer.Option(help="Adapter of a trained judge; that of the recipe's run folder without."),
+        typer.Option(help="Adapter of a trained judge (default: from the recipe's run folder)."),
     ] = None,
-    steps: Annotated[int, typer.Option(help="GRPO steps a run; the first only warms up.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Runs of each layout, in alternating order.")] = 2,
-    to_json: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
+    steps: Annotated[
+        int, typer.Option(help="GRPO steps per run; the first is a warm-up and not counted.")
+    ] = 4,
+    rounds: Annotated[int, typer.Option(help="Runs per layout, in alternating order.")] = 2,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write the figures to this JSON file.")
+    ] = None,
 ) -> None:
-    """Time a GRPO step phase by phase, against two models in memory and against no judge."""
+    """Time each phase of a GRPO step; compare with two models in memory and with no judge."""
     from seccoderx_lite.cli.bench import bench as measure
     from seccoderx_lite.cli.bench import table
     from seccoderx_lite.recipe.recipe import load_recipe
 
     result = measure(
-        load_recipe(recipe, override or []), judge, steps=steps, rounds=rounds,
+        load_recipe(recipe, override or []),
+        judge,
+        steps=steps,
+        rounds=rounds,
         on_layout=lambda layout, done, total: typer.echo(f"{done}/{total} {layout}", err=True),
-    )  # fmt: skip
+    )
     for line in table(result):
         typer.echo(line)
-    if to_json:
-        to_json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if output:
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 @app.command()
 def synth(
-    recipe: Annotated[
-        Path, typer.Argument(help="YAML recipe, for example recipes/synth-tiny.yaml.")
-    ],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", help="Change one setting: seeds.data=mine.jsonl.")
-    ] = None,
-    run_folder: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/<name> without.")
-    ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh", help="Move an earlier run aside and start anew; replies of the "
-                     "generator are kept and not paid again."),
-    ] = False,
-) -> None:  # fmt: skip
-    """Make coding tasks that invite the weaknesses of given vulnerable code.
+    recipe: RecipeFile,
+    override: Overrides = None,
+    run_folder: RunFolderOption = None,
+    fresh: Fresh = False,
+) -> None:
+    """Generate coding tasks that invite the weaknesses of given vulnerable code.
 
-    Vulnerable code -> application scenarios -> tasks -> filter -> references -> tests that prove
-    themselves -> a data set that `train` takes as policy.tasks. Point it at your own code with a
-    file of JSON lines such as {"code": "...", "language": "python", "cwe": "CWE-89"} and
-    -o seeds.data=FILE; SVEN and PrimeVul files are read as they are. The generator is a local
-    model (generator.model) or any OpenAI-compatible server (generator.endpoint, with
-    generator.max_cost as a spending cap). An interrupted run goes on when the same command is
-    given again, and asks nothing twice.
+    Vulnerable code -> application scenarios -> tasks -> filter -> reference completions -> tests
+    that are checked -> a data set for policy.tasks. For your own code, pass a file of JSON lines
+    such as {"code": "...", "language": "python", "cwe": "CWE-89"} with -o seeds.data=FILE; SVEN and
+    PrimeVul files are accepted as they are. The generator is a local model (generator.model) or an
+    OpenAI-compatible server (generator.endpoint; limit the cost with generator.max_cost). If it is
+    interrupted, the same command resumes it; no request is sent twice, even with --fresh.
     """
     from seccoderx_lite.recipe.recipe import load_as
     from seccoderx_lite.recipe.synth import SynthRecipe
@@ -255,28 +272,27 @@ def synth(
     loaded = load_as(SynthRecipe, recipe, override or [])
     from seccoderx_lite.stages.synth import run
 
-    with Progress() as progress:
+    with ProgressBar() as progress:
         dataset = run(loaded, run_folder, fresh=fresh, progress=progress)
-    typer.echo(f"{dataset}: see README.md there; train with -o policy.tasks={dataset}")
+    typer.echo(f"{dataset}: described in its README.md; to train on it: -o policy.tasks={dataset}")
 
 
 @app.command()
 def estimate(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/tiny.yaml.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", help="Change one setting: policy.grpo.group_size=4.")
-    ] = None,
+    recipe: RecipeFile,
+    override: Overrides = None,
     memory: Annotated[
-        str | None, typer.Option(help="GPU memory, for example 16GB; this machine's without.")
+        str | None, typer.Option(help="GPU memory, for example 16GB (default: of this machine).")
     ] = None,
     card: Annotated[
-        str | None, typer.Option(help="A GPU by name, for example T4: its memory, and least time.")
+        str | None,
+        typer.Option(help="GPU by name, for example T4; also prints the least time per step."),
     ] = None,
 ) -> None:
-    """Tell the GPU memory and work of a recipe before it is run, from the model's config alone.
+    """Estimate the GPU memory and work of a recipe from the model's config, without running it.
 
-    Exit code 1 if it does not fit; the smallest change that makes it fit is told. The figures are
-    estimates for one CUDA GPU and were never measured on one.
+    Exits with 1 if it does not fit, and prints the smallest change that makes it fit. The figures
+    are for one CUDA GPU and were never compared with a real one.
     """
     from seccoderx_lite.cli.estimate import run
     from seccoderx_lite.recipe.recipe import load_recipe
@@ -286,7 +302,7 @@ def estimate(
 
 
 def main() -> None:
-    """Run the command line; every error is one short message and an exit code."""
+    """Run the command line; every error becomes one message and an exit code."""
     try:
         app()
     except RecipeError as error:
@@ -294,7 +310,7 @@ def main() -> None:
     except SeccoderxError as error:
         _fail(error, 1)
     except KeyboardInterrupt:
-        typer.echo("interrupted; give the same command again to go on", err=True)
+        typer.echo("interrupted; run the same command again to resume", err=True)
         sys.exit(130)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seccoderx_lite.cli.progress_bar import Progress, tell_results
+from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
 from seccoderx_lite.core.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def eval_code(
         raise RecipeError("MODEL: say which model to measure, for example runs/tiny")
     from seccoderx_lite.stages import pipeline
 
-    with Progress() as progress:
+    with ProgressBar() as progress:
         if regrade:
             folder = pipeline.grade_again(Path(model), progress)
         else:
@@ -157,7 +157,7 @@ def eval_code(
                 api_key_env=api_key_env, judge=judge, quantization="nf4" if four_bit else "none",
             )  # fmt: skip
             folder = pipeline.train(recipe, to, fresh=fresh, progress=progress)
-    tell_results(folder)
+    print_results(folder)
 
 
 def _tell_checks(checks: "Sequence[CwevalCheck]") -> int:
@@ -211,7 +211,7 @@ def eval_judge(
     from seccoderx_lite.reporting.detection_text import render_evaluation
 
     settings = {"verdict": verdict, "api_key_env": api_key_env, "batch_size": batch_size}
-    with Progress() as progress:
+    with ProgressBar() as progress:
         folder, result = evaluate_judge(
             model, data, adapter=adapter, settings=settings, samples=samples, limit=limit,
             against=against, run_folder=run_folder, progress=progress,

@@ -12,7 +12,7 @@ from seccoderx_lite.core.errors import ModelError, RecipeError
 
 
 def repository_for(name: str, form: str, formats: Sequence[str]) -> str:
-    """Return the repository of one format: the name itself, or NAME-FORM for several formats.
+    """Return the repository for one format: NAME, or NAME-FORMAT if several are pushed.
 
     Raises:
         RecipeError: the name is not ORG/NAME.
@@ -23,15 +23,15 @@ def repository_for(name: str, form: str, formats: Sequence[str]) -> str:
     'me/model-merged'
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise RecipeError(f"--push: must be ORG/NAME (got {name!r})")
+        raise RecipeError(f"--push: must have the form ORG/NAME (got {name!r})")
     return name if len(formats) == 1 else f"{name}-{form}"
 
 
 def push_folder(folder: Path, repository: str, api: Any = None) -> str:
-    """Upload a folder, into a new private repository if there is none; return its address.
+    """Upload a folder and return the repository's URL; a missing repository is created as private.
 
     Raises:
-        ModelError: nobody is logged in, or the hub refuses.
+        ModelError: not logged in, or the hub rejects the upload.
     """
     api = api or HfApi()
     try:
@@ -41,7 +41,7 @@ def push_folder(folder: Path, repository: str, api: Any = None) -> str:
         )
     except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
         raise ModelError(
-            f"--push {repository}: the upload failed ({error}); the export is whole in {folder}; "
-            "log in with `hf auth login`, check that you may write there, and push again"
+            f"--push {repository}: upload failed ({error}); the export is complete in {folder}; "
+            "log in with `hf auth login`, check your write access, and push again"
         ) from error
     return address

@@ -1,4 +1,4 @@
-"""What a command shows while it works, and what it tells at the end."""
+"""Progress of a command on standard error, and the results it prints at the end."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,22 @@ from typing import Any
 
 import typer
 
+_SHOWN = {
+    "reward": "reward",
+    "rollout_esr": "ESR",
+    "functional_share": "functional",
+    "judged_safe_share": "judged safe",
+    "kl": "KL",
+    "accuracy": "accuracy",
+    "loss": "loss",
+    "tokens_per_s": "tokens/s",
+    "cost": "cost",
+}
+"""Measures of a stage that are shown, in this order, and their labels."""
 
-class Progress:
-    """A live line on a terminal; elsewhere one line a finished stage."""
+
+class ProgressBar:
+    """One live line per stage on a terminal; otherwise a line when a stage starts and ends."""
 
     def __init__(self, is_shown: bool = True) -> None:
         from rich import progress
@@ -21,13 +34,13 @@ class Progress:
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[told]}"),
+            progress.TextColumn("{task.fields[measures]}"),
             console=self._console,
             disable=not (is_shown and self._console.is_terminal),
         )
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 
@@ -35,34 +48,30 @@ class Progress:
         self._bar.stop()
 
     def __call__(self, stage: str, step: int, total: int, values: Mapping[str, Any]) -> None:
-        """Draw the state of a stage."""
         if values.get("done"):
-            if not self._console.is_terminal:
-                typer.echo(f"{stage}: done", err=True)
+            self._print(f"{stage}: done")
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=total, told="")
-            if not self._console.is_terminal:
-                typer.echo(f"{stage}: started", err=True)
-        self._bar.update(self._tasks[stage], completed=step, total=total, told=_told(values))
+            self._tasks[stage] = self._bar.add_task(stage, total=total, measures="")
+            self._print(f"{stage}: started")
+        measures = _measures(values)
+        self._bar.update(self._tasks[stage], completed=step, total=total, measures=measures)
+
+    def _print(self, line: str) -> None:
+        if not self._console.is_terminal:
+            typer.echo(line, err=True)
 
 
-_SHOWN = {
-    "reward": "reward", "rollout_esr": "ESR", "functional_share": "works",
-    "judged_safe_share": "judged safe", "kl": "KL", "accuracy": "accuracy", "loss": "loss",
-    "tokens_per_s": "tokens/s", "cost": "cost",
-}  # fmt: skip
-
-
-def _told(values: Mapping[str, Any]) -> str:
+def _measures(values: Mapping[str, Any]) -> str:
     return "  ".join(
-        f"{name} {values[key]:.3g}" for key, name in _SHOWN.items()
+        f"{label} {values[key]:.3g}"
+        for key, label in _SHOWN.items()
         if isinstance(values.get(key), int | float)
-    )  # fmt: skip
+    )
 
 
-def tell_results(folder: Path) -> None:
-    """Print what a run measured and where its files lie."""
+def print_results(folder: Path) -> None:
+    """Print the evaluation of a run and the paths of its exports and report."""
     from seccoderx_lite.reporting.text import describe_evaluation
     from seccoderx_lite.run.folder import RunFolder
 

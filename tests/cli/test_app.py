@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, exit codes, one plain message an error."""
+"""The command line as a user sees it: help, exit codes, one message per error."""
 
 import re
 import subprocess
@@ -24,15 +24,15 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 def test_help_names_every_command():
-    told = run("--help").stdout
+    text = run("--help").stdout
     commands = ("train", "synth", "eval", "scan", "estimate", "bench", "export", "report", "doctor")
-    assert all(command in told for command in commands)
+    assert all(command in text for command in commands)
 
 
 def test_train_help_explains_resuming_and_overrides():
-    told = run("train", "--help").stdout
-    assert "goes on from its last checkpoint" in " ".join(told.split())
-    assert "policy.grpo.steps=50" in told
+    text = run("train", "--help").stdout
+    assert "resumes it from the last checkpoint" in " ".join(text.split())
+    assert "policy.grpo.steps=50" in text
 
 
 def write(folder: Path, text: str) -> str:
@@ -102,7 +102,7 @@ def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
     assert (tmp_path / "runs" / "x" / "recipe.yaml").read_text() == before
 
 
-def test_a_report_of_no_run_is_refused(tmp_path):
+def test_a_report_of_something_else_than_a_run_is_refused(tmp_path):
     done = run("report", str(tmp_path))
     assert done.returncode == 1
     assert "is no run folder" in done.stderr
@@ -112,7 +112,7 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in run("--debug", "report", str(tmp_path)).stderr
 
 
-def test_estimate_tells_table_and_verdict_and_fails_where_it_does_not_fit():
+def test_estimate_prints_a_table_and_fails_if_the_recipe_does_not_fit():
     done = run("estimate", "recipes/tiny.yaml", "--memory", "16GB", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "base weights" in done.stdout
@@ -122,7 +122,7 @@ def test_estimate_tells_table_and_verdict_and_fails_where_it_does_not_fit():
     assert "the smallest change that makes it fit: -o " in small.stdout
 
 
-def test_doctor_tells_what_the_machine_offers():
+def test_doctor_shows_what_the_machine_offers():
     done = run("doctor")
     assert done.returncode == 0, done.stderr
     assert "4-bit    works" in done.stdout
@@ -131,10 +131,10 @@ def test_doctor_tells_what_the_machine_offers():
         assert re.search(rf"^ +{language} +(/|missing: no )", done.stdout, re.MULTILINE)
 
 
-def test_synth_help_tells_how_to_point_it_at_your_own_code():
-    told = " ".join(run("synth", "--help").stdout.split())
-    assert '{"code": "...", "language": "python", "cwe": "CWE-89"}' in told
-    assert "generator.max_cost" in told
+def test_synth_help_explains_how_to_use_your_own_code():
+    text = " ".join(run("synth", "--help").stdout.split())
+    assert '{"code": "...", "language": "python", "cwe": "CWE-89"}' in text
+    assert "generator.max_cost" in text
 
 
 WRONG_SYNTHESES = {

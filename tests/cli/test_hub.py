@@ -1,4 +1,4 @@
-"""Uploads, against a hub that only remembers."""
+"""Uploads to a mock of the Hugging Face hub."""
 
 import pytest
 from huggingface_hub.errors import LocalTokenNotFoundError
@@ -22,7 +22,7 @@ class FakeHub:
         self.files[repo_id] = sorted(file.name for file in folder_path.iterdir())
 
 
-def test_a_folder_is_uploaded_whole_into_a_private_repository(tmp_path):
+def test_a_whole_folder_is_uploaded_to_a_private_repository(tmp_path):
     for name in ("README.md", "model.safetensors"):
         (tmp_path / name).write_text("x")
     hub = FakeHub()
@@ -31,7 +31,7 @@ def test_a_folder_is_uploaded_whole_into_a_private_repository(tmp_path):
     assert hub.files == {"me/model": ["README.md", "model.safetensors"]}
 
 
-def test_a_refused_upload_tells_where_the_export_is_and_how_to_log_in(tmp_path):
+def test_a_failed_upload_says_where_the_export_is_and_how_to_log_in(tmp_path):
     hub = FakeHub(LocalTokenNotFoundError("no token"))
     with pytest.raises(ModelError, match=r"no token.*hf auth login") as caught:
         push_folder(tmp_path, "me/model", hub)
@@ -40,7 +40,7 @@ def test_a_refused_upload_tells_where_the_export_is_and_how_to_log_in(tmp_path):
 
 @pytest.mark.parametrize("name", ["model", "a/b/c", "me/", "", "me/my model"])
 def test_a_repository_must_have_an_owner(name):
-    with pytest.raises(RecipeError, match="must be ORG/NAME"):
+    with pytest.raises(RecipeError, match="must have the form ORG/NAME"):
         repository_for(name, "adapter", ["adapter"])
 
 
