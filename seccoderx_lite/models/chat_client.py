@@ -1,10 +1,15 @@
-"""An OpenAI-compatible server asked patiently: retries, backoff, rate limits, replicas.
+"""Client for OpenAI-compatible servers, shared by the judge, the evaluation and `synth`.
 
-What a failure means: 429, 5xx, time-outs, broken connections and replies that cannot be used are
-tried again, with exponential backoff and full jitter, at the next replica if there are several;
-`Retry-After` holds back every request to that replica, not only the one that was told. 400, 413 and
-422 are the fault of that one request. Any other status, and servers of which none was ever reached,
-is a wrong setting: an error at once. An error told in the body of a 200 counts as its code.
+What it does about each failure:
+    408, 409, 425, 429, 5xx, timeouts, broken connections and unusable replies are retried with
+    exponential backoff and full jitter, on the next replica if there are several. `Retry-After`
+    delays every request to that replica, not only the one that received it.
+    400, 413 and 422 reject one request; the others go on.
+    Any other status is a wrong setting and raises at once, as does a server that was never reached.
+An error in the body of a 200 response counts as its code.
+
+The `openai` package would not replace this: it has no replicas, no rate limit shared by threads and
+no time limit for a whole reply, it fixes its backoff, and its waits cannot be interrupted.
 """
 
 import email.utils
@@ -15,197 +20,267 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 import tenacity
 
 from seccoderx_lite.core.errors import RecipeError, SeccoderxError
 from seccoderx_lite.core.records import Json
+from seccoderx_lite.recipe.recipe import EndpointRecipe
+from seccoderx_lite.recipe.synth import GeneratorRecipe
 
 logger = logging.getLogger(__name__)
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 LONGEST_BACKOFF_S = 60.0
 LONGEST_RETRY_AFTER_S = 3600.0
 LARGEST_REPLY_BYTES = 16 * 2**20
-_TOLD_WAIT_S = 10.0
-_AT_FAULT = (400, 413, 422)
+_LOGGED_WAIT_S = 10.0
+_TRANSIENT = (408, 409, 425, 429)
+_REJECTED = (400, 413, 422)
 
 
-class TryAgain(Exception):
-    """A failure that another attempt may not meet."""
+class TransientError(Exception):
+    """A failure that a retry may not meet."""
 
 
-class AtFault(Exception):
-    """The server refuses this one request."""
+class RequestRejected(Exception):
+    """The server rejects this one request."""
 
 
-class Patience(Protocol):
-    """The fields of a recipe's section that say how a server is asked."""
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """The first choice of a chat completion; fields that the server left out are None."""
 
-    @property
-    def api_key_env(self) -> str | None:
-        """Environment variable that holds the key, if the server wants one."""
-
-    @property
-    def timeout_s(self) -> float:
-        """For one attempt, its whole reply included."""
-
-    @property
-    def concurrency(self) -> int:
-        """Most connections at once."""
-
-    @property
-    def attempts(self) -> int:
-        """How often one request is sent at most."""
-
-    @property
-    def backoff_s(self) -> float:
-        """Longest wait before the second attempt; doubled for each further one."""
+    text: str | None
+    refusal: Json
+    finish_reason: Json
+    logprobs: Json
+    usage: Mapping[str, Json]
 
 
 class ChatClient:
-    """Asks `POST {url}/chat/completions`; safe to use from several threads."""
+    """Sends `POST {url}/chat/completions`; safe to use from several threads."""
 
     def __init__(
         self,
         urls: Sequence[str],
-        patience: Patience,
+        recipe: EndpointRecipe | GeneratorRecipe,
         *,
         section: str,
         error: type[SeccoderxError],
     ) -> None:
-        """Prepare to ask; nothing is sent yet.
+        """Prepare the client; nothing is sent yet.
 
         Args:
-            urls: base addresses up to and including `/v1`; replicas are asked in turn.
-            patience: how they are asked.
-            section: the recipe's section of these settings, for messages.
-            error: raised where a setting is wrong.
+            urls: base addresses up to and including `/v1`; replicas are used in turn.
+            recipe: model, key, timeout, concurrency, attempts and backoff.
+            section: the recipe's section, named in messages.
+            error: class of the errors raised for a wrong setting.
 
         Raises:
             RecipeError: the key's environment variable is not set.
         """
         addresses = [url.rstrip("/") + "/chat/completions" for url in urls]
         self._addresses = itertools.cycle(addresses)
-        self._open_from = dict.fromkeys(addresses, 0.0)
-        self._unreached = set(addresses)
+        self._blocked_until = dict.fromkeys(addresses, 0.0)
+        self._untried = set(addresses)
         self._was_reached = False
-        self._patience = patience
+        self._recipe = recipe
         self._section = section
         self._error = error
-        self.stop = threading.Event()
-        """While set, nothing is waited for and nothing is tried again."""
-        self._client = httpx.Client(
-            headers=key_headers(patience.api_key_env, section),
-            timeout=patience.timeout_s,
-            limits=httpx.Limits(max_connections=patience.concurrency),
+        self._stop = threading.Event()
+        self._http = httpx.Client(
+            headers=key_headers(recipe.api_key_env, section),
+            timeout=recipe.timeout_s,
+            limits=httpx.Limits(max_connections=recipe.concurrency),
         )
 
-    def patiently(self, attempt: Callable[[], Found]) -> Found:
-        """Return what an attempt returns; make it again where it raises TryAgain.
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `ask_all` is ending early: nothing is waited for and nothing is retried."""
+        return self._stop.is_set()
+
+    def ask_all(
+        self,
+        prompts: Sequence[str],
+        ask: Callable[[str], Answer],
+        on_answer: Callable[[int, Answer], None],
+    ) -> None:
+        """Call `ask` on all prompts in parallel, and `on_answer(index, answer)` as each is done.
+
+        `on_answer` runs in the caller's thread. After an error or an interrupt, queued prompts are
+        dropped; requests in flight are waited for and passed on, because they are paid for.
 
         Raises:
-            TryAgain: the last attempt failed too; the message says how.
+            SeccoderxError: the first one that `ask` raised.
         """
-        attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._patience.attempts)
-            | tenacity.stop_when_event_set(self.stop),
-            wait=tenacity.wait_random_exponential(self._patience.backoff_s, LONGEST_BACKOFF_S),
-            retry=tenacity.retry_if_exception_type(TryAgain),
-            sleep=tenacity.sleep_using_event(self.stop),
+        self._stop.clear()
+        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
+            futures = {pool.submit(ask, prompt): n for n, prompt in enumerate(prompts)}
+            try:
+                failure = self._pass_on(futures, on_answer)
+            except KeyboardInterrupt:
+                self._give_up(futures)
+                logger.warning("interrupted: waiting for the requests in flight")
+                self._pass_on(futures, on_answer)
+                raise
+            except BaseException:
+                self._give_up(futures)
+                raise
+        if failure:
+            raise failure
+
+    def _pass_on(
+        self, futures: "dict[Future[Answer], int]", on_answer: Callable[[int, Answer], None]
+    ) -> SeccoderxError | None:
+        """Remove each future as it is done and pass on its answer; return the first failure."""
+        failure: SeccoderxError | None = None
+        for future in as_completed(list(futures)):
+            number = futures.pop(future)
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if isinstance(error, SeccoderxError):
+                failure = failure or error
+                self._give_up(futures)
+            else:
+                on_answer(number, future.result())
+        return failure
+
+    def _give_up(self, futures: "Mapping[Future[Answer], int]") -> None:
+        self._stop.set()
+        for future in futures:
+            future.cancel()
+
+    def with_retries(self, attempt: Callable[[], Answer]) -> Answer:
+        """Return what `attempt` returns; repeat it while it raises TransientError.
+
+        Raises:
+            TransientError: the last attempt failed too.
+        """
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._recipe.attempts)
+            | tenacity.stop_when_event_set(self._stop),
+            wait=tenacity.wait_random_exponential(self._recipe.backoff_s, LONGEST_BACKOFF_S),
+            retry=tenacity.retry_if_exception_type(TransientError),
+            sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
         )
-        return attempts(attempt)
+        return retrying(attempt)
 
-    def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the server's reply to one request, sent once, when the rate limit allows it.
+    def complete(self, prompt: str, settings: Mapping[str, Any]) -> ChatReply:
+        """Send one user message, once, when the rate limit allows it.
+
+        Args:
+            prompt: the message.
+            settings: further fields of the request, such as `max_tokens`.
 
         Raises:
-            TryAgain: no reply, or one that says to come back later, or no JSON object.
-            AtFault: the server refuses this request.
-            SeccoderxError: a setting is wrong (of the class given at the start).
+            TransientError: no usable reply.
+            RequestRejected: the server rejects this request.
+            SeccoderxError: a setting is wrong (of the class given to the constructor).
         """
         address = next(self._addresses)
         self._wait_for_rate_limit(address)
-        if self.stop.is_set():
-            raise TryAgain("the run is being stopped")
+        if self.is_stopping:
+            raise TransientError("the run is stopping")
+        message = {"role": "user", "content": prompt}
+        body = {"model": self._recipe.model, **settings, "messages": [message]}
         status, retry_after, content = self._send(address, body)
-        told = content[:200].decode(errors="replace")
-        self._check_status(address, status, retry_after, f"HTTP {status}: {told}")
+        excerpt = content[:200].decode(errors="replace")
+        self._check_status(address, status, retry_after, f"HTTP {status}: {excerpt}")
         try:
             data = json.loads(content)
         except ValueError as error:
-            raise not_a_completion(told) from error
-        if not isinstance(data, dict):
-            raise not_a_completion(told)
-        if fault := data.get("error"):
-            self._check_status(address, _code_of(fault), retry_after, f"it reports: {told}")
-        return data
+            raise _not_a_completion(excerpt) from error
+        if isinstance(data, dict) and (fault := data.get("error")):
+            what = f"the reply is an error: {excerpt}"
+            self._check_status(address, _code_of(fault), retry_after, what)
+        return _chat_reply(data)
 
     def _send(self, address: str, body: dict[str, Any]) -> tuple[int, str | None, bytes]:
-        """Return status, `Retry-After` and content; the time-out is one for all of it.
+        """Return status, `Retry-After` and content; the timeout is for the whole reply.
 
-        httpx's own holds between two pieces only: a server that drips would never meet it.
+        httpx's own timeout restarts with every chunk, so a server that trickles would never hit it.
         """
-        until = time.monotonic() + self._patience.timeout_s
+        deadline = time.monotonic() + self._recipe.timeout_s
         content = bytearray()
         try:
-            with self._client.stream("POST", address, json=body) as response:
+            with self._http.stream("POST", address, json=body) as response:
                 self._was_reached = True
-                for piece in response.iter_bytes():
-                    content += piece
-                    if time.monotonic() > until:
-                        raise TryAgain(f"no whole reply within {self._patience.timeout_s:g} s")
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if time.monotonic() > deadline:
+                        raise TransientError(f"no whole reply within {self._recipe.timeout_s:g} s")
                     if len(content) > LARGEST_REPLY_BYTES:
-                        raise TryAgain(f"the reply is larger than {LARGEST_REPLY_BYTES} bytes")
+                        raise TransientError(f"the reply exceeds {LARGEST_REPLY_BYTES} bytes")
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
-            self._unreached.discard(address)
-            if not self._was_reached and not self._unreached:
+            self._untried.discard(address)
+            if not self._was_reached and not self._untried:
                 raise self._error(
                     f"{address}: cannot be reached ({error}); check the address under "
                     f"{self._section}, and that the server is running"
                 ) from error
-            raise TryAgain(f"{type(error).__name__}: {error}") from error
+            raise TransientError(f"{type(error).__name__}: {error}") from error
         except httpx.HTTPError as error:
-            raise TryAgain(f"{type(error).__name__}: {error}") from error
+            raise TransientError(f"{type(error).__name__}: {error}") from error
         return response.status_code, response.headers.get("Retry-After"), bytes(content)
 
-    def _check_status(self, address: str, status: int, retry_after: str | None, told: str) -> None:
+    def _check_status(self, address: str, status: int, retry_after: str | None, what: str) -> None:
         if status == 200:
             return
-        if status in (408, 409, 425, 429) or status >= 500:
-            self._hold_back(address, retry_after)
-            raise TryAgain(told)
-        if status in _AT_FAULT:
-            raise AtFault(told)
+        if status in _TRANSIENT or status >= 500:
+            self._block(address, seconds_to_wait(retry_after))
+            raise TransientError(what)
+        if status in _REJECTED:
+            raise RequestRejected(what)
         advice = f"check the address (up to and including /v1) and {self._section}.model"
         if status in (401, 403):
-            name = self._patience.api_key_env
-            advice = f"check the key in {name}" if name else f"give {self._section}.api_key_env"
-        raise self._error(f"{address}: {told}; {advice}")
+            name = self._recipe.api_key_env
+            advice = f"check the key in {name}" if name else f"set {self._section}.api_key_env"
+        raise self._error(f"{address}: {what}; {advice}")
 
-    def _hold_back(self, address: str, retry_after: str | None) -> None:
-        seconds = seconds_to_wait(retry_after)
-        if seconds > _TOLD_WAIT_S and self._open_from[address] < time.monotonic():
-            logger.warning("%s asks to wait %.0f s", address, seconds)
-        self._open_from[address] = max(self._open_from[address], time.monotonic() + seconds)
+    def _block(self, address: str, seconds: float) -> None:
+        if seconds > _LOGGED_WAIT_S and self._blocked_until[address] < time.monotonic():
+            logger.warning("%s: rate limited, waiting %.0f s", address, seconds)
+        until = time.monotonic() + seconds
+        self._blocked_until[address] = max(self._blocked_until[address], until)
 
     def _wait_for_rate_limit(self, address: str) -> None:
-        while not self.stop.is_set() and (left := self._open_from[address] - time.monotonic()) > 0:
-            self.stop.wait(left)
+        # Another thread may extend the wait meanwhile.
+        while (left := self._blocked_until[address] - time.monotonic()) > 0:
+            if self._stop.wait(left):
+                return
 
 
 def _code_of(fault: Json) -> int:
-    """Return the status that an error in a body stands for."""
+    """Return the status in an error body; 500 if there is none."""
     code = fault.get("code") if isinstance(fault, Mapping) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
-def not_a_completion(reply: object) -> TryAgain:
-    """Return the failure that a reply is, which is not shaped as a chat completion."""
-    return TryAgain(f"the reply is no chat completion: {str(reply)[:200]!r}")
+def _chat_reply(data: Json) -> ChatReply:
+    try:
+        choice = data["choices"][0]
+        text = choice["message"].get("content")
+        refusal = choice["message"].get("refusal")
+        usage = data.get("usage") or {}
+        reply = ChatReply(
+            text, refusal, choice.get("finish_reason"), choice.get("logprobs"), {**usage}
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _not_a_completion(data) from error
+    if text is not None and not isinstance(text, str):
+        raise TransientError("the reply has no text content")
+    return reply
+
+
+def _not_a_completion(reply: object) -> TransientError:
+    return TransientError(f"the reply is not a chat completion: {str(reply)[:200]!r}")
 
 
 def key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
@@ -219,15 +294,15 @@ def key_headers(api_key_env: str | None, section: str) -> dict[str, str]:
     if not (key := os.environ.get(api_key_env)):
         raise RecipeError(
             f"{section}.api_key_env: the environment variable {api_key_env} is not set; set it, "
-            "or leave api_key_env out for a server without a key"
+            "or remove api_key_env for a server without a key"
         )
     return {"Authorization": f"Bearer {key}"}
 
 
 def seconds_to_wait(retry_after: str | None) -> float:
-    """Return the seconds a `Retry-After` header asks for, 0 without a readable one.
+    """Return the seconds that a `Retry-After` header asks for, at most an hour; 0 if unreadable.
 
-    Seconds or an HTTP date (RFC 9110, section 10.2.3); at most an hour.
+    The header holds seconds or an HTTP date (RFC 9110, section 10.2.3).
 
     >>> seconds_to_wait("2"), seconds_to_wait("soon"), seconds_to_wait(None)
     (2.0, 0.0, 0.0)

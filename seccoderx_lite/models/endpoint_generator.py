@@ -1,43 +1,45 @@
-"""A generator behind an OpenAI-compatible server."""
+"""A `Generator` on an OpenAI-compatible server."""
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from seccoderx_lite.core.errors import JudgeError
-from seccoderx_lite.models.chat_client import AtFault, ChatClient, TryAgain, not_a_completion
-from seccoderx_lite.recipe.recipe import EndpointRecipe
-
-if TYPE_CHECKING:  # these import torch
-    pass
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.models.chat_client import (
+    ChatClient,
+    ChatReply,
+    RequestRejected,
+    TransientError,
+)
 from seccoderx_lite.models.generation import Answer
+from seccoderx_lite.recipe.recipe import EndpointRecipe
 
 logger = logging.getLogger(__name__)
 
+_VERDICT_TOKENS = 16
+"""Enough to reach the word that decides, whatever the tokenizer."""
+
 
 class EndpointGenerator:
-    """A generator behind an OpenAI-compatible server (`POST {url}/chat/completions`)."""
+    """A generator on an OpenAI-compatible server (`POST {url}/chat/completions`)."""
 
     def __init__(self, recipe: EndpointRecipe) -> None:
-        """Prepare to ask; nothing is sent yet.
+        """Prepare the client; nothing is sent yet.
 
         Raises:
             RecipeError: the key's environment variable is not set.
         """
         self._recipe = recipe
-        self._client = ChatClient(
-            [recipe.url] if isinstance(recipe.url, str) else recipe.url,
-            recipe,
-            section="endpoint",
-            error=JudgeError,
-        )
+        urls = [recipe.url] if isinstance(recipe.url, str) else recipe.url
+        self._client = ChatClient(urls, recipe, section="endpoint", error=JudgeError)
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
-        """Return one completion a prompt, in order; None where the server gave none.
+        """Return one completion per prompt, in order; None where the server gave none.
 
         Raises:
             JudgeError: a setting is wrong.
@@ -45,17 +47,17 @@ class EndpointGenerator:
         return self._ask_all(prompts, _text_of, max_tokens=max_new_tokens, temperature=temperature)
 
     def answer_probabilities(
-        self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+        self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
     ) -> list[float | None]:
-        """Return the probabilities from the server's log-probabilities; None where it gave none.
+        """Return probabilities from the server's log-probabilities; None where it gave none.
 
         Raises:
-            JudgeError: the server answers, but without log-probabilities; or a setting is wrong.
+            JudgeError: the replies have no log-probabilities, or a setting is wrong.
         """
         return self._ask_all(
             prompts,
-            lambda choice: _choice_probability(choice, choices),
-            max_tokens=_CHOICE_TOKENS,
+            partial(_first_answer_probability, answers=answers),
+            max_tokens=_VERDICT_TOKENS,
             temperature=0.0,
             logprobs=True,
             top_logprobs=20,
@@ -66,80 +68,75 @@ class EndpointGenerator:
         return f"{self._recipe.url} {self._recipe.model}"
 
     def _ask_all(
-        self, prompts: Sequence[str], read: Callable[[Any], Answer | None], **settings: Any
+        self, prompts: Sequence[str], read: Callable[[ChatReply], Answer | None], **settings: Any
     ) -> list[Answer | None]:
-        """Return what `read` makes of the first choice of each reply; None without a reply."""
+        """Return `read(reply)` per prompt; None without a reply."""
+        answers: list[Answer | None] = [None] * len(prompts)
         failures: list[Exception] = []
 
         def ask(prompt: str) -> Answer | None:
-            message = {"role": "user", "content": prompt}
-            body = {"model": self._recipe.model, "messages": [message], **settings}
             try:
-                return self._client.patiently(lambda: read(_choice_of(self._client.post(body))))
-            except (TryAgain, AtFault) as error:
+                return self._client.with_retries(
+                    lambda: read(self._client.complete(prompt, settings))
+                )
+            except (TransientError, RequestRejected) as error:
                 failures.append(error)
                 return None
 
-        self._client.stop.clear()
-        with ThreadPoolExecutor(self._recipe.concurrency) as pool:
-            try:
-                answers = list(pool.map(ask, prompts))
-            except BaseException:
-                self._client.stop.set()  # what is in flight shall not be waited for
-                raise
+        self._client.ask_all(prompts, ask, answers.__setitem__)
         if failures:
-            logger.warning("%s: %d of %d requests stay without an answer; the last: %s",
-                           self._recipe.url, len(failures), len(prompts), failures[-1])  # fmt: skip
+            logger.warning(
+                "%s: %d of %d requests got no answer; the last failure: %s",
+                self._recipe.url,
+                len(failures),
+                len(prompts),
+                failures[-1],
+            )
         return answers
 
 
-_CHOICE_TOKENS = 16
-"""Enough to reach the word of the verdict, whatever the tokens."""
+def _text_of(reply: ChatReply) -> str:
+    if reply.text is None:
+        raise TransientError("the reply has no text content")
+    return reply.text
 
 
-def _choice_of(reply: Mapping[str, Any]) -> Any:
-    try:
-        return reply["choices"][0]
-    except (KeyError, IndexError, TypeError) as error:
-        raise not_a_completion(reply) from error
+def _first_answer_probability(reply: ChatReply, answers: tuple[str, str]) -> float | None:
+    """Return the probability of the first answer at the token where the two differ.
 
-
-def _text_of(choice: Any) -> str:
-    try:
-        content = choice["message"]["content"]
-    except (KeyError, TypeError) as error:
-        raise not_a_completion(choice) from error
-    if not isinstance(content, str):
-        raise TryAgain("the reply has no text content")
-    return content
-
-
-def _choice_probability(choice: Any, choices: tuple[str, str]) -> float | None:
-    """Return the probability of the first answer against the second where the reply parts them.
-
-    None when the reply is neither of the two.
+    None if the reply begins with neither of the two.
     """
+    text = ""
+    for token, candidates in _tokens_of(reply.logprobs):
+        weights = [0.0, 0.0]
+        for candidate, logprob in candidates.items():
+            matches = [_agree((text + candidate).lstrip(), answer) for answer in answers]
+            if matches[0] != matches[1]:
+                weights[matches[1]] += math.exp(logprob)
+        if sum(weights):
+            return weights[0] / sum(weights)
+        text += token
+    return None
+
+
+def _tokens_of(logprobs: Json) -> list[tuple[str, dict[str, float]]]:
+    """Return each token of a reply, and the log-probabilities of it and its alternatives."""
     try:
-        tokens = [
-            [(str(top["token"]), float(top["logprob"])) for top in [*told["top_logprobs"], told]]
-            for told in choice["logprobs"]["content"]
+        return [
+            (
+                str(token["token"]),
+                {
+                    str(top["token"]): float(top["logprob"])
+                    for top in [*token["top_logprobs"], token]
+                },
+            )
+            for token in logprobs["content"]
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise JudgeError(
-            "judge.endpoint: the server gives no log-probabilities, which judge.verdict direct and "
-            "cascade need; serve the judge with them on, or set judge.verdict: reason"
+            "judge.endpoint: the server returns no log-probabilities, which judge.verdict direct "
+            "and cascade need; enable them on the server, or set judge.verdict: reason"
         ) from error
-    said = ""
-    for candidates in tokens:
-        weights = [0.0, 0.0]
-        for token, logprob in dict(candidates).items():
-            begins = [_agree((said + token).lstrip(), text) for text in choices]
-            if begins[0] != begins[1]:
-                weights[begins[1]] += math.exp(logprob)
-        if sum(weights):
-            return weights[0] / sum(weights)
-        said += candidates[-1][0]
-    return None
 
 
 def _agree(one: str, other: str) -> bool:

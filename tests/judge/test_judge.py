@@ -44,7 +44,7 @@ class ScriptedGenerator:
         self.asked += prompts
         return [self.answer(prompt) for prompt in prompts]
 
-    def answer_probabilities(self, prompts, shared, choices):
+    def answer_probabilities(self, prompts, prefixes, answers):
         self.chosen += prompts
         return [self.probability(prompt) for prompt in prompts]
 
@@ -401,7 +401,7 @@ def test_a_request_the_server_refuses_is_sent_once_and_unscored(caplog):
     with server(lambda body: (400, b"too long")) as (url, requests):
         assert endpoint_judge(url).verdicts([SAFE])[0].label is None
     assert len(requests) == 1
-    assert "1 of 1 requests stay without an answer; the last: HTTP 400: too long" in caplog.text
+    assert "1 of 1 requests got no answer; the last failure: HTTP 400: too long" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_bad_prompt_is_refused_alone(httpd, status):
     ("status", "settings", "advice"),
     [
         (404, {}, r"check the address .* and generator\.model"),
-        (401, {}, r"give generator\.api_key_env"),
+        (401, {}, r"set generator\.api_key_env"),
         (403, {"api_key_env": "THE_KEY"}, "check the key in THE_KEY"),
     ],
 )
