@@ -11,11 +11,13 @@ import typer
 
 from seccoderx_lite.cli.eval import eval_app
 from seccoderx_lite.cli.options import (
+    ApiKeyEnv,
     Fresh,
     Overrides,
     RecipeFile,
     RunFolderOption,
     VerdictMode,
+    judge_settings,
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
 from seccoderx_lite.core.errors import RecipeError, SeccoderxError
@@ -167,6 +169,8 @@ def scan(
         Path | None, typer.Option(help="File of the report (default: standard output).")
     ] = None,
     verdict: VerdictMode = None,
+    api_key_env: ApiKeyEnv = None,
+    override: Overrides = None,
 ) -> None:
     """Review source code with a judge, one function at a time; exit 1 on findings."""
     from seccoderx_lite.cli.scan import run
@@ -180,7 +184,7 @@ def scan(
             since=since,
             fail_on=fail_on,
             output=output,
-            verdict=verdict,
+            settings=judge_settings(override, verdict=verdict, api_key_env=api_key_env),
             progress=progress,
         )
     if failed:

@@ -11,7 +11,7 @@ from typing import Any
 from seccoderx_lite.core.errors import DataError, RecipeError
 from seccoderx_lite.evaluation.suites.cweval_grading import CwevalCheck, CwevalGrader
 from seccoderx_lite.evaluation.suites.loading import load_suite
-from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_paths_from
+from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_overrides, with_paths_from
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 
@@ -25,6 +25,7 @@ def evaluation_recipe(
     api_key_env: str | None = None,
     quantization: str = "nf4",
     judge: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Recipe:
     """Return the recipe that measures one model.
 
@@ -37,6 +38,7 @@ def evaluation_recipe(
         api_key_env: environment variable with the key of a server.
         quantization: nf4 or none.
         judge: model or server address that scores function in CyberSecEval.
+        overrides: `a.b=value` overrides of the recipe.
 
     Raises:
         RecipeError: the options contradict each other.
@@ -63,7 +65,8 @@ def evaluation_recipe(
         )
     name = "eval-" + "".join(c if c.isalnum() else "-" for c in Path(source).name or source)
     document = {"name": name, "model": base, "evaluate": evaluate}
-    return check_recipe(with_paths_from(Path.cwd(), document), "eval code")
+    document = with_overrides(with_paths_from(Path.cwd(), document), overrides)
+    return check_recipe(document, "eval code")
 
 
 def _is_address(model: str) -> bool:

@@ -1,10 +1,11 @@
 """`scan`: from names and options to a report on standard output or in a file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.records import Json
 from seccoderx_lite.judge.loading import load_judge
 from seccoderx_lite.reporting.scan import FORMATS
 from seccoderx_lite.run import files as folder_files
@@ -21,7 +22,7 @@ def run(
     since: str | None = None,
     fail_on: float = 0.5,
     output: Path | None = None,
-    verdict: str | None = None,
+    settings: Mapping[str, Json] | None = None,
     progress: Progress = no_progress,
 ) -> bool:
     """Scan, report, and tell whether a finding reaches `fail_on`.
@@ -31,7 +32,7 @@ def run(
     """
     if form not in FORMATS:
         raise RecipeError(f"--format: must be one of {', '.join(FORMATS)} (got {form})")
-    loaded = load_judge(judge, settings={"verdict": verdict})
+    loaded = load_judge(judge, settings=settings)
     result = scan(
         paths, loaded, cwe=cwe, since=since, threshold=min(0.5, fail_on), progress=progress
     )

@@ -192,11 +192,22 @@ def load_as(model: type[AnyRecipe], path: Path | str, overrides: Sequence[str] =
     """
     path = Path(path)
     document = with_paths_from(path.parent, read_document(path))
+    return check_as(model, with_overrides(document, overrides), str(path))
+
+
+def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's document with `a.b=value` overrides applied.
+
+    Paths in an override are relative to the working folder.
+
+    Raises:
+        RecipeError: an override is malformed.
+    """
     for override in overrides:
         parts, value = parse_override(override)
         alone = with_paths_from(Path.cwd(), with_value({}, parts, value))
         document = with_value(document, parts, value_at(alone, ".".join(parts)))
-    return check_as(model, document, str(path))
+    return document
 
 
 def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:

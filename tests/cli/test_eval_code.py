@@ -93,7 +93,7 @@ def server():
 def test_a_model_behind_a_server_is_measured_and_graded_again(server, tmp_path):
     folder = tmp_path / "out"
     command = ["eval", "code", server, "--server-model", "m", "--suite", "builtin:tiny",
-               "--limit", "2", "--no-greedy", "--to", str(folder)]  # fmt: skip
+               "--limit", "2", "--no-greedy", "--run-folder", str(folder)]  # fmt: skip
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "ESR 0.000" in done.output and "0 unscored" in done.output
@@ -106,7 +106,7 @@ def test_a_model_behind_a_server_is_measured_and_graded_again(server, tmp_path):
 
 def test_without_a_check_a_model_must_be_named():
     done = CliRunner().invoke(app, ["eval", "code", "--suite", "builtin:tiny"])
-    assert isinstance(done.exception, RecipeError) and "MODEL: say which" in str(done.exception)
+    assert isinstance(done.exception, RecipeError) and "MODEL: is required" in str(done.exception)
 
 
 def test_check_proves_the_set_up_of_cweval(tmp_path):
@@ -115,7 +115,7 @@ def test_check_proves_the_set_up_of_cweval(tmp_path):
         shutil.rmtree(checkout / "benchmark" / folder)
     command = ["eval", "code", "--suite", f"cweval:{checkout}", "--check"]
     done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0 and "2 as they should be, 0 wrong" in done.output
+    assert done.exit_code == 0 and "2 right, 0 wrong" in done.output
     test = checkout / "benchmark/core/py/cwe_022_0_test.py"
     test.write_text(test.read_text().replace('match="unexpected"', 'match="another"'))
     done = CliRunner().invoke(app, command)
