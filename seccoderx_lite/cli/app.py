@@ -1,6 +1,5 @@
 """The commands `train` to `estimate`, and `main`, which turns every error into one message."""
 
-import json
 import logging
 import sys
 import traceback
@@ -206,7 +205,7 @@ def doctor() -> None:
     with Sandbox("limits-only") as sandbox:
         tier, layers = sandbox_tier(sandbox)
         details = sandbox_details(sandbox)
-    typer.echo(f"GPU      {gpu['name'] if gpu else 'none: training runs on the CPU'}")
+    typer.echo(f"GPU      {gpu.name if gpu else 'none: training runs on the CPU'}")
     typer.echo(f"4-bit    {'works' if four_bits is None else 'fails: ' + four_bits}")
     typer.echo(f"sandbox  {tier or 'none'} ({layers})")
     for line in details:
@@ -240,6 +239,7 @@ def bench(
     from seccoderx_lite.cli.bench import bench as measure
     from seccoderx_lite.cli.bench import table
     from seccoderx_lite.recipe.recipe import load_recipe
+    from seccoderx_lite.run import files
 
     result = measure(
         load_recipe(recipe, override or []),
@@ -251,7 +251,7 @@ def bench(
     for line in table(result):
         typer.echo(line)
     if output:
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        files.write_json(output, result)
 
 
 @app.command()

@@ -144,22 +144,20 @@ def _steps_of(layout: str, document: Mapping[str, Any]) -> list[dict[str, Json]]
 
     recipe = check_recipe(document, layout)
     use_backend(recipe.model)
-    from seccoderx_lite.judge.of_run import judge_of
     from seccoderx_lite.models.base import load_base
     from seccoderx_lite.run.folder import RunFolder
-    from seccoderx_lite.run.open_sandbox import sandbox_of
+    from seccoderx_lite.run.open_sandbox import open_sandbox
     from seccoderx_lite.stages import policy_training
 
     logging.disable(logging.WARNING)  # the same for every layout and run
     with (
         tempfile.TemporaryDirectory() as place,
-        sandbox_of(recipe) as sandbox,
+        open_sandbox(recipe.sandbox) as sandbox,
         RunFolder.open(Path(place) / "run", recipe) as folder,
     ):
         base = load_base(recipe.model)
-        judge, adapter = judge_of(recipe, folder, base)
         scorer = OneByOneScorer if layout == "two models" else Scorer
-        policy_training.run(recipe, folder, base, judge, adapter, sandbox, make_scorer=scorer)
+        policy_training.run(recipe, folder, base, sandbox, make_scorer=scorer)
         return list(folder.read_jsonl("metrics.jsonl"))[1:]
 
 

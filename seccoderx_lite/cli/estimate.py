@@ -25,7 +25,7 @@ def run(recipe: Recipe, memory: str | None, card: str | None, tell: Callable[[st
     """
     chosen = card_of(card) if card else None
     gpu = describe_gpu()
-    size = gpu["memory_bytes"] if gpu else None
+    size = gpu.memory_bytes if gpu else None
     if chosen:
         size = chosen.memory_bytes
     if memory:

@@ -24,7 +24,7 @@ from seccoderx_lite.data.loading import task_of
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.recipe.recipe import Recipe, RewardRecipe, load_recipe
 from seccoderx_lite.rewards.scorer import Scorer
-from seccoderx_lite.sandbox import Limits, Sandbox
+from seccoderx_lite.run.open_sandbox import open_sandbox
 
 Scores = list[dict[str, float]]
 
@@ -91,11 +91,7 @@ def scorer_of(recipe_file: str) -> Scorer:
     """The scorer of a recipe, with its sandbox and judge, made once in the life of a worker."""
     recipe = load_recipe(recipe_file)
     reward = _reward_of(recipe)
-    settings = recipe.sandbox
-    limits = Limits(
-        timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
-    )
-    sandbox = Sandbox(settings.isolation, settings.workers, limits)
+    sandbox = open_sandbox(recipe.sandbox)
     atexit.register(sandbox.close)
     judge = Judge.at_endpoint(recipe.judge) if recipe.judge and reward.judge else None
     return Scorer(reward, judge, sandbox)

@@ -1,8 +1,9 @@
-"""What a run was made with: versions, hardware, sandbox, code version; also what `doctor` shows."""
+"""What a run was made with: versions, hardware, sandbox, code version; `doctor` shows it too."""
 
 import os
 import platform
 import subprocess
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,9 +12,26 @@ from seccoderx_lite.core.records import Json
 from seccoderx_lite.sandbox import Sandbox
 
 PACKAGES = (
-    "seccoderx-lite", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate",
-    "datasets", "unsloth",
-)  # fmt: skip
+    "seccoderx-lite",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "unsloth",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """The GPU that torch uses."""
+
+    name: str
+    memory_bytes: int
+    bf16: bool
+    """Whether it computes in bfloat16."""
 
 
 def describe_environment(sandbox: Sandbox) -> dict[str, Json]:
@@ -23,28 +41,24 @@ def describe_environment(sandbox: Sandbox) -> dict[str, Json]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "processors": len(os.sched_getaffinity(0)),
-        "gpu": describe_gpu(),
+        "gpu": asdict(gpu) if (gpu := describe_gpu()) else None,
         "sandbox": sandbox.describe(),
         "git_commit": _git_commit(),
     }
 
 
-def describe_gpu() -> dict[str, Json] | None:
-    """Return name, memory and bfloat16 support of the GPU, None without one."""
+def describe_gpu() -> Gpu | None:
+    """Return what torch says about the GPU, None without one."""
     import torch
 
     if not torch.cuda.is_available():
         return None
     properties = torch.cuda.get_device_properties(0)
-    return {
-        "name": properties.name,
-        "memory_bytes": properties.total_memory,
-        "bf16": torch.cuda.is_bf16_supported(),
-    }
+    return Gpu(properties.name, properties.total_memory, torch.cuda.is_bf16_supported())
 
 
 def works_in_four_bits() -> str | None:
-    """Return None if a 4-bit layer runs forward and backward here, else what went wrong."""
+    """Run a 4-bit layer forward and backward; return None if that works, else what went wrong."""
     import torch
     from bitsandbytes.nn import Linear4bit
 
@@ -55,11 +69,11 @@ def works_in_four_bits() -> str | None:
         layer(values).sum().backward()
     except (RuntimeError, NotImplementedError, OSError) as error:
         return f"{type(error).__name__}: {error}"
-    return None if values.grad is not None else "a 4-bit layer passed no gradient back"
+    return None if values.grad is not None else "a 4-bit layer returned no gradient"
 
 
 def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
-    """Return the tier the sandbox offers and its layers in words; None with the reason if none."""
+    """Return the sandbox's tier and the names of its active layers; (None, reason) without one."""
     try:
         described = sandbox.describe()
     except SandboxError as error:
@@ -70,7 +84,7 @@ def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
 
 
 def sandbox_details(sandbox: Sandbox) -> list[str]:
-    """Return one line a toolchain and one for each thing that keeps the tier weak."""
+    """Return one line per toolchain, and one per repair that would make the tier stronger."""
     described = sandbox.describe()
     tools = [f"{language:<10} {found}" for language, found in described["toolchains"].items()]
     return [*tools, *(f"to repair  {line}" for line in described["repairs"])]
@@ -84,8 +98,8 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout this package runs from, None for an installed one."""
-    root = Path(__file__).resolve().parent.parent
+    """Return the commit of the checkout this package is imported from, None if installed."""
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

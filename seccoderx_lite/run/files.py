@@ -1,7 +1,7 @@
-"""Files of a folder that a killed process leaves whole.
+"""Files that stay whole when the process that writes them is killed; used for every file we write.
 
-Whole files are replaced atomically. Lines are appended in one write each; a line torn by a crash
-is cut off when the folder is repaired.
+A file is replaced atomically: written under a temporary name, synced, then renamed. JSON lines are
+appended with one write each; a last line torn by a crash is cut off when the folder is repaired.
 """
 
 import fcntl
@@ -10,8 +10,10 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.records import Json
@@ -22,23 +24,42 @@ _LOCK = ".lock"
 _TEMPORARY = ".tmp"
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Replace a file as a whole: whoever reads it sees the old text or the new one."""
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Write a file that takes the place of `path` when the block ends without an error.
+
+    Whoever reads `path` sees the old text or all of the new one. A killed process leaves a hidden
+    temporary file, which `repair` removes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     with temporary.open("w", encoding="utf-8", errors="replace") as file:
-        file.write(text)
+        yield file
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # else a power failure could leave an empty file under the new name
     temporary.replace(path)
     _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Replace a file atomically."""
+    with replacing(path) as file:
+        file.write(text)
     return path
 
 
 def write_json(path: Path, data: Json) -> Path:
-    """Replace a JSON file as a whole; numbers that are not finite become null."""
+    """Replace a JSON file atomically; numbers that are not finite become null."""
+    # Serialised first: data that is not JSON must not leave a temporary file.
     text = json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Json]]) -> None:
+    """Replace a file of JSON lines atomically, one record at a time, so that any number fits."""
+    with replacing(path) as file:
+        for record in records:
+            file.write(_line(record))
 
 
 def read_json(path: Path) -> Json:
@@ -58,19 +79,18 @@ def read_json(path: Path) -> Json:
 def append_jsonl(path: Path, record: Mapping[str, Json]) -> None:
     """Append one record as one line; numbers that are not finite become null.
 
-    The line reaches the kernel before this returns, so that only a power failure can lose it.
+    The line has reached the kernel when this returns: only a power failure can lose it.
     """
-    line = json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)
     try:
-        _write_or_undo(descriptor, line.encode("utf-8", errors="replace"))
+        _write_or_undo(descriptor, _line(record).encode("utf-8", errors="replace"))
     finally:
         os.close(descriptor)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Json]]:
-    """Yield the records of a file, none if it is missing; a line still being written is left.
+    """Yield the records of a file, none if it is missing; an unfinished last line is skipped.
 
     Raises:
         RunFolderError: a line is damaged.
@@ -88,22 +108,25 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Json]]:
 
 
 def repair(folder: Path) -> None:
-    """Remove what a killed process left: unfinished files, and the torn end of a line."""
+    """Remove what a killed process left: temporary files, and an unfinished last line."""
     for leftover in folder.rglob(f".*{_TEMPORARY}"):
         leftover.unlink()
     for path in folder.glob("*.jsonl"):
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
-            logger.warning("%s: cut off a line that a crash had torn", path)
+            logger.warning("%s: removed the unfinished last line left by a crash", path)
             os.truncate(path, whole)
 
 
 def lock(path: Path) -> int:
-    """A descriptor that holds the folder's lock; the folder is created if need be.
+    """Lock a folder, created if necessary, until the returned descriptor is closed.
 
-    A POSIX record lock: unlike `flock` it is not inherited by forked workers, which might outlive
-    a killed run and keep its folder locked.
+    A POSIX record lock: unlike `flock`, forked workers do not inherit it, so a worker that outlives
+    a killed run does not keep its folder locked.
+
+    Raises:
+        RunFolderError: the folder cannot be created, or another process has locked it.
     """
     while True:
         try:
@@ -117,7 +140,7 @@ def lock(path: Path) -> int:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             raise RunFolderError(
-                f"{path} is in use by {holder}; wait for it, stop it, or choose another "
+                f"{path} is in use by {holder}; wait until it ends, stop it, or choose another "
                 "--run-folder"
             ) from error
         if (path / _LOCK).exists() and os.path.samestat(
@@ -126,11 +149,11 @@ def lock(path: Path) -> int:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             return descriptor
-        os.close(descriptor)  # another process moved the folder aside in between
+        os.close(descriptor)  # another process has just moved the folder aside: lock the new one
 
 
 def finite(data: Json) -> Json:
-    """The same JSON with null for every number that JSON cannot hold."""
+    """Return the same data with null for every NaN and infinity, which JSON cannot represent."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):
@@ -140,8 +163,12 @@ def finite(data: Json) -> Json:
     return data
 
 
+def _line(record: Mapping[str, Json]) -> str:
+    return json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def _write_or_undo(descriptor: int, data: bytes) -> None:
-    """Append all of the data or, where the disk is full, none of it."""
+    """Append all of the data or, if the disk is full, nothing."""
     size = os.fstat(descriptor).st_size
     try:
         written = 0
@@ -153,7 +180,7 @@ def _write_or_undo(descriptor: int, data: bytes) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make a rename in the folder survive a power failure."""
+    """Make a rename in this folder survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,8 @@
-"""The folder of one run: what is where, written so that a killed run leaves no half file.
+"""The folder of one run: where each file is, who may write it, and which stages are finished.
 
-Whole files are replaced atomically. Lines are appended in one write each; a line torn by a crash
-is cut off when the folder is opened again. What the files say is up to the stages.
+What the files contain is up to the stages; that a killed run leaves no half file is up to `files`.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +24,7 @@ from seccoderx_lite.recipe.recipe import (
     dump_recipe,
 )
 from seccoderx_lite.recipe.sections import Section
-from seccoderx_lite.run import files as folder_files
+from seccoderx_lite.run import files
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +36,10 @@ RecipeOf = TypeVar("RecipeOf", bound=Section, default=Recipe)
 
 
 class RunFolder(Generic[RecipeOf]):
-    """An open run folder: `open` one to work in it, take an `existing` one to read it.
+    """A run folder: `open` it to work in it, use `existing` to read it.
 
-    Only `open` locks. The lock is the kernel's: it ends with the process that holds it, however
-    that process ends, so a killed run never has to be unlocked by hand.
+    Only `open` locks it. The kernel releases the lock when the process ends, however it ends, so a
+    killed run never has to be unlocked by hand.
     """
 
     def __init__(
@@ -62,20 +60,21 @@ class RunFolder(Generic[RecipeOf]):
     ) -> Self:
         """Create or resume the folder of this recipe, for this process alone.
 
-        `fresh` moves a folder that is already there aside, to the first free of `<path>.1`,
-        `<path>.2`, ...; nothing is ever deleted. `environment` goes to `environment.json`, which
-        keeps what it said before under `earlier` if a run is resumed elsewhere.
+        `fresh` renames an existing folder to the first free of `<path>.1`, `<path>.2`, ...; nothing
+        is ever deleted. `environment` is written to `environment.json`; when a run is resumed on
+        another machine, the former content is kept there under `earlier`.
 
         Raises:
-            RunFolderError: the folder is of another recipe, in use, damaged, or no run folder.
+            RunFolderError: the folder belongs to another recipe, is in use, is damaged, or is not
+                a run folder.
         """
         path = Path(os.path.abspath(path))
         if fresh and (path / _RECIPE).exists():
             _move_aside(path)
-        folder = cls(path, recipe, folder_files.lock(path))
+        folder = cls(path, recipe, files.lock(path))
         try:
             folder._check_owner()
-            folder_files.repair(path)
+            files.repair(path)
             folder.write_text(_RECIPE, dump_recipe(recipe))
             if environment is not None:
                 folder._write_environment(environment)
@@ -86,23 +85,23 @@ class RunFolder(Generic[RecipeOf]):
 
     @staticmethod
     def existing(path: Path | str) -> "RunFolder[Recipe]":
-        """Return a folder for reading with the recipe it was made by, even while a run goes on.
+        """Return a folder for reading, with its stored recipe; also while a run is writing to it.
 
         Raises:
-            RunFolderError: there is no run in this folder, or its recipe is damaged.
+            RunFolderError: this is not a run folder, or its recipe is damaged.
         """
         path = Path(os.path.abspath(path))
         if not (path / _RECIPE).exists():
-            raise RunFolderError(f"{path} is no run folder: it has no {_RECIPE}")
+            raise RunFolderError(f"{path} is not a run folder: it has no {_RECIPE}")
         return RunFolder(path, _stored_recipe(path, Recipe))
 
     @classmethod
     def following(cls, path: Path | str, recipe: RecipeOf) -> Self:
-        """Return a folder that another process of the same run writes; writes here do nothing."""
+        """Return a folder that another process of the same run writes; writing to it is ignored."""
         return cls(Path(os.path.abspath(path)), recipe, writes=False)
 
     def close(self) -> None:
-        """Let another process have the folder; harmless when repeated."""
+        """Release the lock; may be called more than once."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -120,33 +119,29 @@ class RunFolder(Generic[RecipeOf]):
 
     @property
     def judge_adapter(self) -> Path:
-        """Where the trained judge adapter lies."""
         return self.path / "judge" / "adapter"
 
     @property
     def policy_adapter(self) -> Path:
-        """Where the trained policy adapter lies."""
         return self.path / "policy" / "adapter"
 
     @property
     def export(self) -> Path:
-        """Where exports go."""
         return self.path / "export"
 
     def checkpoints(self, stage: str) -> Path:
-        """Where the checkpoints of a stage such as "policy" or "judge/align" go."""
+        """Folder of the checkpoints of a stage's folder such as "policy" or "judge/align"."""
         return self.path / stage / "checkpoints"
 
     def mark_done(self, stage: str, summary: Mapping[str, Json]) -> None:
-        """Record that a stage is finished, with the few numbers worth telling about it."""
+        """Record that a stage is finished, with a summary of its results."""
         self.write_json(_STAGES, {**self._stages(), stage: dict(summary)})
 
     def is_done(self, stage: str) -> bool:
-        """Tell whether a stage is finished."""
         return stage in self._stages()
 
     def read_summary(self, stage: str) -> dict[str, Json]:
-        """Return what `mark_done` recorded.
+        """Return the summary given to `mark_done`.
 
         Raises:
             RunFolderError: the stage is not finished.
@@ -158,20 +153,20 @@ class RunFolder(Generic[RecipeOf]):
         return dict(stages[stage])
 
     def forget(self, stage: str) -> None:
-        """Take back that a stage is finished, so that it runs again; its files stay."""
+        """Mark a stage as unfinished, so that it runs again; its files stay."""
         self.write_json(_STAGES, {k: v for k, v in self._stages().items() if k != stage})
 
     def write_text(self, name: str, text: str) -> Path:
-        """Replace a file as a whole: whoever reads it sees the old text or the new one."""
+        """Replace a file atomically."""
         if not self._writes:
             return self.path / name
-        return folder_files.write_text(self.path / name, text)
+        return files.write_text(self.path / name, text)
 
     def write_json(self, name: str, data: Json) -> Path:
-        """Replace a JSON file as a whole; numbers that are not finite become null."""
+        """Replace a JSON file atomically; numbers that are not finite become null."""
         if not self._writes:
             return self.path / name
-        return folder_files.write_json(self.path / name, data)
+        return files.write_json(self.path / name, data)
 
     def read_json(self, name: str) -> Json:
         """Return the data of a JSON file in the folder.
@@ -179,32 +174,28 @@ class RunFolder(Generic[RecipeOf]):
         Raises:
             RunFolderError: the file is missing or damaged.
         """
-        return folder_files.read_json(self.path / name)
+        return files.read_json(self.path / name)
 
     def append_jsonl(self, name: str, record: Mapping[str, Json]) -> None:
-        """Append one record as one line; numbers that are not finite become null.
-
-        The line reaches the kernel before this returns, so that only a power failure can lose it.
-        """
+        """Append one record as one line; numbers that are not finite become null."""
         if self._writes:
-            folder_files.append_jsonl(self.path / name, record)
+            files.append_jsonl(self.path / name, record)
 
     def read_jsonl(self, name: str) -> Iterator[dict[str, Json]]:
-        """Yield the records of a file, none if it is missing; a line still being written is left.
+        """Yield the records of a file, none if it is missing; an unfinished last line is skipped.
 
         Raises:
             RunFolderError: a line is damaged.
         """
-        return folder_files.read_jsonl(self.path / name)
+        return files.read_jsonl(self.path / name)
 
     def truncate_jsonl(self, name: str, keep: Callable[[dict[str, Json]], bool]) -> None:
-        """Keep only the records that pass the test, so that a resumed stage repeats none.
+        """Keep only the records that pass the test, so that a resumed stage writes none twice.
 
         For example `lambda r: r["stage"] != "policy" or r["step"] <= checkpoint_step`.
         """
         if self._writes and (self.path / name).exists():
-            kept = [json.dumps(r, ensure_ascii=False) for r in self.read_jsonl(name) if keep(r)]
-            self.write_text(name, "".join(f"{line}\n" for line in kept))
+            files.write_jsonl(self.path / name, (r for r in self.read_jsonl(name) if keep(r)))
 
     def _stages(self) -> dict[str, dict[str, Json]]:
         if not (self.path / _STAGES).exists():
@@ -213,23 +204,25 @@ class RunFolder(Generic[RecipeOf]):
         return stages
 
     def _check_owner(self) -> None:
-        """Refuse a folder of another recipe, and a folder that holds something else than a run."""
+        """Refuse a folder of another recipe, and a folder with files that are not a run's."""
         if not (self.path / _RECIPE).exists():
-            foreign = [entry.name for entry in self.path.iterdir() if entry.name[0] != "."]
-            if foreign:
+            others = [entry.name for entry in self.path.iterdir() if entry.name[0] != "."]
+            if others:
                 raise RunFolderError(
-                    f"{self.path} is no run folder and not empty (it has {short_repr(foreign)}); "
+                    f"{self.path} is not a run folder and not empty (it has {short_repr(others)}); "
                     "choose another --run-folder or recipe name"
                 )
             return
         stored = _stored_recipe(self.path, type(self.recipe))
         if keys := differing_keys(stored, self.recipe):
             there, here = deciding_fields(stored), deciding_fields(self.recipe)
-            told = [f"{k}: {_told(there, k)} there, {_told(here, k)} now" for k in keys[:8]]
-            more = f"\n  and {len(keys) - 8} more" if len(keys) > 8 else ""
+            shown = [f"{k}: {_shown(there, k)} there, {_shown(here, k)} now" for k in keys[:8]]
+            if len(keys) > 8:
+                shown.append(f"and {len(keys) - 8} more")
+            differences = "\n  ".join(shown)
             raise RunFolderError(
-                f"{self.path} belongs to another recipe:\n  " + "\n  ".join(told) + more + "\n"
-                "Move it aside and start anew with --fresh, "
+                f"{self.path} belongs to another recipe:\n  {differences}\n"
+                "Use --fresh to move it aside and start a new run, "
                 "or choose another --run-folder or recipe name."
             )
 
@@ -238,7 +231,7 @@ class RunFolder(Generic[RecipeOf]):
         if (self.path / _ENVIRONMENT).exists():
             before = self.read_json(_ENVIRONMENT)
             earlier = before.pop("earlier", [])
-            if before != folder_files.finite(data):
+            if before != files.finite(data):
                 earlier = [*earlier, before]
             if earlier:
                 data["earlier"] = earlier
@@ -246,13 +239,12 @@ class RunFolder(Generic[RecipeOf]):
 
 
 def default_run_folder(recipe: Recipe) -> Path:
-    """Return `runs/<name>` in the working folder."""
     return Path("runs") / recipe.name
 
 
 def _move_aside(path: Path) -> None:
-    """Rename a folder that nobody uses to the first free of `<path>.1`, `<path>.2`, ..."""
-    lock = folder_files.lock(path)
+    """Rename a folder that is not in use to the first free of `<path>.1`, `<path>.2`, ..."""
+    lock = files.lock(path)
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
@@ -266,16 +258,15 @@ def _move_aside(path: Path) -> None:
 
 
 def _stored_recipe(path: Path, model: type[RecipeOf]) -> RecipeOf:
-    """The recipe a folder was made by, its paths as they are written there."""
     file = path / _RECIPE
     try:
         return check_as(model, read_document(file), str(file))
     except RecipeError as error:
         raise RunFolderError(
             f"{file} is damaged, or was written by another version of the toolkit; use --fresh or "
-            f"another --run-folder.\n{error}"
+            f"another --run-folder\n{error}"
         ) from error
 
 
-def _told(fields: Mapping[str, Json], key: str) -> str:
+def _shown(fields: Mapping[str, Json], key: str) -> str:
     return short_repr(fields[key]) if key in fields else "nothing"

@@ -1,4 +1,4 @@
-"""How far long work has come, told to whoever draws it."""
+"""The callback that long-running work reports its progress to."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -7,12 +7,15 @@ from seccoderx_lite.core.records import Json
 
 
 class Progress(Protocol):
-    """Is told how far a stage has come; the command line draws it."""
+    """Called after each step of a stage; the command line draws it."""
 
     def __call__(self, stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
-        """Show that `step` of `total` is done, with the numbers worth showing."""
+        """Report that `step` of `total` is done, and the step's metrics.
+
+        The last call for a stage has `done: True` among its values.
+        """
         ...
 
 
 def no_progress(stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
-    """Show nothing."""
+    """Report nothing: the default where nobody watches."""

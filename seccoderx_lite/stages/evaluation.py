@@ -19,8 +19,8 @@ from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.training.trainers import Progress, no_progress
 
 
 def run(

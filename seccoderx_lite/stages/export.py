@@ -33,8 +33,8 @@ from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.rewards.unit_tests import run_tests
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.training.trainers import Progress, no_progress
 
 GATE_PROMPTS = 8
 """Prompts whose logits are compared."""

@@ -32,14 +32,13 @@ from seccoderx_lite.models.generation import render_chat
 from seccoderx_lite.recipe.recipe import ColdStartRecipe, JudgeRecipe, Recipe
 from seccoderx_lite.rewards.label import label_reward
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.training.order import Row, in_turns
 from seccoderx_lite.training.settings import grpo_config, sequences_a_step, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
-    Progress,
     make_grpo_trainer,
     make_sft_trainer,
-    no_progress,
     prepare_generation,
     train,
 )

@@ -13,7 +13,6 @@ from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.columns import Record
 from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
 from seccoderx_lite.evaluation.suites.loading import load_suites
-from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.backends import chosen_backend
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.distributed import is_first_process, wait_for_all
@@ -21,11 +20,11 @@ from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import RunFolder, default_run_folder
-from seccoderx_lite.run.open_sandbox import sandbox_of
+from seccoderx_lite.run.open_sandbox import open_sandbox
+from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
 from seccoderx_lite.training.trackers import require_trackers
-from seccoderx_lite.training.trainers import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ def train(
     require_trackers(recipe.report_to)
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
     progress = progress if is_first_process() else no_progress
-    with sandbox_of(recipe) as sandbox:
+    with open_sandbox(recipe.sandbox) as sandbox:
         backend, why = chosen_backend(recipe.model)
         logger.info("model.backend %s (%s)", backend, why)
         environment = {**describe_environment(sandbox), "backend": backend}
@@ -204,10 +203,7 @@ def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
 
 
 def _policy(run: _Run) -> dict[str, Json]:
-    judge, adapter = judge_of(run.recipe, run.folder, run.base)
-    return policy_training.run(
-        run.recipe, run.folder, run.base, judge, adapter, run.sandbox, run.progress
-    )
+    return policy_training.run(run.recipe, run.folder, run.base, run.sandbox, run.progress)
 
 
 def _drop_results(folder: RunFolder, stage: str) -> None:
@@ -269,7 +265,7 @@ def grade_again(run_folder: Path | str, progress: Progress = no_progress) -> Pat
         DataError: the run has no answers.
     """
     recipe = RunFolder.existing(run_folder).recipe
-    with sandbox_of(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+    with open_sandbox(recipe.sandbox) as sandbox, RunFolder.open(run_folder, recipe) as folder:
         evaluation.grade_again(recipe, folder, sandbox, progress)
         report.run(folder)
         return folder.path
@@ -294,7 +290,7 @@ def export_again(
     document = recipe.model_dump(mode="json")
     document["export"] = {**(document["export"] or {}), "formats": list(formats)}
     changed = check_recipe(document, "export")
-    with sandbox_of(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+    with open_sandbox(recipe.sandbox) as sandbox, RunFolder.open(run_folder, recipe) as folder:
         if to and (there := [form for form in formats if (Path(to) / form).exists()]):
             raise RecipeError(
                 f"--to: {Path(to) / there[0]} is there already; choose another folder"

@@ -17,12 +17,12 @@ Clipping, KL, loss averaging and the defaults of `kl` and `temperature` are thos
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.loading import held_back, in_split, load_labelled, load_tasks
 from seccoderx_lite.judge.judge import Judge
+from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.adapters import (
     adapter_digest,
     attach_adapter,
@@ -34,6 +34,7 @@ from seccoderx_lite.models.generation import render_chat
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.policy_reward import CompositeReward
@@ -41,9 +42,7 @@ from seccoderx_lite.training.role_proofs import check_rollout_weights
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
-    Progress,
     make_grpo_trainer,
-    no_progress,
     prepare_generation,
     train,
 )
@@ -55,16 +54,13 @@ def run(
     recipe: Recipe,
     folder: RunFolder,
     base: Base,
-    judge: Judge | None,
-    judge_adapter: Path | None,
     sandbox: Sandbox,
     progress: Progress = no_progress,
     make_scorer: type[Scorer] = Scorer,
 ) -> dict[str, Json]:
     """Train the policy adapter and save it in the run folder; return what to record.
 
-    `judge_adapter` is put on the shared base beside the policy's; None for a judge elsewhere.
-    `make_scorer` lets a benchmark score in another way.
+    `make_scorer` lets a benchmark replace the scorer.
 
     Raises:
         DataError: no task is left to train on.
@@ -72,6 +68,7 @@ def run(
     """
     policy = recipe.policy
     assert policy is not None
+    judge, judge_adapter = judge_of(recipe, folder, base)
     detach_adapters(base)
     tasks = rewardable_tasks(in_split(load_tasks(policy.tasks), "train"), policy)
     tasks, dropped = _fitting(tasks, base, recipe)

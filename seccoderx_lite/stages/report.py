@@ -4,7 +4,6 @@ Also one page that compares runs. Both are made from the files of the run folder
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from seccoderx_lite.reporting.page import page, safe, section, table
 from seccoderx_lite.reporting.results import results
 from seccoderx_lite.reporting.text import p_value, share, signed
 from seccoderx_lite.reporting.training_curves import comparison_curves, cost, curves
+from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
 
 
@@ -59,10 +59,7 @@ def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:
         section("recipe", "What differs in the recipes", [_recipe_table(runs)]),
     ]  # fmt: skip
     text = page("Comparison of runs", safe(", ".join(names)), sections)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
-    return file.resolve()
+    return files.write_text(file, text).resolve()
 
 
 def _read(folder: RunFolder, name: str) -> dict[str, Json]:

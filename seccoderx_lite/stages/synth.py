@@ -38,7 +38,8 @@ from seccoderx_lite.recipe.recipe import ModelRecipe
 from seccoderx_lite.recipe.synth import SynthRecipe
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.sandbox import Limits, Sandbox
+from seccoderx_lite.run.open_sandbox import open_sandbox
+from seccoderx_lite.sandbox import Sandbox
 
 if TYPE_CHECKING:  # this imports torch
     from seccoderx_lite.models.base import Base
@@ -70,21 +71,13 @@ def run(
     """
     target = Path(run_folder) if run_folder else Path("runs") / recipe.name
     with ExitStack() as stack:
-        sandbox = stack.enter_context(_sandbox(recipe)) if recipe.tests else None
+        sandbox = stack.enter_context(open_sandbox(recipe.sandbox)) if recipe.tests else None
         environment = describe_environment(sandbox) if sandbox else None
         folder = stack.enter_context(RunFolder.open(target, recipe, fresh, environment))
         replies = stack.enter_context(
             Replies(folder.path.with_name(f"{folder.path.name}.replies.sqlite"))
         )
         return _Synthesis(recipe, folder, replies, sandbox, progress).run()
-
-
-def _sandbox(recipe: SynthRecipe) -> Sandbox:
-    settings = recipe.sandbox
-    limits = Limits(
-        timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
-    )
-    return Sandbox(settings.isolation, settings.workers, limits)
 
 
 @dataclass

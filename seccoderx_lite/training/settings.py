@@ -14,8 +14,6 @@ from seccoderx_lite.models.distributed import (
 )
 from seccoderx_lite.models.estimate import micro_batch
 from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
-from seccoderx_lite.run.progress import Progress as Progress
-from seccoderx_lite.run.progress import no_progress as no_progress
 from seccoderx_lite.training.trackers import tracker_arguments
 
 

@@ -16,8 +16,7 @@ from seccoderx_lite.models.distributed import (
     gather_values,
 )
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.run.progress import Progress as Progress
-from seccoderx_lite.run.progress import no_progress as no_progress
+from seccoderx_lite.run.progress import Progress
 from seccoderx_lite.training.role_proofs import check_optimizer
 
 

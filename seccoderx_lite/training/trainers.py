@@ -29,8 +29,6 @@ from seccoderx_lite.models.distributed import (
     wait_for_all,
 )
 from seccoderx_lite.recipe.recipe import Recipe
-from seccoderx_lite.run.progress import Progress as Progress
-from seccoderx_lite.run.progress import no_progress as no_progress
 from seccoderx_lite.training.order import in_training_order
 from seccoderx_lite.training.out_of_memory import train_within_memory
 from seccoderx_lite.training.settings import sequences_a_step

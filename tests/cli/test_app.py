@@ -105,7 +105,7 @@ def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
 def test_a_report_of_something_else_than_a_run_is_refused(tmp_path):
     done = run("report", str(tmp_path))
     assert done.returncode == 1
-    assert "is no run folder" in done.stderr
+    assert "is not a run folder" in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -111,7 +111,7 @@ def test_fresh_moves_the_old_folder_aside_and_deletes_nothing(tmp_path):
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path, fresh):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunFolderError, match=r"is no run folder and not empty.*thesis.tex"):
+    with pytest.raises(RunFolderError, match=r"is not a run folder and not empty.*thesis.tex"):
         RunFolder.open(tmp_path, make_recipe(), fresh=fresh)
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
@@ -276,7 +276,7 @@ def test_missing_and_damaged_json_files_are_named(tmp_path):
 
 
 def test_existing_needs_a_run_folder(tmp_path):
-    with pytest.raises(RunFolderError, match=r"is no run folder: it has no recipe.yaml"):
+    with pytest.raises(RunFolderError, match=r"is not a run folder: it has no recipe.yaml"):
         RunFolder.existing(tmp_path)
 
 

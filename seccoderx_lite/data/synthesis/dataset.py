@@ -15,8 +15,9 @@ from pathlib import Path
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, Language
-from seccoderx_lite.data.synthesis.lines import AnyFolder, Record, passed, with_seed, write_lines
+from seccoderx_lite.data.synthesis.lines import AnyFolder, Record, passed, with_seed
 from seccoderx_lite.recipe.synth import SynthRecipe
+from seccoderx_lite.run.files import write_jsonl
 
 DATASET, SECCODERX = "dataset", "dataset-seccoderx"
 DROPS = "drops.jsonl"
@@ -51,7 +52,7 @@ def flatten(
     for split in per_split if "seccoderx" in recipe.layouts else ():
         pairs = (pair for pair in _pairs(folder, last) if pair[0]["split"] == split)
         rows = (_as_seccoderx(recipe, *pair) for pair in pairs)
-        write_lines(folder.path / SECCODERX / f"{split}.jsonl", rows)
+        write_jsonl(folder.path / SECCODERX / f"{split}.jsonl", rows)
     summary: dict[str, Json] = {
         "tasks": counts.total(),
         "with_tests": with_tests,
@@ -86,7 +87,7 @@ def _write_tasks(
                 left_out[reason] += 1
             yield _as_task(seed, record)
 
-    write_lines(folder.path / DATASET / "tasks.jsonl", rows())
+    write_jsonl(folder.path / DATASET / "tasks.jsonl", rows())
     return tested
 
 
@@ -151,7 +152,7 @@ def _write_drops(folder: AnyFolder, stages: Mapping[str, str]) -> "dict[str, Cou
                         "detail": record.get("detail", ""),
                     }  # fmt: skip
 
-    write_lines(folder.path / DROPS, rows())
+    write_jsonl(folder.path / DROPS, rows())
     return {stage: reasons for stage, reasons in drops.items() if reasons}
 
 

@@ -6,10 +6,8 @@ that of a run which nothing interrupted. Only one chunk is in memory.
 """
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 from seccoderx_lite.core.records import Json
@@ -84,15 +82,3 @@ def count_lines(folder: AnyFolder, name: str, *, only_passed: bool = True) -> in
     """Return how many records a file holds."""
     records = passed(folder, name) if only_passed else folder.read_jsonl(name)
     return sum(1 for _ in records)
-
-
-def write_lines(path: Path, records: Iterable[Record]) -> None:
-    """Replace a file as a whole by one line a record, without holding them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", errors="replace") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -12,9 +12,10 @@ from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, LabelledCode
 from seccoderx_lite.data.loading import iter_vulnerable
 from seccoderx_lite.data.synthesis.asking import seed_of
-from seccoderx_lite.data.synthesis.lines import AnyFolder, Record, write_lines
+from seccoderx_lite.data.synthesis.lines import AnyFolder, Record
 from seccoderx_lite.data.synthesis.splits import assign_splits, origins_of
 from seccoderx_lite.recipe.synth import SynthRecipe
+from seccoderx_lite.run.files import write_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ def gather(recipe: SynthRecipe, folder: AnyFolder) -> dict[str, Json]:
                 (limit,),
             )
         assign_splits(database, folder.path / ".relatives.tmp", recipe.splits)
-        write_lines(folder.path / SEEDS, _drawn(database, per_cwe))
-        write_lines(folder.path / DROPS, _left_out(database, dropped))
+        write_jsonl(folder.path / SEEDS, _drawn(database, per_cwe))
+        write_jsonl(folder.path / DROPS, _left_out(database, dropped))
     finally:
         database.close()
         place.unlink(missing_ok=True)

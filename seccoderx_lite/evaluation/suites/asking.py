@@ -4,7 +4,6 @@ Every completion with its grade is a line of `answers.jsonl`; a resumed evaluati
 what is missing, and `regrade` grades what is there anew without a model.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from seccoderx_lite.evaluation.suites.grading import Grade, Grader, SuiteTask
 from seccoderx_lite.evaluation.suites.loading import Suite, SuiteKind
 from seccoderx_lite.models.generation import Generator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
+from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
 
 Item = TypeVar("Item")
@@ -171,18 +171,19 @@ def regrade(
         DataError: there are no answers, or one is of a task that no suite has.
     """
     tasks = {(suite.name, task.id): (suite.kind, task) for suite in suites for task in suite.tasks}
-    temporary = f".{ANSWERS}.tmp"
-    (folder.path / temporary).unlink(missing_ok=True)
     outcomes: dict[Key, Outcome] = {}
-    for chunk in in_chunks(folder.read_jsonl(ANSWERS), REGRADE_AT_ONCE):
-        for row, grade in zip(chunk, _grade_chunk(chunk, tasks, graders), strict=True):
-            key = row["phase"], row["suite"], row["task"], row["sample"]
-            outcomes[key] = Outcome(grade.score, grade.status)
-            folder.append_jsonl(temporary, {**row, **_grade_as_json(grade)})
-        told(len(outcomes))
-    if not outcomes:
-        raise DataError(f"{folder.path}: there are no answers to grade in {ANSWERS}")
-    os.replace(folder.path / temporary, folder.path / ANSWERS)
+
+    def graded() -> Iterator[Mapping[str, Json]]:
+        for chunk in in_chunks(folder.read_jsonl(ANSWERS), REGRADE_AT_ONCE):
+            for row, grade in zip(chunk, _grade_chunk(chunk, tasks, graders), strict=True):
+                key = row["phase"], row["suite"], row["task"], row["sample"]
+                outcomes[key] = Outcome(grade.score, grade.status)
+                yield {**row, **_grade_as_json(grade)}
+            told(len(outcomes))
+        if not outcomes:
+            raise DataError(f"{folder.path}: there are no answers to grade in {ANSWERS}")
+
+    files.write_jsonl(folder.path / ANSWERS, graded())
     return outcomes
 
 
