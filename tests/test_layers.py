@@ -13,8 +13,8 @@ FLOORS = (
 )  # fmt: skip
 """The rooms from the top floor down; each imports only from rooms below it."""
 HEAVY = {
-    "trl": {"training/trainers.py"},
-    "peft": {"models/roles.py", "models/float_copies.py", "stages/export.py"},
+    "trl": {"training/settings.py", "training/trainers.py"},
+    "peft": {"models/adapters.py", "models/roles.py", "models/float_copies.py", "stages/export.py"},
     "bitsandbytes": {"run/environment.py"},
     "unsloth": {"models/backends.py"},
 }
