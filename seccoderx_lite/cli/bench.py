@@ -21,10 +21,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.errors import RecipeError
-from seccoderx_lite.core.records import Json, ScoredCompletion, Task
+from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
+from seccoderx_lite.rewards.answers import ScoredCompletion, parse_answer
 from seccoderx_lite.rewards.scorer import Scorer, code_to_judge
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
 from seccoderx_lite.run.folder import default_run_folder
@@ -46,15 +46,15 @@ class OneByOneScorer(Scorer):
         on_judged: Callable[[], None] = lambda: None,
     ) -> list[ScoredCompletion]:
         """Return one scored completion each, in order; nothing is shared and nothing overlaps."""
-        items = [
-            code_to_judge(task, text, extract_block(text))
-            for task, text in zip(tasks, completions, strict=True)
-        ]
+        answers = [parse_answer(text, task) for task, text in zip(tasks, completions, strict=True)]
+        items = [code_to_judge(task, answer) for task, answer in zip(tasks, answers, strict=True)]
         verdicts = self.judge.reasoned(items) if self.judge else [None] * len(items)
         on_judged()
         return [
-            self.reward(task, text, verdict, wait_for(submit_tests(self.sandbox, task, text)))
-            for task, text, verdict in zip(tasks, completions, verdicts, strict=True)
+            self.reward(
+                task, answer, verdict, wait_for(submit_tests(self.sandbox, task, answer.code))
+            )
+            for task, answer, verdict in zip(tasks, answers, verdicts, strict=True)
         ]
 
 

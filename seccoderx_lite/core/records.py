@@ -113,14 +113,3 @@ class TestResult:
     def is_secure(self) -> bool:
         """True when there are security tests and all of them passed."""
         return 0 < self.security_total == self.security_passed
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredCompletion:
-    """A completion with every reward part; `reward` is None when it could not be scored."""
-
-    completion: str
-    reward: float | None
-    parts: Mapping[str, float | None]
-    verdict: Verdict | None = None
-    tests: TestResult | None = None

@@ -6,7 +6,7 @@ is refused. `rewards.similarity` is the fast three-part score that everything el
 
 import importlib
 import logging
-from functools import cache, lru_cache
+from functools import cache
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.records import LANGUAGES, Language
@@ -38,7 +38,6 @@ def require_codebleu() -> None:
         ) from error
 
 
-@lru_cache(maxsize=4096)
 def codebleu_score(code: str, reference: str, language: Language) -> float:
     """CodeBLEU of the code against its reference, in [0, 1], with the weights of the original.
 

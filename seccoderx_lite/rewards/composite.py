@@ -30,23 +30,30 @@ Nothing here calls a judge or runs a test: verdict and test results come in as a
 """
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
-from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.records import Task, TestResult, Verdict
+from seccoderx_lite.rewards.answers import ParsedAnswer, parse_answer
 from seccoderx_lite.rewards.codebleu import codebleu_score
-from seccoderx_lite.rewards.shape import (
-    has_real_code,
-    is_refusal,
-    is_stub,
-    length_score,
-    length_share,
-)
+from seccoderx_lite.rewards.shape import length_score, length_share
 from seccoderx_lite.rewards.similarity import similarity
 
 Formula = Literal["guarded", "seccoderx"]
 
 _ORIGINAL_BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedTerms:
+    """Which terms of `guarded` are paid."""
+
+    use_judge: bool = True
+    """False leaves V's term out."""
+    use_graded_verdict: bool = False
+    """True makes V 1 - `verdict.p_vulnerable` where that is known."""
+    use_security_tests: bool = False
+    """True adds A's term."""
 
 
 def reward_parts(
@@ -56,26 +63,22 @@ def reward_parts(
     formula: Formula = "seccoderx",
     *,
     tests: TestResult | None = None,
-    use_judge: bool = True,
-    use_graded_verdict: bool = False,
-    use_security_tests: bool = False,
+    **terms: bool,
 ) -> dict[str, float | None]:
     r"""The reward of one completion, and every part of it under its own name.
 
-    What the model got wrong lowers the reward. What we failed to find out makes it None (unscored):
-    a verdict whose label is None, or the missing result of a task's tests. Except where it cannot
-    matter: in `guarded`, with f = 0 the reward is 0, and with G = 0 no verdict is needed.
+    A fault of the model lowers the reward. Missing evidence makes it None (unscored): a verdict
+    whose label is None, or tests of the task without a result. Unless it cannot matter: in
+    `guarded`, the reward is 0 if f = 0, and no verdict is needed if G = 0.
 
     Args:
         completion: What the policy wrote.
         task: What it was asked; `reference` and `cwe` are used, and whether there are `tests`. To
             leave the tests out of the reward, pass the task without them.
-        verdict: The judge's. "unclear" counts as vulnerable, as in the original.
+        verdict: The judge's. "unclear" counts as vulnerable, as in SecCoderX.
         formula: `guarded` or `seccoderx`.
-        tests: Result of the task's tests. `seccoderx` uses none.
-        use_judge: False leaves V's term out of `guarded`.
-        use_graded_verdict: True makes V in `guarded` 1 - `verdict.p_vulnerable` where it is known.
-        use_security_tests: True adds A's term to `guarded`.
+        tests: Result of the task's tests. `seccoderx` does not use it.
+        terms: Fields of `GuardedTerms`: `use_judge`, `use_graded_verdict`, `use_security_tests`.
 
     Returns:
         `format` f, `length` L, `similarity` S (F in `seccoderx`), `vulnerability` V, `functional` T
@@ -90,46 +93,60 @@ def reward_parts(
     >>> reward_parts("I'm sorry, I can't.", task, None, "guarded")["reward"]
     0.0
     """
+    answer = parse_answer(completion, task)
+    return parts_of(answer, task, verdict, tests, formula, GuardedTerms(**terms))
+
+
+def parts_of(
+    answer: ParsedAnswer,
+    task: Task,
+    verdict: Verdict | None,
+    tests: TestResult | None,
+    formula: Formula,
+    terms: GuardedTerms,
+) -> dict[str, float | None]:
+    """`reward_parts` of a completion that is parsed already."""
     if formula == "seccoderx":
-        return _seccoderx_parts(completion, task, verdict)
-    judged_safe = _judged_safe(verdict, use_graded_verdict) if task.cwe else 1.0
-    return _guarded_parts(completion, task, judged_safe, tests, use_judge, use_security_tests)
+        return _seccoderx_parts(answer.completion, task, verdict)
+    return _guarded_parts(answer, task, verdict, tests, terms)
 
 
 def _guarded_parts(
-    completion: str,
+    answer: ParsedAnswer,
     task: Task,
-    judged_safe: float | None,
+    verdict: Verdict | None,
     tests: TestResult | None,
-    use_judge: bool,
-    use_security_tests: bool,
+    terms: GuardedTerms,
 ) -> dict[str, float | None]:
-    block = extract_block(completion)
-    code = block.code if block else ""
-    stub = is_stub(code, task.language, task.reference) if block else is_refusal(completion)
-    f = float(has_real_code(completion, task.language, task.reference))
-    length = length_share(code, task.reference) if f else 0.0
-    resemblance = similarity(code, task.reference, task.language) if f and task.reference else 0.0
-    functional, gate = _function_terms(tests, length, resemblance) if f else (0.0, 0.0)
+    f = float(answer.is_real_code)
+    judged_safe = _judged_safe(verdict, terms.use_graded_verdict) if task.cwe else 1.0
+    L, S = _likeness(answer) if f else (0.0, 0.0)
+    T, G = _function_terms(tests, L, S) if f else (0.0, 0.0)
     secure = float(tests is not None and tests.is_secure and tests.status != "tampered")
-
-    needs_tests = f > 0 and task.tests is not None and tests is None
-    needs_verdict = gate > 0 and use_judge and judged_safe is None
-    T, G, L, S = functional, gate, length, resemblance
-    V = judged_safe or 0.0 if use_judge else 0.0
-    A = secure if use_security_tests else 0.0
+    V = judged_safe or 0.0 if terms.use_judge else 0.0
+    A = secure if terms.use_security_tests else 0.0
     reward = f * (1 + 2 * T + G * (V * (2 + L + 0.5 * S) + 2 * A))
+
+    lacks_tests = f > 0 and task.tests is not None and tests is None
+    lacks_verdict = G > 0 and terms.use_judge and judged_safe is None
     return {
         "format": f,
-        "stub": float(stub),
+        "stub": float(answer.is_stub),
         "length": L,
         "similarity": S,
-        "functional": None if needs_tests else T,
-        "gate": None if needs_tests else G,
-        "vulnerability": judged_safe if use_judge else None,
+        "functional": None if lacks_tests else T,
+        "gate": None if lacks_tests else G,
+        "vulnerability": judged_safe if terms.use_judge else None,
         "security": secure if tests is not None else None,
-        "reward": None if needs_tests or needs_verdict else reward,
+        "reward": None if lacks_tests or lacks_verdict else reward,
     }
+
+
+def _likeness(answer: ParsedAnswer) -> tuple[float, float]:
+    """L and S."""
+    code, reference = answer.code, answer.reference
+    resemblance = similarity(code, reference, answer.language) if reference else 0.0
+    return length_share(code, reference), resemblance
 
 
 def _function_terms(

@@ -1,28 +1,29 @@
-"""Evidence first, reward second: run tests and ask the judge once for a batch, then score each.
+"""Evidence first, reward second: verdicts and test results for a whole batch, then its rewards.
 
-Tests run in the sandbox while the judge answers; where it computes on the same cores, only then:
-the two would hold each other up. Equal completions of a task share one verdict
-and one test run. What could not be had through our own fault (sandbox, judge) leaves the
-completion unscored.
+Tests run in the sandbox while the judge answers. A judge on the CPU answers first, because the two
+would compete for the same cores. Identical completions of a task share one verdict and one test
+run. A completion is unscored if the sandbox or the judge failed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from seccoderx_lite.core.code_blocks import CodeBlock, extract_block
-from seccoderx_lite.core.records import ScoredCompletion, Task, TestResult, Verdict
+from seccoderx_lite.core.records import Task, TestResult, Verdict
 from seccoderx_lite.judge.judge import CodeToJudge, Judge
 from seccoderx_lite.recipe.recipe import RewardRecipe
-from seccoderx_lite.rewards.composite import reward_parts
-from seccoderx_lite.rewards.shape import has_real_code
+from seccoderx_lite.rewards.answers import ParsedAnswer, ScoredCompletion, parse_answer
+from seccoderx_lite.rewards.composite import GuardedTerms, parts_of
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
 from seccoderx_lite.sandbox import Sandbox
+
+_Key = tuple[str, str]
+"""Task id and completion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Scores batches of completions; `judge` is None where the reward uses none."""
+    """Scores batches of completions; `judge` is None where the reward does not use one."""
 
     recipe: RewardRecipe
     judge: Judge | None
@@ -36,64 +37,61 @@ class Scorer:
     ) -> list[ScoredCompletion]:
         """Return one scored completion each, in order.
 
-        `on_judged` is called when all verdicts are there and only tests are waited for.
+        `on_judged` is called when all verdicts are known and only tests are still running.
         """
-        unique = {
-            (task.id, text): (task, text) for task, text in zip(tasks, completions, strict=True)
-        }
-        runs: dict[tuple[str, str], Future[TestResult] | None] = {}
+        keys = [(task.id, text) for task, text in zip(tasks, completions, strict=True)]
+        task_of = dict(zip(keys, tasks, strict=True))
+        answers = {key: parse_answer(key[1], task) for key, task in task_of.items()}
+        runs: dict[_Key, Future[TestResult] | None] = {}
 
         def start_tests() -> None:
-            for key, (task, text) in unique.items():
-                runs[key] = submit_tests(self.sandbox, task, text)
+            for key, answer in answers.items():
+                runs[key] = submit_tests(self.sandbox, task_of[key], answer.code)
 
         judge_first = self.judge is not None and self.judge.is_on_cpu
         if not judge_first:
             start_tests()
-        verdicts = self._judge(unique)
+        verdicts = self._judge(task_of, answers)
         on_judged()
         if judge_first:
             start_tests()
         scored = {
-            key: self.reward(task, text, verdicts.get(key), wait_for(runs[key]))
-            for key, (task, text) in unique.items()
+            key: self.reward(task_of[key], answer, verdicts.get(key), wait_for(runs[key]))
+            for key, answer in answers.items()
         }
-        return [scored[task.id, text] for task, text in zip(tasks, completions, strict=True)]
+        return [scored[key] for key in keys]
 
     def reward(
-        self, task: Task, completion: str, verdict: Verdict | None, tests: TestResult | None
+        self, task: Task, answer: ParsedAnswer, verdict: Verdict | None, tests: TestResult | None
     ) -> ScoredCompletion:
         """Return a completion with its reward and every part of it."""
-        rewards_tests = self.recipe.functional_tests
-        parts = reward_parts(
-            completion,
-            task if rewards_tests else replace(task, tests=None),
+        recipe = self.recipe
+        parts = parts_of(
+            answer,
+            task if recipe.functional_tests else replace(task, tests=None),
             verdict,
-            self.recipe.formula,
-            tests=tests if rewards_tests else None,
-            use_judge=self.recipe.judge,
-            use_graded_verdict=self.recipe.graded_verdict,
-            use_security_tests=self.recipe.security_tests,
+            tests if recipe.functional_tests else None,
+            recipe.formula,
+            GuardedTerms(recipe.judge, recipe.graded_verdict, recipe.security_tests),
         )
-        return ScoredCompletion(completion, parts["reward"], parts, verdict, tests)
+        return ScoredCompletion(answer, parts["reward"], parts, verdict, tests)
 
     def _judge(
-        self, unique: dict[tuple[str, str], tuple[Task, str]]
-    ) -> dict[tuple[str, str], Verdict]:
+        self, task_of: Mapping[_Key, Task], answers: Mapping[_Key, ParsedAnswer]
+    ) -> dict[_Key, Verdict]:
         if self.judge is None:
             return {}
-        items = {}
-        for key, (task, text) in unique.items():
-            # Where `guarded` pays nothing for this code at all, no verdict is needed.
-            can_earn = self.recipe.formula == "seccoderx" or has_real_code(
-                text, task.language, task.reference
-            )
-            if task.cwe and can_earn:
-                items[key] = code_to_judge(task, text, extract_block(text))
+        # `guarded` pays nothing for code that is not real, whatever the verdict.
+        items = {
+            key: code_to_judge(task_of[key], answer)
+            for key, answer in answers.items()
+            if task_of[key].cwe and (self.recipe.formula == "seccoderx" or answer.is_real_code)
+        }
         verdicts = self.judge.verdicts(list(items.values()))
         return dict(zip(items, verdicts, strict=True))
 
 
-def code_to_judge(task: Task, completion: str, block: CodeBlock | None) -> CodeToJudge:
+def code_to_judge(task: Task, answer: ParsedAnswer) -> CodeToJudge:
     """Return what the judge reads of a completion: its code block, or all of it without one."""
-    return CodeToJudge(block.code if block else completion, task.language, task.cwe)
+    code = answer.code if answer.block else answer.completion
+    return CodeToJudge(code, task.language, task.cwe)

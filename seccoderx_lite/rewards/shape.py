@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import tree_sitter
 
-from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.syntax import is_comment, is_docstring, parse, walk
 
@@ -94,14 +93,12 @@ def length_share(code: str, reference: str | None) -> float:
     return max(0.0, min(1.0, (change + 0.5) / 0.2, (1.0 - change) / 0.5))
 
 
-@lru_cache(maxsize=4096)
-def parses(code: str, language: Language) -> bool:
-    """True when the code is grammatical in its language.
+def parses(code: str, language: Language, root: tree_sitter.Node) -> bool:
+    """True when code with this syntax tree is grammatical in its language.
 
     By tree-sitter; in Python also by Python's own parser, because tree-sitter forgives wrong
     indentation. In C and C++ one line in twenty may hold what only the preprocessor understands.
     """
-    root = parse(code, language)
     if language == "python":
         return not root.has_error and _parses_as_python(code)
     if not root.has_error:
@@ -128,64 +125,43 @@ def _parses_as_python(code: str) -> bool:
     return True
 
 
-def has_real_code(completion: str, language: Language, reference: str | None = None) -> bool:
-    r"""True for a completion with a closed block of code that parses and is no stub.
+def declines(text: str) -> bool:
+    """True for prose that refuses the task.
 
-    >>> has_real_code("```python\ndef add(a, b):\n    return a + b\n```", "python")
+    >>> declines("I'm sorry, but I can't help with that.")
     True
-    >>> has_real_code("```python\npass\n```", "python")
-    False
     """
-    block = extract_block(completion)
-    return (
-        block is not None
-        and block.is_closed
-        and bool(block.code.strip())
-        and parses(block.code, language)
-        and not is_stub(block.code, language, reference)
-    )
+    return _REFUSAL.search(text) is not None
 
 
-def is_refusal(completion: str) -> bool:
-    r"""True for prose that declines, with no code in it.
-
-    >>> is_refusal("I'm sorry, but I can't help with that.")
-    True
-    >>> is_refusal("I can't use md5 here.\n```python\nhashlib.sha256(x)\n```")
-    False
-    """
-    block = extract_block(completion)
-    has_code = block is not None and bool(block.code.strip())
-    return not has_code and _REFUSAL.search(completion) is not None
-
-
-@lru_cache(maxsize=4096)
-def is_stub(code: str, language: Language, reference: str | None = None) -> bool:
-    r"""True for code that only looks like an answer.
+def is_stub(root: tree_sitter.Node, language: Language, reference: str | None = None) -> bool:
+    r"""True for the tree of code that only looks like an answer.
 
     That is code in which no function has a working body (without functions: no statement at the
     top works), or in which a function is hollow that the reference of the same name fills in.
     Hollow means: empty, `pass`, a docstring, a TODO, "not implemented", an apology, or nothing that
     calls anything or uses a parameter (`return True`). A hollow reference excuses hollow code.
 
-    >>> is_stub('def add(a, b):\n    "Adds."\n    raise NotImplementedError', "python")
+    >>> is_stub(parse("def add(a, b):\n    raise NotImplementedError", "python"), "python")
     True
-    >>> is_stub("def add(a, b):\n    return a + b", "python")
+    >>> is_stub(parse("def add(a, b):\n    return a + b", "python"), "python")
     False
     """
-    root = parse(code, language)
-    hollow_by_name = _hollow_by_name(root)
-    if reference is None:
-        return _is_hollow_program(root, hollow_by_name)
-    reference_root = parse(reference, language)
-    reference_hollow_by_name = _hollow_by_name(reference_root)
-    if _is_hollow_program(reference_root, reference_hollow_by_name):
+    expected = _hollow_in_reference(reference, language) if reference is not None else {}
+    if expected is None:
         return False
-    return _is_hollow_program(root, hollow_by_name) or any(
-        is_hollow and not reference_hollow_by_name.get(name, True)
-        for name, is_hollow in hollow_by_name.items()
-        if name
+    found = _hollow_by_name(root)
+    return _is_hollow_program(root, found) or any(
+        is_hollow and not expected.get(name, True) for name, is_hollow in found.items() if name
     )
+
+
+@lru_cache(maxsize=256)  # one look at a reference serves all completions of its task
+def _hollow_in_reference(reference: str, language: Language) -> dict[str, bool] | None:
+    """Which functions of the reference are hollow, by name; None if all of it is."""
+    root = parse(reference, language)
+    hollow_by_name = _hollow_by_name(root)
+    return None if _is_hollow_program(root, hollow_by_name) else hollow_by_name
 
 
 def _hollow_by_name(root: tree_sitter.Node) -> dict[str, bool]:

@@ -85,7 +85,6 @@ class SimilarityParts:
     """Share of the reference's subtrees (names and values ignored) that the code has too."""
 
 
-@lru_cache(maxsize=4096)
 def similarity(code: str, reference: str, language: Language) -> float:
     """Weighted mean of the three parts, in [0, 1]; 1 for code equal to its reference.
 

@@ -1,4 +1,4 @@
-"""Run tasks' tests against completions in the sandbox; equal work is done once."""
+"""Run tasks' tests against completions in the sandbox, identical code once per task."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -12,16 +12,15 @@ from seccoderx_lite.sandbox import Sandbox
 logger = logging.getLogger(__name__)
 
 
-def submit_tests(sandbox: Sandbox, task: Task, completion: str) -> "Future[TestResult] | None":
-    """Start a task's tests on a completion's code; None where there are no tests or no code."""
-    code = extract_code(completion)
-    if task.tests is None or not code or not code.strip():
+def submit_tests(sandbox: Sandbox, task: Task, code: str) -> "Future[TestResult] | None":
+    """Start a task's tests on code; None without tests or for blank code."""
+    if task.tests is None or not code.strip():
         return None
     return sandbox.submit_tests(code, task.language, task.tests)
 
 
 def wait_for(run: "Future[TestResult] | None") -> TestResult | None:
-    """Return the result of a run; None where there was none, or where the sandbox failed."""
+    """Return the result of a run; None if there was no run or the sandbox failed."""
     if run is None:
         return None
     try:
@@ -37,10 +36,10 @@ def run_tests(
     completions: Sequence[str],
     on_result: Callable[[], None] = lambda: None,
 ) -> list[TestResult | None]:
-    """Return one test result a completion, in order.
+    """Return one test result per completion, in order.
 
-    A completion without code fails all its tests. None is only for tests that could not be run
-    through our fault, and for tasks without tests.
+    A completion without code fails all its tests. None means that the task has no tests or that
+    the sandbox failed.
     """
     keys = [
         (task.id, extract_code(text) or "") for task, text in zip(tasks, completions, strict=True)

@@ -6,15 +6,11 @@ Pure: shares of single steps in, messages out, over a window of steps.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from seccoderx_lite.core.code_blocks import extract_code
-from seccoderx_lite.core.records import ScoredCompletion, Task
 from seccoderx_lite.recipe.recipe import AlarmsRecipe
-from seccoderx_lite.rewards.shape import has_real_code, length_change
+from seccoderx_lite.rewards.answers import ScoredCompletion
 
 
-def step_shares(
-    tasks: Sequence[Task], scored: Sequence[ScoredCompletion], group_size: int
-) -> dict[str, float | None]:
+def step_shares(scored: Sequence[ScoredCompletion], group_size: int) -> dict[str, float | None]:
     """Return the shares of one step that alarms watch; None where there was nothing to count.
 
     `scored` holds whole rollout groups one after the other, `group_size` completions each.
@@ -22,16 +18,9 @@ def step_shares(
     attacked = [s for s in scored if s.tests and s.tests.security_total and s.verdict]
     fooled = [s for s in attacked if s.verdict and s.verdict.label == "safe"
               and s.tests and s.tests.is_functional and not s.tests.is_secure]  # fmt: skip
-    hollow = [
-        item
-        for task, item in zip(tasks, scored, strict=True)
-        if not has_real_code(item.completion, task.language, task.reference)
-    ]
-    ratios = [
-        1.0 + change
-        for task, item in zip(tasks, scored, strict=True)
-        if task.reference and (change := _length_change(item, task.reference)) is not None
-    ]
+    hollow = [item for item in scored if not item.answer.is_real_code]
+    changes = [item.answer.length_change for item in scored]
+    ratios = [1.0 + change for change in changes if change is not None]
     labels = [s.verdict.label for s in scored if s.verdict and s.verdict.label]
     doubtful = [s.verdict.label for s in scored
                 if s.verdict and s.verdict.label and not _is_confirmed_safe(s)]  # fmt: skip
@@ -68,11 +57,6 @@ def _is_confirmed_safe(item: ScoredCompletion) -> bool:
     """Judged safe, and no attacking test says else."""
     is_judged_safe = item.verdict is not None and item.verdict.label == "safe"
     return is_judged_safe and item.tests is not None and item.tests.is_secure
-
-
-def _length_change(item: ScoredCompletion, reference: str) -> float | None:
-    code = extract_code(item.completion)
-    return length_change(code, reference) if code else None
 
 
 def _share(count: int, total: int) -> float | None:

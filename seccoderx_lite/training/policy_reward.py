@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seccoderx_lite.core.errors import RunStopped
-from seccoderx_lite.core.records import Json, ScoredCompletion, Task
+from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.recipe.recipe import PolicyRecipe
+from seccoderx_lite.rewards.answers import ScoredCompletion
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.alarms import Alarms, step_shares
@@ -65,7 +66,7 @@ class CompositeReward:
         if self._canaries:
             self._step |= self._canaries.check(step)
             self._clock.lap("canaries")
-        shares = step_shares(tasks, scored, self._group_size)
+        shares = step_shares(scored, self._group_size)
         self._step |= shares
         self._raise_alarms(step, shares)
         for name, value in self._step.items():
@@ -136,7 +137,7 @@ def _rollout_records(
             "task": task.id,
             "cwe": list(task.cwe),
             "prompt": task.prompt,
-            "completion": item.completion,
+            "completion": item.answer.completion,
             "reward": item.reward,
             "parts": dict(item.parts),
             "verdict": item.verdict.label if item.verdict else None,

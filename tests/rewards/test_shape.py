@@ -7,18 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.core.records import LANGUAGES
-from seccoderx_lite.rewards.shape import (
-    is_refusal,
-    is_stub,
-    length_change,
-    length_score,
-    length_share,
-    parses,
-)
+from seccoderx_lite.core.code_blocks import CodeBlock
+from seccoderx_lite.core.records import LANGUAGES, Task
+from seccoderx_lite.rewards.answers import ParsedAnswer, parse_answer
+from seccoderx_lite.rewards.shape import length_change, length_score, length_share
 
 TEN_LINES = "x\n" * 10
 HUNDRED_LINES = "x\n" * 100
+
+
+def parses(code, language):
+    return ParsedAnswer("", language, None, CodeBlock(code, "", is_closed=True)).parses
+
+
+def is_stub(code, language, reference=None):
+    return ParsedAnswer("", language, reference, CodeBlock(code, "", is_closed=True)).is_stub
 
 
 @pytest.mark.parametrize(
@@ -226,7 +229,7 @@ def test_shape_accepts_any_text(text, language):
     ],
 )
 def test_declining_without_code_is_a_refusal(completion):
-    assert is_refusal(completion)
+    assert parse_answer(completion, Task("1", "p", "python")).is_stub
 
 
 @pytest.mark.parametrize(
@@ -234,4 +237,4 @@ def test_declining_without_code_is_a_refusal(completion):
     ["", "Here is the plan.", "I can't use eval here:\n```python\nx = int(s)\n```", "x = 1"],
 )
 def test_other_prose_and_code_is_no_refusal(completion):
-    assert not is_refusal(completion)
+    assert not parse_answer(completion, Task("1", "p", "python")).is_stub

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from seccoderx_lite.core.errors import DataError, RunStopped
-from seccoderx_lite.core.records import LabelledCode, ScoredCompletion, Task
+from seccoderx_lite.core.records import LabelledCode, Task
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.recipe.recipe import PolicyRecipe, check_recipe
+from seccoderx_lite.rewards.answers import ScoredCompletion, parse_answer
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.stages.policy_training import rewardable_tasks
 from seccoderx_lite.training.canaries import Canaries
@@ -84,8 +85,9 @@ class RefusingScorer:
     def score(self, tasks, completions, on_judged):
         on_judged()
         parts = {"format": 0.0, "reward": 0.0}
-        scored = [ScoredCompletion(text, 0.0, parts) for text in completions]
-        scored[0] = ScoredCompletion(completions[0], None, {"format": 0.0, "reward": None})
+        answers = [parse_answer(*pair) for pair in zip(completions, tasks, strict=True)]
+        scored = [ScoredCompletion(answer, 0.0, parts) for answer in answers]
+        scored[0] = ScoredCompletion(answers[0], None, {"format": 0.0, "reward": None})
         return scored
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from seccoderx_lite.core.records import ScoredCompletion, Task, TestResult, Verdict
+from seccoderx_lite.core.records import Task, TestResult, Verdict
 from seccoderx_lite.recipe.recipe import AlarmsRecipe
+from seccoderx_lite.rewards.answers import ScoredCompletion, parse_answer
 from seccoderx_lite.training.alarms import Alarms, step_shares
 
 TASK = Task("t", "Write f.", "python", ("CWE-89",), reference="def f(x):\n    y = x\n    return y")
@@ -17,7 +18,7 @@ def scored(
     tests = TestResult("passed", int(functional), 1, int(secure), 1)
     code = "\n".join(["def f(x):"] + ["    y = x"] * (lines - 2) + ["    return x"])
     return ScoredCompletion(
-        f"```python\n{code}\n```",
+        parse_answer(f"```python\n{code}\n```", TASK),
         reward,
         {"format": form, "gate": gate, "vulnerability": safe},
         Verdict(label),
@@ -26,7 +27,7 @@ def scored(
 
 
 def shares(*items, group_size=2):
-    return step_shares([TASK] * len(items), items, group_size)
+    return step_shares(items, group_size)
 
 
 def test_reward_hacking_is_working_code_judged_safe_that_falls_to_an_attack():
@@ -50,7 +51,7 @@ def test_reward_hacking_is_working_code_judged_safe_that_falls_to_an_attack():
     ids=["refusal", "empty", "stub", "does not parse"],
 )
 def test_stubs_are_completions_without_working_code_whatever_the_formula(completion):
-    hollow = replace(scored(), completion=completion)
+    hollow = replace(scored(), answer=parse_answer(completion, TASK))
     assert shares(hollow, scored())["stub_share"] == 0.5
 
 
