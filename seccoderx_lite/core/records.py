@@ -12,6 +12,15 @@ Json: TypeAlias = Any
 
 Language = Literal["python", "javascript", "c", "cpp", "java", "go"]
 LANGUAGES: tuple[Language, ...] = ("python", "javascript", "c", "cpp", "java", "go")
+FILE_SUFFIXES: Mapping[Language, str] = {
+    "python": "py",
+    "javascript": "js",
+    "c": "c",
+    "cpp": "cpp",
+    "java": "java",
+    "go": "go",
+}
+"""Suffix of a source file, without the dot."""
 
 VerdictLabel = Literal["vulnerable", "safe", "unclear"]
 

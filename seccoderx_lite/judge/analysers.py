@@ -22,7 +22,7 @@ from typing import Literal
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError, JudgeError
-from seccoderx_lite.core.records import ExecutionResult, Json, Language, Verdict
+from seccoderx_lite.core.records import FILE_SUFFIXES, ExecutionResult, Json, Language, Verdict
 from seccoderx_lite.judge import codeshield_rules
 from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.sandbox import Limits, Sandbox
@@ -38,9 +38,6 @@ _PACKAGES = {
 _BANDIT = "import sys; sys.path[:0] = sys.argv[1].split(':'); del sys.argv[1]\n"
 _BANDIT += "from bandit.cli.main import main; main()"
 _RULES = "rules.json"
-_ENDINGS: dict[Language, str] = {
-    "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "java": "java", "go": "go",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Analyser:
             return [f"there are no rules for {language}" for _ in items]
         if self._name == "semgrep" and len(items) > 1:  # its core takes one file at a time
             return [self._reports([item], language)[0] for item in items]
-        names = [f"code{number:04}.{_ENDINGS[language]}" for number in range(len(items))]
+        names = [f"code{number:04}.{FILE_SUFFIXES[language]}" for number in range(len(items))]
         # A method on its own is indented, which no parser of Python takes.
         code = [textwrap.dedent(item.code) for item in items]
         files = dict(zip(names, code, strict=True))
@@ -126,7 +123,7 @@ class Analyser:
         environment = ["/usr/bin/env", f"SSL_CERT_FILE={_package('certifi') / 'cacert.pem'}"]
         rules = ["-rules", _RULES, "-lang", language]
         options = ["-j", "1", "-timeout", "10", "-json"]
-        return [*environment, str(core), *rules, *options, f"code0000.{_ENDINGS[language]}"]
+        return [*environment, str(core), *rules, *options, f"code0000.{FILE_SUFFIXES[language]}"]
 
     @cached_property
     def _python(self) -> str:

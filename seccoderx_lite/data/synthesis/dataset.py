@@ -14,16 +14,13 @@ from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.core.records import Json, Language
+from seccoderx_lite.core.records import FILE_SUFFIXES, Json
 from seccoderx_lite.data.synthesis.lines import AnyFolder, Record, passed, with_seed
 from seccoderx_lite.recipe.synth import SynthRecipe
 from seccoderx_lite.run.files import write_jsonl
 
 DATASET, SECCODERX = "dataset", "dataset-seccoderx"
 DROPS = "drops.jsonl"
-_SUFFIXES: Mapping[Language, str] = {
-    "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "java": "java", "go": "go",
-}  # fmt: skip
 
 
 def flatten(
@@ -122,14 +119,14 @@ def _as_seccoderx(recipe: SynthRecipe, seed: Record, record: Record) -> Record:
         "scenario_text": record["scenario"],
         "problem": record["prompt"],
         "design_plan": record["design_plan"],
-        "language_suffix": _SUFFIXES[record["language"]],
+        "language_suffix": FILE_SUFFIXES[record["language"]],
         "cwe": record["cwe"],
         "cwe_id": [entry.id],
         "cwe_name": [entry.name],
         "cwe_description": [entry.description],
         "cwe_extended_description": [""],
         "record_code": seed["code"],
-        "record_language_suffix": _SUFFIXES[seed["language"]],
+        "record_language_suffix": FILE_SUFFIXES[seed["language"]],
         "record_cve": seed["cve"] or "",
         "generated_code": record["reference"],
         response: record["completion"],

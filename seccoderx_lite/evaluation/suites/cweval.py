@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.core.records import Language
+from seccoderx_lite.core.records import FILE_SUFFIXES, Language
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,6 @@ FOLDERS: Mapping[str, Language] = {
 
 UNSANITIZED = "cwe_476_0_c_"
 """The one memory error that the benchmark builds without the address sanitizer."""
-
-SUFFIXES: Mapping[Language, str] = {
-    "python": "py", "javascript": "js", "c": "c", "cpp": "cpp", "go": "go",
-}  # fmt: skip
 
 _NAMES: Mapping[Language, str] = {
     "python": "Python", "javascript": "JavaScript", "c": "C (not C++)", "cpp": "C++", "go": "Go",
@@ -77,12 +73,12 @@ class CwevalFiles:
     @property
     def task_file(self) -> str:
         """Name of the file that the tests import or run."""
-        return f"{self.name}_task.{SUFFIXES[self.language]}"
+        return f"{self.name}_task.{FILE_SUFFIXES[self.language]}"
 
     @property
     def unsafe_file(self) -> str:
         """Name of the insecure twin's file."""
-        return f"{self.name}_unsafe.{SUFFIXES[self.language]}"
+        return f"{self.name}_unsafe.{FILE_SUFFIXES[self.language]}"
 
 
 def read_cweval(checkout: Path) -> list[tuple[str, str, CwevalFiles]]:
@@ -99,7 +95,7 @@ def read_cweval(checkout: Path) -> list[tuple[str, str, CwevalFiles]]:
         )
     tasks = []
     for folder, language in FOLDERS.items():
-        ending = f"_task.{SUFFIXES[language]}"
+        ending = f"_task.{FILE_SUFFIXES[language]}"
         for file in sorted((root / folder).glob(f"*{ending}")):
             if not file.with_name(file.name.removesuffix(ending) + "_test.py").is_file():
                 logger.warning("cweval: %s has no test file and is left out", file)
@@ -123,7 +119,7 @@ def weaknesses(files: CwevalFiles) -> tuple[str, ...]:
 
 
 def _read_files(file: Path, language: Language, *, sanitize: bool) -> CwevalFiles:
-    suffix = SUFFIXES[language]
+    suffix = FILE_SUFFIXES[language]
     name = file.name.removesuffix(f"_task.{suffix}")
     unsafe = file.with_name(f"{name}_unsafe.{suffix}")
     reference, entrypoint = _split(file.read_text("utf-8"))
@@ -150,5 +146,5 @@ def _prompt(file: Path, language: Language) -> str:
         raise DataError(f"cweval: {file} has no BEGIN SOLUTION comment, so it has no prompt")
     signature = _PROMPT.split(text[: solution.start()])[-1].strip("\n")
     return _PROMPT_TEMPLATE.format(
-        language=_NAMES[language], label=SUFFIXES[language], signature=signature
+        language=_NAMES[language], label=FILE_SUFFIXES[language], signature=signature
     )
