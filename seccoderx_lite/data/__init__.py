@@ -1,4 +1,5 @@
 """Reads tasks and labelled code in every known layout, makes tasks from code, ships a tiny set.
 
-Uses judge (its prompt), run, models, recipe, sandbox and core. Must not import a training library.
+Uses run, models (only where a model writes tasks), recipe, sandbox and core. Must not import judge
+or a training library.
 """

@@ -1,1 +1,1 @@
-"""What ships inside the package: the tiny base, its tasks and labelled code, their makers."""
+"""What ships inside the package: the tiny base, its data sets, and the code templates."""

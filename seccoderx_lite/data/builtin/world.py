@@ -5,7 +5,7 @@ insecure programs, and tests that attack them. A surface form is one choice of w
 name, parameter names and nouns. The last third of every long list of choices is reserved for
 held-out forms, so that alignment never sees those words in that template.
 
-This file only renders; `make_tiny.py` decides what goes into which data set.
+This file only renders; `tests/builtin_maker/make_tiny.py` decides what goes into which data set.
 """
 
 import random
@@ -80,19 +80,6 @@ def sample_surface(template: Template, form: Form, rng: random.Random) -> Surfac
     values = {slot: rng.choice(_choices(all_, form)) for slot, all_ in template.slots.items()}
     prompt = rng.choice(_choices(template.prompts, form))
     return Surface(Text(prompt).substitute(values), values)
-
-
-def sample_distinct(
-    template: Template, form: Form, count: int, rng: random.Random
-) -> list[Surface]:
-    """Return up to `count` surface forms with different prompts."""
-    forms: dict[str, Surface] = {}
-    for _ in range(count * 20):
-        if len(forms) == count:
-            break
-        surface = sample_surface(template, form, rng)
-        forms.setdefault(surface.prompt, surface)
-    return list(forms.values())
 
 
 @cache

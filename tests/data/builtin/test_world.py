@@ -6,16 +6,10 @@ from collections import Counter
 from concurrent.futures import Future
 
 import pytest
+from builtin_maker.make_tiny import TINY, make_labelled, make_tasks, sample_distinct
 
 from seccoderx_lite.core.records import TestResult
-from seccoderx_lite.data.builtin.make_tiny import TINY, make_labelled, make_tasks
-from seccoderx_lite.data.builtin.world import (
-    Program,
-    Template,
-    load_templates,
-    sample_distinct,
-    sample_surface,
-)
+from seccoderx_lite.data.builtin.world import Program, Template, load_templates, sample_surface
 from seccoderx_lite.sandbox import Sandbox
 
 TEMPLATES = load_templates()

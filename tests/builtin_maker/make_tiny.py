@@ -1,19 +1,20 @@
-r"""Make everything in `builtin/tiny/`: data sets, tokenizer and the tiny base model.
+r"""Make the tiny world that ships in the package: data sets, tokenizer and the tiny base model.
 
-Run it from a checkout; nothing is downloaded:
+Run it from a checkout with the package installed; nothing is downloaded:
 
-    python -m seccoderx_lite.data.builtin.make_tiny data       # tasks.jsonl, labelled.jsonl
-    python -m seccoderx_lite.data.builtin.make_tiny tokenizer
-    python -m seccoderx_lite.data.builtin.make_tiny pretrain   # about 45 minutes on 2 cores
+    python tests/builtin_maker/make_tiny.py data       # tasks.jsonl, labelled.jsonl
+    python tests/builtin_maker/make_tiny.py tokenizer
+    python tests/builtin_maker/make_tiny.py pretrain   # about 45 minutes on 2 cores
 
-`pretrain` trains a Qwen2-shaped model from scratch on rendered templates: programs asked for in a
-prompt (a share of them secure, the rest insecure, as on the internet), one-line reviews of
-programs, and ratings (weak or sound), as if it had read about the weaknesses. Pretraining sees
-every template; it never sees a prompt of an evaluation split.
+The files go to `seccoderx_lite/data/builtin/tiny/`. `pretrain` trains a Qwen2-shaped model from
+scratch on rendered templates: programs asked for in a prompt (a share of them secure, the rest
+insecure, as on the internet), one-line reviews of programs, and ratings (weak or sound), as if it
+had read about the weaknesses. Pretraining sees every template, but no prompt of an evaluation
+split.
 
 The base that ships had 2,600 steps without ratings, 800 with a review share of 0.35, and then
 
-    python -m seccoderx_lite.data.builtin.make_tiny pretrain --seed 11 \
+    python tests/builtin_maker/make_tiny.py pretrain --seed 11 \
         --continue-from seccoderx_lite/data/builtin/tiny/model --steps 1100 --learning-rate 1.5e-3
 """
 
@@ -23,23 +24,23 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from seccoderx_lite.core import cwe
+from seccoderx_lite.data.builtin import world
 from seccoderx_lite.data.builtin.world import (
     Form,
     Program,
     Surface,
     Template,
     load_templates,
-    sample_distinct,
     sample_surface,
 )
+from seccoderx_lite.judge.prompt import VerdictForm, render_judge_prompt
 
-if TYPE_CHECKING:
-    from seccoderx_lite.judge.prompt import VerdictForm
-
-TINY = Path(__file__).parent / "tiny"
+TINY = Path(world.__file__).parent / "tiny"
 
 SECURE_SHARE = 0.42
 """Share of secure programs in pretraining; it sets how often the base is secure when sampled."""
@@ -65,6 +66,19 @@ def make_data() -> None:
     labelled = list(make_labelled(random.Random(2)))
     _write_jsonl(TINY / "labelled.jsonl", labelled)
     print(f"{len(tasks)} tasks, {len(labelled)} pieces of labelled code")
+
+
+def sample_distinct(
+    template: Template, form: Form, count: int, rng: random.Random
+) -> list[Surface]:
+    """Return up to `count` surface forms with different prompts."""
+    forms: dict[str, Surface] = {}
+    for _ in range(count * 20):
+        if len(forms) == count:
+            break
+        surface = sample_surface(template, form, rng)
+        forms.setdefault(surface.prompt, surface)
+    return list(forms.values())
 
 
 def _task_forms(template: Template, rng: random.Random) -> Iterator[tuple[str, Surface]]:
@@ -177,10 +191,7 @@ class Corpus:
             pool = template
             if self._rng.random() < FOREIGN_NAME_SHARE:
                 slots = {**template.slots, "fn": (self._rng.choice(self._names),)}
-                pool = Template(
-                    template.name, template.cwe, template.split, slots, template.prompts,
-                    template.programs, template.tests,
-                )  # fmt: skip
+                pool = replace(template, slots=slots)
             surface = sample_surface(pool, "any", self._rng)
             if surface.prompt not in self._reserved:
                 return surface
@@ -191,9 +202,6 @@ class Corpus:
 
     def _review(self, template: Template, surface: Surface, program: Program) -> tuple[str, str]:
         """Return a request to review or rate a program: in the judge's words, or in others."""
-        from seccoderx_lite.core import cwe
-        from seccoderx_lite.judge.prompt import render_judge_prompt
-
         entry = cwe.get(template.cwe or "")
         code = surface.fill(program.code).strip()
         is_rating = self._rng.random() < 0.5
@@ -280,11 +288,18 @@ def pretrain(
     torch.set_flush_denormal(True)
     tokenizer = AutoTokenizer.from_pretrained(TINY / "model")
     config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=8,
-        num_key_value_heads=4, intermediate_size=704, tie_word_embeddings=True,
-        max_position_embeddings=CONTEXT, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=704,
+        tie_word_embeddings=True,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     model = Qwen2ForCausalLM(config)
     if continue_from:
         model = Qwen2ForCausalLM.from_pretrained(continue_from, dtype=torch.float32)
@@ -372,9 +387,13 @@ def main() -> None:
         make_tokenizer()
     else:
         pretrain(
-            options.steps, options.batch_size, options.seed, options.learning_rate,
-            options.continue_from, options.checkpoint,
-        )  # fmt: skip
+            options.steps,
+            options.batch_size,
+            options.seed,
+            options.learning_rate,
+            options.continue_from,
+            options.checkpoint,
+        )
 
 
 if __name__ == "__main__":
