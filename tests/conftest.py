@@ -1,11 +1,11 @@
-"""Settings for all tests, and what tests with a loaded model share."""
+"""Settings and fixtures for all tests."""
 
 import pytest
 from hypothesis import settings
 
 from seccoderx_lite.recipe.recipe import ModelRecipe
 
-settings.register_profile("seccoderx", deadline=None)  # a busy machine is no failure
+settings.register_profile("seccoderx", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("seccoderx")
 
 

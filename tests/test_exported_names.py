@@ -1,4 +1,4 @@
-"""The public names, and that getting at them costs nothing."""
+"""The public names, and that importing them loads no heavy package."""
 
 import subprocess
 import sys
@@ -6,9 +6,20 @@ import sys
 import seccoderx_lite
 
 PUBLIC = [
-    "Judge", "Limits", "Recipe", "Sandbox", "SeccoderxError", "extract_code", "load_labelled",
-    "load_recipe", "load_tasks", "parse_verdict", "reward_parts", "scan", "train",
-]  # fmt: skip
+    "Judge",
+    "Limits",
+    "Recipe",
+    "Sandbox",
+    "SeccoderxError",
+    "extract_code",
+    "load_labelled",
+    "load_recipe",
+    "load_tasks",
+    "parse_verdict",
+    "reward_parts",
+    "scan",
+    "train",
+]
 
 
 def test_the_public_names_are_these_and_all_resolve():

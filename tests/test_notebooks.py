@@ -9,16 +9,23 @@ import pytest
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHORT = [
-    "judge.cold_start.steps=2", "judge.align.steps=1", "policy.grpo.steps=2",
-    "policy.grpo.prompts_per_step=2", "policy.grpo.max_completion_tokens=24",
-    "judge.canaries.min_accuracy=0.0", "judge.max_new_tokens=8", "evaluate.limit=2",
-    "evaluate.samples=1", "evaluate.max_completion_tokens=24", "export=null",
-]  # fmt: skip
+    "judge.cold_start.steps=2",
+    "judge.align.steps=1",
+    "policy.grpo.steps=2",
+    "policy.grpo.prompts_per_step=2",
+    "policy.grpo.max_completion_tokens=24",
+    "judge.canaries.min_accuracy=0.0",
+    "judge.max_new_tokens=8",
+    "evaluate.limit=2",
+    "evaluate.samples=1",
+    "evaluate.max_completion_tokens=24",
+    "export=null",
+]
 WITH_A_JUDGE = [each for each in SHORT if not each.startswith(("judge.cold_start", "judge.align"))]
 
 
 def execute(folder, name, overrides):
-    """The notebook after a run in which its parameters ask for few steps."""
+    """Run a notebook with overrides that keep it short, and return it with its outputs."""
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
@@ -37,7 +44,7 @@ def pictures(notebook):
 
 
 def test_the_notebooks_run_from_top_to_bottom_and_show_plots(tmp_path):
-    """One after the other: the second and third read the run of the first."""
+    """In this order, because the second and third read the run folder of the first."""
     folder = tmp_path / "recipes" / "notebooks"
     shutil.copytree(RECIPES, folder.parent)
     shown = {

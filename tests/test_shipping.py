@@ -32,14 +32,17 @@ def test_a_wheel_carries_the_tiny_world_and_works_outside_the_checkout(tmp_path)
         f"assert Path(sl.__file__).is_relative_to({str(tmp_path)!r})\n"
         "print(len(sl.load_tasks('builtin:tiny')), len(sl.load_labelled('builtin:tiny')))\n"
         "from seccoderx_lite.data.builtin.world import load_templates\n"
-        "from seccoderx_lite.models.roles import resolve_base\n"
+        "from seccoderx_lite.models.base import resolve_base\n"
         "print(len(load_templates()))\n"
         "print([file.name for file in Path(resolve_base('builtin:tiny')).iterdir()])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "model.safetensors" in done.stdout
 

@@ -72,15 +72,18 @@ def test_a_missing_recipe_is_named(tmp_path):
 SMALL = "name: x\nmodel: {base: BASE}\nevaluate: {suites: [SUITE], samples: 1, limit: 1}"
 FAILURES = {
     "a base that is not there": (
-        SMALL.replace("BASE", "./nobase").replace("SUITE", "builtin:tiny"), "nobase",
+        SMALL.replace("BASE", "./nobase").replace("SUITE", "builtin:tiny"),
+        "nobase",
     ),
     "an unknown builtin base": (
-        SMALL.replace("BASE", "builtin:huge").replace("SUITE", "builtin:tiny"), "builtin:tiny",
+        SMALL.replace("BASE", "builtin:huge").replace("SUITE", "builtin:tiny"),
+        "builtin:tiny",
     ),
     "tasks that are not there": (
-        SMALL.replace("BASE", "builtin:tiny").replace("SUITE", "./notasks.jsonl"), "notasks.jsonl",
+        SMALL.replace("BASE", "builtin:tiny").replace("SUITE", "./notasks.jsonl"),
+        "notasks.jsonl",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "named"), FAILURES.values(), ids=FAILURES)
@@ -140,16 +143,22 @@ def test_synth_help_explains_how_to_use_your_own_code():
 WRONG_SYNTHESES = {
     "an unknown key": ("generator: {modle: m}", "generator.modle", "generator.model"),
     "a cap without prices": (
-        "generator: {model: m, endpoint: 'http://x/v1', max_cost: 1}", "max_cost", "input_price",
+        "generator: {model: m, endpoint: 'http://x/v1', max_cost: 1}",
+        "max_cost",
+        "input_price",
     ),
     "a key for a local model": ("generator: {model: m, api_key_env: K}", "api_key_env", "endpoint"),
     "no reference for the published columns": (
-        "generator: {model: m}\nlayouts: [seccoderx]", "layouts", "model",
+        "generator: {model: m}\nlayouts: [seccoderx]",
+        "layouts",
+        "model",
     ),
     "nothing left to train on": (
-        "generator: {model: m}\nsplits: {held_out: 1.0}", "splits.held_out", "below 1",
+        "generator: {model: m}\nsplits: {held_out: 1.0}",
+        "splits.held_out",
+        "below 1",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

@@ -47,5 +47,6 @@ def test_a_repository_must_have_an_owner(name):
 def test_each_of_several_formats_gets_a_repository_of_its_own():
     formats = ["adapter", "merged"]
     assert [repository_for("me/m", form, formats) for form in formats] == [
-        "me/m-adapter", "me/m-merged",
-    ]  # fmt: skip
+        "me/m-adapter",
+        "me/m-merged",
+    ]
