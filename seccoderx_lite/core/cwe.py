@@ -1,7 +1,7 @@
 """The CWE catalogue: what a weakness id means, for prompts and reports.
 
 Holds the weaknesses that code models are usually measured on, not all of MITRE's list. Ids and
-names are MITRE's (source and version in `cwe.json`), the short descriptions are our own words.
+names are MITRE's (source and version in `cwe.json`), the short descriptions are our own.
 """
 
 import functools
@@ -27,13 +27,13 @@ class Cwe:
     description: str
     """At most 25 words; empty for a weakness that is not in the catalogue."""
     common_name: str = ""
-    """What people call it, where the catalogue's name is long: "SQL Injection"."""
+    """Short name in common use, where MITRE's name is long: "SQL Injection"."""
     parents: tuple[str, ...] = ()
-    """Ids of the weaknesses that MITRE's research view (1000) says it is a child of."""
+    """Ids of its parents in MITRE's research view (1000)."""
 
     @property
     def short_name(self) -> str:
-        """The common name if there is one, else the catalogue's: what prompts use.
+        """The common name if there is one, otherwise MITRE's: what prompts use.
 
         >>> get("CWE-89").short_name, get("CWE-787").short_name
         ('SQL Injection', 'Out-of-bounds Write')
@@ -45,25 +45,25 @@ def normalise(cwe: str | int) -> str:
     """Return an id in the form "CWE-89".
 
     Raises:
-        DataError: this is no CWE id.
+        DataError: it is not a CWE id.
 
     >>> normalise("cwe-089"), normalise(89), normalise("CWE-89: SQL Injection")
     ('CWE-89', 'CWE-89', 'CWE-89')
     """
     match = _ID.match(str(cwe))
     if not match or isinstance(cwe, bool):
-        raise DataError(f"{cwe!r} is no CWE id; write it as 'CWE-89'")
+        raise DataError(f"{cwe!r} is not a CWE id; write it as 'CWE-89'")
     return f"CWE-{match.group(1)}"
 
 
 def get(cwe: str | int) -> Cwe:
     """Return the catalogue's entry for an id in any common form.
 
-    Data of users may name weaknesses the catalogue lacks, and that must not end a run: such an id
-    gives an entry whose name says so, with an empty description.
+    An id that the catalogue lacks must not end a run: it gives an entry whose name says so, with an
+    empty description.
 
     Raises:
-        DataError: this is no CWE id.
+        DataError: it is not a CWE id.
     """
     known = normalise(cwe)
     return _entries().get(known) or Cwe(known, "weakness not in the catalogue", "")
@@ -85,7 +85,7 @@ def in_order(groups: Iterable[Iterable[str]]) -> list[str]:
 
 
 def is_same_or_kin(one: str, other: str) -> bool:
-    """Tell whether two ids are the same, or one is the other's parent.
+    """Return whether two ids are the same, or one is the other's parent.
 
     >>> is_same_or_kin("CWE-95", "CWE-94"), is_same_or_kin("CWE-89", "CWE-78")
     (True, False)
@@ -94,7 +94,7 @@ def is_same_or_kin(one: str, other: str) -> bool:
 
 
 def typical_of(language: Language) -> tuple[str, ...]:
-    """Return the weaknesses worth looking for in code of a language when nothing else is said.
+    """Return the weaknesses that `scan` looks for in a language by default.
 
     >>> typical_of("c")[:3]
     ('CWE-78', 'CWE-119', 'CWE-125')

@@ -3,9 +3,9 @@
     SeccoderxError
     |-- RecipeError     (ValueError)     a recipe, an override or an argument breaks a rule
     |-- DataError       (ValueError)     a task or labelled-code file cannot be used
-    |-- RunFolderError  (ValueError)     a run folder is locked, foreign or damaged
-    |-- ModelError      (RuntimeError)   a base model, adapter or role is not what it must be
-    |-- GeneratorError  (RuntimeError)   the generator of tasks cannot be asked further
+    |-- RunFolderError  (ValueError)     a run folder is locked, damaged or of another recipe
+    |-- ModelError      (RuntimeError)   a base model, an adapter or a role cannot be used
+    |-- GeneratorError  (RuntimeError)   the generator of tasks cannot continue
     |-- JudgeError      (RuntimeError)   the judge failed: the completion stays unscored
     |-- SandboxError    (RuntimeError)   the sandbox failed: the completion stays unscored
     `-- RunStopped      (RuntimeError)   an alarm or an export gate ended the run on purpose
@@ -15,35 +15,41 @@ A message names the thing, the rule, the value received and the next step.
 
 
 class SeccoderxError(Exception):
-    """Base of all errors below; catch it to catch everything the toolkit raises on purpose."""
+    """Base class of the errors below: catch it to catch every error raised on purpose."""
 
 
 class RecipeError(SeccoderxError, ValueError):
-    """A recipe, override or command argument breaks a rule; all faults are in one message."""
+    """A recipe, an override or a command argument breaks a rule; the message lists all of them."""
 
 
 class DataError(SeccoderxError, ValueError):
-    """A file of tasks or labelled code is missing, empty, or lacks what is needed."""
+    """A file of tasks or labelled code is missing or empty, or lacks required columns or values."""
 
 
 class RunFolderError(SeccoderxError, ValueError):
-    """A run folder belongs to another recipe, is in use, or is damaged."""
+    """A run folder belongs to another recipe, is used by another process, or is damaged."""
 
 
 class ModelError(SeccoderxError, RuntimeError):
-    """A base model, adapter or role is not what it must be."""
+    """A base model, an adapter or a role is missing, damaged or does not match the others."""
 
 
 class GeneratorError(SeccoderxError, RuntimeError):
-    """The generator of tasks refuses, stays silent or costs too much; its replies are kept."""
+    """The generator of tasks refuses requests, does not answer, or reaches its spending cap.
+
+    Replies received before are kept, so the same command resumes.
+    """
 
 
 class JudgeError(SeccoderxError, RuntimeError):
-    """The judge itself failed (never: it could not be convinced)."""
+    """The judge could not be run. Not raised for an unfavourable or unreadable verdict."""
 
 
 class SandboxError(SeccoderxError, RuntimeError):
-    """The sandbox itself failed, or offers less isolation than was asked for."""
+    """The sandbox could not run the code, or cannot isolate as strongly as required.
+
+    Not raised for code that fails, crashes or reaches its limits.
+    """
 
 
 class RunStopped(SeccoderxError, RuntimeError):

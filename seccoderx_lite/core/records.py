@@ -1,4 +1,4 @@
-"""The frozen records that cross module borders: tasks, labelled code, verdicts, test results.
+"""The frozen records that modules exchange: tasks, labelled code, verdicts, test results.
 
 Nothing here reads files or imports a heavy package.
 """
@@ -12,15 +12,6 @@ Json: TypeAlias = Any
 
 Language = Literal["python", "javascript", "c", "cpp", "java", "go"]
 LANGUAGES: tuple[Language, ...] = ("python", "javascript", "c", "cpp", "java", "go")
-FILE_SUFFIXES: Mapping[Language, str] = {
-    "python": "py",
-    "javascript": "js",
-    "c": "c",
-    "cpp": "cpp",
-    "java": "java",
-    "go": "go",
-}
-"""Suffix of a source file, without the dot."""
 
 VerdictLabel = Literal["vulnerable", "safe", "unclear"]
 
@@ -43,12 +34,12 @@ class Task:
     tests: Mapping[str, Json] | None = None
     """`{"kind": "calls" | "stdio" | "pytest", ...}`, see `Sandbox.run_tests`."""
     extra: Mapping[str, Json] = field(default_factory=dict)
-    """Every other column of the file, kept as it was."""
+    """Every other column of the file, unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledCode:
-    """Code with the truth about it, for training and measuring the judge."""
+    """Code with its ground-truth label, for training and measuring the judge."""
 
     code: str
     language: Language
@@ -64,17 +55,17 @@ class LabelledCode:
 class Verdict:
     """What the judge says about one piece of code.
 
-    `label` is None when the judge itself failed; `error` then says how, and the code is unscored.
+    `label` is None if the judge failed; `error` then says why, and the code is unscored.
     """
 
     label: VerdictLabel | None
     reasoning: str = ""
     error: str | None = None
     p_vulnerable: float | None = None
-    """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1]; None where only reasoned."""
+    """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1]; None if not computed."""
 
     def is_right(self, is_vulnerable: bool) -> bool:
-        """Tell whether it agrees with the truth; unclear never does."""
+        """Return whether it agrees with the label of the data; an unclear verdict never does."""
         return self.label == ("vulnerable" if is_vulnerable else "safe")
 
 
@@ -96,7 +87,7 @@ class ExecutionResult:
 class TestResult:
     """The tests of one task run against one piece of code."""
 
-    __test__ = False  # not a test class, whatever pytest makes of the name
+    __test__ = False  # pytest would collect it by its name
 
     status: ExecutionStatus
     functional_passed: int
@@ -104,7 +95,7 @@ class TestResult:
     security_passed: int
     security_total: int
     output: str = ""
-    """What the run printed and which tests failed, cut to a bound."""
+    """What the run printed and which tests failed, truncated."""
     seconds: float = 0.0
     isolation: str = ""
 

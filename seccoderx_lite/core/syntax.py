@@ -4,7 +4,7 @@ One grammar package per language (`tree-sitter-python`, ...) instead of one pack
 compiled grammar in the wheel, so nothing is fetched when code is parsed, and they exist both for
 current tree-sitter and for the 0.22 that the `codebleu` package pins.
 
-This file does not judge code: what counts as parsing, as a stub or as similar is in `rewards`.
+What counts as parsing, as a stub or as similar is decided in `rewards`, not here.
 """
 
 import importlib
@@ -21,7 +21,7 @@ _COMMENT_IN_MACRO = re.compile(
     rb"""(?P<literal>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|//.*|/\*.*?\*/""", re.DOTALL
 )
 _Cut = tuple[int, int, bytes]
-"""Byte range to remove, and what to put in its place."""
+"""Start and end of a byte range to remove, and its replacement."""
 
 
 @cache
@@ -38,24 +38,24 @@ def _grammar(language: Language) -> tree_sitter.Language:
 
 
 def parse(code: str, language: Language) -> tree_sitter.Node:
-    """Root node of the syntax tree; broken code gives a tree with ERROR nodes, never an error."""
+    """Return the root of the syntax tree; broken code gives ERROR nodes, never an exception."""
     # A parser is cheap to make and not safe to share between threads; the grammar is neither.
     parser = tree_sitter.Parser(_grammar(language))
     return parser.parse(to_bytes(code)).root_node
 
 
 def to_bytes(code: str) -> bytes:
-    """UTF-8 as the parser sees it: lone surrogates, which UTF-8 cannot hold, become "?"."""
+    """Return UTF-8; lone surrogates, which UTF-8 cannot encode, become "?"."""
     return code.encode("utf-8", "replace")
 
 
 def is_comment(node: tree_sitter.Node) -> bool:
-    """True for a comment of any of the languages; not for a docstring."""
+    """Return whether a node is a comment in any of the languages; a docstring is not."""
     return node.type in _COMMENT_TYPES
 
 
 def walk(root: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
-    """Every node of the tree, each before its children, in the order of the text."""
+    """Yield every node of the tree, each before its children, in the order of the text."""
     stack = [root]
     while stack:
         node = stack.pop()
@@ -64,7 +64,7 @@ def walk(root: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
 
 
 def is_docstring(node: tree_sitter.Node) -> bool:
-    """True for a Python statement that is only a string and evaluates nothing."""
+    """Return whether a Python statement is only a string and evaluates nothing."""
     if node.type != "expression_statement" or node.named_child_count != 1:
         return False
     return node.named_children[0].type in {"string", "concatenated_string"} and not any(
@@ -73,11 +73,10 @@ def is_docstring(node: tree_sitter.Node) -> bool:
 
 
 def strip_comments(code: str, language: Language) -> str:
-    r"""Code without comments; what it computes is unchanged, and so is every string it uses.
+    r"""Return code without comments; what it computes and every string it uses stay the same.
 
-    In Python a string that stands alone as a statement (a docstring, mostly) is a comment too; a
-    body left empty gets a `pass`. Lines that held nothing but comment disappear; line breaks
-    become \n.
+    In Python a statement that is only a string (usually a docstring) is a comment too; a body left
+    empty gets a `pass`. Lines that held only a comment disappear; line breaks become \n.
 
     >>> strip_comments('def f(a):\n    "Safe."\n    return a  # "# no"\n', "python")
     'def f(a):\n    return a\n'
@@ -124,7 +123,7 @@ def _docstring_cuts(block: tree_sitter.Node) -> Iterator[_Cut]:
 
 
 def _widen(source: bytes, start: int, end: int, substitute: bytes) -> _Cut:
-    """The cut with the white space that only served it: its whole line, or the gap before it."""
+    """Extend a cut over white space that is no longer needed: the whole line, or the gap before."""
     if substitute == b"pass":
         return start, end, substitute
     line_start = source.rfind(b"\n", 0, start) + 1

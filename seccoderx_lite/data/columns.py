@@ -11,25 +11,11 @@ from typing import Generic, TypeVar
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.languages import language_of
 from seccoderx_lite.core.records import LANGUAGES, Json, LabelledCode, Language, Task
 from seccoderx_lite.data.rows import Row
 
 Record = TypeVar("Record", Task, LabelledCode)
-
-_ALIASES: dict[str, Language] = {
-    **{language: language for language in LANGUAGES},
-    "py": "python",
-    "python3": "python",
-    "js": "javascript",
-    "node": "javascript",
-    "mjs": "javascript",
-    "h": "c",
-    "c++": "cpp",
-    "cc": "cpp",
-    "cxx": "cpp",
-    "hpp": "cpp",
-    "golang": "go",
-}
 
 
 class Unusable(Exception):
@@ -71,15 +57,6 @@ class Layout(Generic[Record]):
                 f" of the layout {self.name!r}; it has {', '.join(row.data)}",
             )
         return self.read(row)
-
-
-def language_of(name: str) -> Language | None:
-    """Return the language a name, alias or file suffix stands for, None if it is not supported.
-
-    >>> language_of("C++"), language_of(".py"), language_of("rust")
-    ('cpp', 'python', None)
-    """
-    return _ALIASES.get(name.strip().lower().removeprefix("."))
 
 
 def read_text(data: Mapping[str, Json], column: str) -> str:

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from seccoderx_lite.core.languages import language_of_file
 from seccoderx_lite.core.records import Json, LabelledCode
 from seccoderx_lite.data.columns import (
     Layout,
     Unusable,
-    language_of,
     read_cwes,
     read_language,
     read_optional_text,
@@ -109,7 +109,7 @@ def _from_judge_prompt(prompt: str, label: str, reasoning: str | None) -> Labell
 def _primevul(row: Row) -> list[LabelledCode]:
     """A function of PrimeVul (github.com/DLVulDet/PrimeVul), which is C and C++ only."""
     data = row.data
-    language = language_of(Path(str(data.get("file_name") or "")).suffix)
+    language = language_of_file(Path(str(data.get("file_name") or "")))
     return [
         LabelledCode(
             code=read_text(data, "func"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.languages import language_of_file
 from seccoderx_lite.core.records import Language
-from seccoderx_lite.data.columns import language_of
 
 MAX_BYTES = 1_000_000
 """Larger files are generated or bundled code, which nobody reads function by function."""
@@ -70,11 +70,6 @@ def _below(folder: Path) -> Iterator[Path]:
             file = Path(root) / name
             if name[0] != "." and language_of_file(file) and not file.is_symlink():
                 yield file
-
-
-def language_of_file(path: Path) -> Language | None:
-    """Return the language of a file by its ending, None if it is not one of the six."""
-    return language_of(path.suffix) if path.suffix else None
 
 
 def read_source(path: Path) -> SourceFile | Skipped:

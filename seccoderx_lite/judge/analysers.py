@@ -22,7 +22,8 @@ from typing import Literal
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError, JudgeError
-from seccoderx_lite.core.records import FILE_SUFFIXES, ExecutionResult, Json, Language, Verdict
+from seccoderx_lite.core.languages import FILE_SUFFIXES
+from seccoderx_lite.core.records import ExecutionResult, Json, Language, Verdict
 from seccoderx_lite.judge import codeshield_rules
 from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.sandbox import Limits, Sandbox

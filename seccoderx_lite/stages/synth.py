@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seccoderx_lite.core.code_blocks import extract_code
+from seccoderx_lite.core.languages import language_of
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.data.columns import language_of
 from seccoderx_lite.data.synthesis import proof, seeds
 from seccoderx_lite.data.synthesis.asking import Asker, Outcome, seed_of, source_for
 from seccoderx_lite.data.synthesis.card import render_card

@@ -38,7 +38,7 @@ def test_every_common_spelling_is_normalised(written, expected):
     "written", ["", "CWE-", "SQL injection", "CWE-89x", "0", 0, -1, True, 89.5]
 )
 def test_what_is_no_id_is_refused(written):
-    with pytest.raises(DataError, match="is no CWE id"):
+    with pytest.raises(DataError, match="is not a CWE id"):
         cwe.normalise(written)
 
 

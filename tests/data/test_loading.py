@@ -1,4 +1,3 @@
-import doctest
 import json
 import subprocess
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.data import columns as dataset_columns
 from seccoderx_lite.data.loading import load_labelled, load_tasks
 
 OWN_TASK = {
@@ -182,19 +180,6 @@ def test_rows_of_the_judges_cold_start_set_give_reasoning_too(write, caplog):
     assert labelled.reasoning == "It runs a shell."
     assert labelled.is_vulnerable is True
     assert "left out 2 of 3 rows" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("name", "language"),
-    [
-        ("py", "python"), ("Python", "python"), ("python3", "python"), ("js", "javascript"),
-        ("JavaScript", "javascript"), ("C", "c"), (".c", "c"), ("c++", "cpp"), ("CPP", "cpp"),
-        (".cc", "cpp"), ("Java", "java"), ("golang", "go"), ("go", "go"), ("csharp", None),
-        ("", None),
-    ],
-)  # fmt: skip
-def test_language_aliases_are_known(name, language):
-    assert dataset_columns.language_of(name) == language
 
 
 @pytest.mark.parametrize(
@@ -380,8 +365,3 @@ def test_importing_and_reading_files_needs_no_heavy_package(write):
         [sys.executable, "-c", code, write(OWN_TASK)], capture_output=True, text=True
     )
     assert run.stdout.strip() == "[]", run.stderr
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(dataset_columns)
-    assert result.attempted > 0 and result.failed == 0

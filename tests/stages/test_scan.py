@@ -50,7 +50,7 @@ def test_the_weaknesses_asked_for_are_the_only_ones(project):
     judge = rule_judge(sees_eval)
     assert scan([project], judge, cwe=["78", "cwe-089"]).findings == []
     assert {item.cwe for item in judge.judge.asked} == {("CWE-78",), ("CWE-89",)}
-    with pytest.raises(DataError, match="is no CWE id"):
+    with pytest.raises(DataError, match="is not a CWE id"):
         scan([project], judge, cwe=["SQL"])
 
 

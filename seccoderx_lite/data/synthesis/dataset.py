@@ -14,7 +14,8 @@ from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.core.records import FILE_SUFFIXES, Json
+from seccoderx_lite.core.languages import FILE_SUFFIXES
+from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.synthesis.lines import AnyFolder, Record, passed, with_seed
 from seccoderx_lite.recipe.synth import SynthRecipe
 from seccoderx_lite.run.files import write_jsonl

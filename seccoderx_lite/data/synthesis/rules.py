@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.languages import language_of
 from seccoderx_lite.core.records import Json, Language
-from seccoderx_lite.data.columns import language_of
 from seccoderx_lite.recipe.synth import FilterRecipe
 
 _NUMBER = re.compile(r"\b(?:CWE|CVE)[-\s_:]*\d", re.IGNORECASE)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.core.records import FILE_SUFFIXES, Language
+from seccoderx_lite.core.languages import FILE_SUFFIXES
+from seccoderx_lite.core.records import Language
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,24 @@
+import doctest
+
+import pytest
+
+from seccoderx_lite.core import languages
+from seccoderx_lite.core.languages import language_of
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("py", "python"), ("Python", "python"), ("python3", "python"), ("js", "javascript"),
+        ("JavaScript", "javascript"), ("C", "c"), (".c", "c"), ("c++", "cpp"), ("CPP", "cpp"),
+        (".cc", "cpp"), ("Java", "java"), ("golang", "go"), ("go", "go"), ("csharp", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_language_aliases_are_known(name, language):
+    assert language_of(name) == language
+
+
+def test_the_worked_examples_hold():
+    result = doctest.testmod(languages)
+    assert result.attempted > 0 and result.failed == 0
