@@ -1,5 +1,6 @@
-"""What a completion earns: the components, the composite formula, the scorer that gathers them.
+"""What a completion earns: its parts, the two formulas, and the scorer that gathers the evidence.
 
-Uses data, judge, recipe, sandbox and core. Must not load a model: verdicts come from
-the judge it is handed.
+`answers` takes a completion apart, `composite` has the formulas, `scorer` asks judge and sandbox.
+Uses data, judge, run, recipe, sandbox and core. Must not load a model: verdicts come from the judge
+that is passed in.
 """

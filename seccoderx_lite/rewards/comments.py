@@ -1,13 +1,13 @@
-r"""Comments removed as CodeBLEU removes them before it compares trees, quirks included.
+r"""Remove comments exactly as CodeBLEU does before it compares trees, quirks included.
 
-For equal scores only: `syntax.strip_comments` is the one that does it right. CodeBLEU takes Python
-apart with the standard `tokenize`, drops every string that follows an indent or a line end or
-stands in the first column, and leaves code that does not tokenize as it is; elsewhere it cuts
-comments with one regular expression (codebleu 0.7.0, `parser/utils.py`).
+For equal scores only; to remove comments correctly use `syntax.strip_comments`. CodeBLEU splits
+Python with the standard `tokenize`, drops every string that follows an indent or a line end or
+starts in the first column, and does not change code that does not tokenize. In other languages it
+removes comments with one regular expression (codebleu 0.7.0, `parser/utils.py`).
 
-`tokenize` would take most of the time of a comparison. Its effect on ordinary Python is therefore
-found with one coarse scan (`_cut_ordinary_python`), which gives up on anything out of the ordinary:
-tabs, characters beyond ASCII, quotes that do not close.
+`tokenize` would take most of the time of a comparison. For ordinary Python, one coarse scan
+(`cut_ordinary_python`) finds the same cuts. It gives up on anything unusual: tabs, characters
+beyond ASCII, quotes that do not close.
 """
 
 import io
@@ -36,12 +36,12 @@ _STRING_PREFIX = re.compile(r"(?:[rbuf]|rb|br|rf|fr)\Z", re.IGNORECASE)
 
 
 def remove_comments(code: str, language: Language) -> str:
-    """Code without comments and blank lines; its tree equals that of CodeBLEU's stripped code."""
+    """Code without comments and blank lines, with the same tree as CodeBLEU's stripped code."""
     if language != "python":
         stripped = _COMMENT_OR_STRING.sub(_without_comment, code)
     else:
         try:
-            stripped = _cut_ordinary_python(code) or _cut_any_python(code)
+            stripped = cut_ordinary_python(code) or cut_any_python(code)
         except (tokenize.TokenError, SyntaxError):
             return code
     return "\n".join(line for line in stripped.split("\n") if line.strip())
@@ -51,8 +51,8 @@ def _without_comment(match: re.Match[str]) -> str:
     return " " if match[0].startswith("/") else match[0]
 
 
-def _cut_ordinary_python(code: str) -> str | None:
-    """The stripped code; None for code out of the ordinary.
+def cut_ordinary_python(code: str) -> str | None:
+    """The code without comments; None for code that needs `tokenize`.
 
     Raises:
         TokenError: The code does not tokenize.
@@ -97,7 +97,7 @@ def _follow_indent(indents: list[int], indent: int) -> None:
     while indent < indents[-1]:
         indents.pop()
     if indent != indents[-1]:
-        raise tokenize.TokenError("an unindent fits no indent before it")
+        raise tokenize.TokenError("an unindent does not match any outer indentation")
 
 
 def _bracket_balance(tokens: str) -> int:
@@ -106,8 +106,8 @@ def _bracket_balance(tokens: str) -> int:
     return opened - count(")") - count("]") - count("}")
 
 
-def _cut_any_python(code: str) -> str:
-    """The stripped code character by character, for code where the coarse scan gives up."""
+def cut_any_python(code: str) -> str:
+    """The code without comments by `tokenize`, for code where the coarse scan gives up."""
     out, line, column = [], 0, 0
     previous = tokenize.INDENT
     for token in tokenize.generate_tokens(io.StringIO(code).readline):

@@ -1,32 +1,32 @@
-r"""The reward of a completion: two formulas, each one visible expression over named parts.
+r"""The reward of a completion: two formulas, each one expression over named parts.
 
-`guarded`, the default of the recipes, range 0 to 6.5, or 8.5 with security tests:
+`guarded`, the default in recipes, range 0 to 6.5, or 8.5 with security tests:
 
     R = f * (1 + 2*T + G * (V * (2 + L + 0.5*S) + 2*A))
 
-    f  0 or 1   a closed block with code in it that parses and is no stub: everything hangs on it
+    f  0 or 1   a closed block of code that parses and is not a stub; f = 0 makes the reward 0
     T  [0, 1]   share of functional tests passed; a slope up to working code. Without tests: L * S
     G  0 or 1   all functional tests passed: only code that works can earn the security part.
                 Without tests: L > 0
     V  0 or 1   the judge says safe; 1 for a benign task, which needs no judge. Graded: the judge's
                 probability of safe, in [0, 1]
-    L  [0, 1]   length near the reference's: no padding, no leaving out
+    L  [0, 1]   length close to the reference's: neither padded nor incomplete
     S  [0, 1]   similarity to the reference: breaks ties between working, safe answers
-    A  0 or 1   all security tests passed (only where the recipe puts them into the reward)
+    A  0 or 1   all security tests passed (only if the recipe rewards them)
 
-Each product closes a hole of the original: there an empty block or unparsable code may please the
-judge (no f), code that does nothing is the safest of all (no G), and a negative L turns the sign of
-everything it multiplies (L and S are never negative here). A judge that is fooled can give at most
-3.5 of 6.5, and only to code that passes its tests.
+Each product closes a loophole of SecCoderX's formula. There the judge may approve an empty block or
+code that does not parse (no f), code that does nothing is the safest (no G), and a negative L turns
+the sign of everything it multiplies (L and S are never negative here). A fooled judge adds at most
+3.5 of 6.5, and only for code that passes its tests.
 
-`seccoderx`, the original (`EasyR1/examples/reward_function/seccoderx_align.py`), range -7 to 8:
+`seccoderx`, SecCoderX's own (`EasyR1/examples/reward_function/seccoderx_align.py`), range -7 to 8:
 
     R = f + V + L + L*V + L*V*F
 
-with f in {0, 1}, V in {0, 2}, L in {-2, -0.5, 0, 1}, F the exact CodeBLEU. Its extraction of code
-stays here beside it, so that it is exact; everything else uses `prompting.extract_block`.
+with f in {0, 1}, V in {0, 2}, L in {-2, -0.5, 0, 1}, F the exact CodeBLEU. It finds the code with
+SecCoderX's own regular expression, so that rewards are equal; everything else uses `extract_block`.
 
-Nothing here calls a judge or runs a test: verdict and test results come in as arguments.
+Nothing here calls a judge or runs a test: the verdict and the test result are arguments.
 """
 
 import re
@@ -41,7 +41,7 @@ from seccoderx_lite.rewards.similarity import similarity
 
 Formula = Literal["guarded", "seccoderx"]
 
-_ORIGINAL_BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+_SECCODERX_BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _likeness(answer: ParsedAnswer) -> tuple[float, float]:
 def _function_terms(
     tests: TestResult | None, length: float, resemblance: float
 ) -> tuple[float, float]:
-    """T and G: from the functional tests, or by imitation of the reference without any."""
+    """T and G: from the functional tests if there are any, else from likeness to the reference."""
     if tests is not None:
         has_run = tests.status in ("passed", "failed")
         if tests.status == "tampered" or not (tests.functional_total or has_run):
@@ -173,7 +173,7 @@ def _judged_safe(verdict: Verdict | None, is_graded: bool = False) -> float | No
 def _seccoderx_parts(
     completion: str, task: Task, verdict: Verdict | None
 ) -> dict[str, float | None]:
-    block = _ORIGINAL_BLOCK.search(completion)
+    block = _SECCODERX_BLOCK.search(completion)
     code = (block[1] if block else completion).strip()
     f = 1.0 if block else 0.0
     L = length_score(code, task.reference)

@@ -6,7 +6,7 @@ from seccoderx_lite.judge.prompt import VerdictForm, has_judge_format, parse_ver
 def label_reward(
     answer: str, is_vulnerable: bool, form: VerdictForm = "reason"
 ) -> dict[str, float]:
-    """Return accuracy, format and reward of a judge's answer.
+    """Return accuracy (0 or 1), format (0 or 0.2) and reward of a judge's answer.
 
     >>> label_reward("<think>joins text</think><answer>Vulnerable</answer>", True)
     {'accuracy': 1.0, 'format': 0.2, 'reward': 0.92}

@@ -1,7 +1,7 @@
-"""What a look at the code alone says: its length, whether it parses, whether it is a stub.
+"""What the text of the code shows: its length, whether it parses, whether it is a stub.
 
-Nothing here runs the code or understands it. The stub check knows the usual ways to write code that
-does nothing; a determined policy finds others, so functional tests stay the real guard.
+Nothing here runs code. The stub check knows the usual ways to write code that does nothing; a
+policy can find others, so functional tests remain the real protection.
 """
 
 import ast
@@ -18,18 +18,27 @@ from seccoderx_lite.core.syntax import is_comment, is_docstring, parse, walk
 
 MAX_LINES_WITHOUT_REFERENCE = 400
 MAX_LINE_SHARE_OF_MACROS = 0.05
-"""Share of lines that may not parse in C and C++, where tree-sitter cannot expand macros. Of the
-real functions in SVEN 86% stay under it; without it 59% would."""
+"""Share of lines of C and C++ that need not parse, because tree-sitter cannot expand macros. With
+it 86% of the real functions in SVEN parse, without it 59%."""
 
 _WARNINGS_LOCK = threading.Lock()  # catch_warnings changes the state of the whole process
 
-_FUNCTION_TYPES = frozenset({
-    "function_definition",  # python, c, cpp
-    "function_declaration", "generator_function_declaration", "function_expression",
-    "generator_function", "arrow_function", "method_definition",  # javascript; go has the first
-    "method_declaration", "constructor_declaration", "lambda_expression",  # java; go has the first
-    "func_literal",  # go
-})  # fmt: skip
+_FUNCTION_TYPES = frozenset(
+    {
+        "arrow_function",
+        "constructor_declaration",
+        "func_literal",
+        "function_declaration",
+        "function_definition",
+        "function_expression",
+        "generator_function",
+        "generator_function_declaration",
+        "lambda_expression",
+        "method_declaration",
+        "method_definition",
+    }
+)
+"""Nodes with a body, in any of the grammars."""
 _WORK_TYPE = re.compile(r"call(?:_expression)?$|invocation|creation|new_expression|await|yield")
 _TOP_LEVEL_WORK_TYPE = re.compile(
     _WORK_TYPE.pattern + r"|^(?:if|for|while|do|with|try|switch|match)_|binary_|boolean_operator"
@@ -52,13 +61,13 @@ _REFUSAL = re.compile(
 
 
 def length_change(code: str, reference: str) -> float | None:
-    """(lines of code - lines of reference) / lines of reference; None if either has no line."""
+    """(lines of code - lines of reference) / lines of reference; None if either has no lines."""
     lines, reference_lines = len(code.splitlines()), len(reference.splitlines())
     return (lines - reference_lines) / reference_lines if lines and reference_lines else None
 
 
 def length_score(code: str, reference: str | None) -> float:
-    r"""Length term L of the original reward: one of 1.0, 0.0, -0.5, -2.0.
+    r"""Length term L of SecCoderX's reward: one of 1.0, 0.0, -0.5, -2.0.
 
     `EasyR1/examples/reward_function/seccoderx_align.py`, with its thresholds: blank and comment
     lines count.
@@ -77,10 +86,10 @@ def length_score(code: str, reference: str | None) -> float:
 
 
 def length_share(code: str, reference: str | None) -> float:
-    r"""Length term L of the guarded reward, in [0, 1]: no cliff, and never below zero.
+    r"""Length term L of the guarded reward, in [0, 1].
 
-    1 where the original gives 1, from there falling to 0 at half and at twice the lines of the
-    reference. Without a reference: 1 for up to 400 lines, else 0.
+    1 where SecCoderX gives 1, from there falling linearly to 0 at half and at twice the lines of
+    the reference. Without a reference: 1 for up to 400 lines, else 0.
 
     >>> [round(length_share("x\n" * lines, "y\n" * 10), 2) for lines in (5, 6, 7, 15, 18, 20)]
     [0.0, 0.5, 1.0, 1.0, 0.4, 0.0]
@@ -96,8 +105,8 @@ def length_share(code: str, reference: str | None) -> float:
 def parses(code: str, language: Language, root: tree_sitter.Node) -> bool:
     """True when code with this syntax tree is grammatical in its language.
 
-    By tree-sitter; in Python also by Python's own parser, because tree-sitter forgives wrong
-    indentation. In C and C++ one line in twenty may hold what only the preprocessor understands.
+    Checked with tree-sitter; for Python also with Python's own parser, because tree-sitter accepts
+    wrong indentation. In C and C++ one line in twenty may contain what only the preprocessor reads.
     """
     if language == "python":
         return not root.has_error and _parses_as_python(code)
@@ -119,7 +128,7 @@ def _parses_as_python(code: str) -> bool:
         warnings.simplefilter("ignore")
         try:
             ast.parse(code)
-        # A null byte or lone surrogate is a ValueError; deep nesting exhausts the parser's stack.
+        # ValueError: a null byte or lone surrogate; the last two: nesting too deep for the parser.
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
     return True
@@ -135,12 +144,13 @@ def declines(text: str) -> bool:
 
 
 def is_stub(root: tree_sitter.Node, language: Language, reference: str | None = None) -> bool:
-    r"""True for the tree of code that only looks like an answer.
+    r"""True for the syntax tree of code that only looks like an answer.
 
-    That is code in which no function has a working body (without functions: no statement at the
-    top works), or in which a function is hollow that the reference of the same name fills in.
-    Hollow means: empty, `pass`, a docstring, a TODO, "not implemented", an apology, or nothing that
-    calls anything or uses a parameter (`return True`). A hollow reference excuses hollow code.
+    That is code whose functions are all hollow (without functions: no top-level statement does
+    work), or code with a hollow function that is not hollow in the reference. A hollow function is
+    empty, or only has `pass`, a docstring, a TODO, "not implemented", an apology, or statements
+    that neither call anything nor use a parameter (`return True`). If the reference is hollow, no
+    code is a stub.
 
     >>> is_stub(parse("def add(a, b):\n    raise NotImplementedError", "python"), "python")
     True
@@ -156,7 +166,7 @@ def is_stub(root: tree_sitter.Node, language: Language, reference: str | None = 
     )
 
 
-@lru_cache(maxsize=256)  # one look at a reference serves all completions of its task
+@lru_cache(maxsize=256)  # the completions of a rollout group share their reference
 def _hollow_in_reference(reference: str, language: Language) -> dict[str, bool] | None:
     """Which functions of the reference are hollow, by name; None if all of it is."""
     root = parse(reference, language)
@@ -165,7 +175,7 @@ def _hollow_in_reference(reference: str, language: Language) -> dict[str, bool] 
 
 
 def _hollow_by_name(root: tree_sitter.Node) -> dict[str, bool]:
-    """For each name of a function ("" for those without): whether all of that name are hollow."""
+    """For each function name ("" for anonymous ones): whether all functions of it are hollow."""
     hollow: dict[str, bool] = {}
     for node in walk(root):
         body = node.child_by_field_name("body") if node.type in _FUNCTION_TYPES else None
@@ -189,7 +199,7 @@ def _is_hollow_program(root: tree_sitter.Node, hollow_by_name: dict[str, bool]) 
 def _is_hollow_function(function: tree_sitter.Node, body: tree_sitter.Node) -> bool:
     header = [node for node in walk(function) if node.end_byte <= body.start_byte]
     if any(node.type == "field_initializer" for node in header):
-        return False  # a C++ constructor may do its work before the body
+        return False  # a C++ constructor can do its work before the body
     parameters = _names(header) - {(function.child_by_field_name("name") or function).text}
     is_block = body.type.endswith(("block", "body", "compound_statement"))
     for statement in body.named_children if is_block else [body]:
@@ -209,7 +219,7 @@ def _names(nodes: Iterable[tree_sitter.Node]) -> set[bytes | None]:
 
 
 def _function_name(function: tree_sitter.Node) -> str:
-    """Name of the function, or of the variable it is assigned to; "" for an anonymous one."""
+    """Name of the function, or of the variable it is assigned to; "" if anonymous."""
     node = function
     while (declarator := node.child_by_field_name("declarator")) is not None:  # c, cpp
         node = declarator
@@ -225,7 +235,7 @@ def _function_name(function: tree_sitter.Node) -> str:
 
 
 def _is_idle(statement: tree_sitter.Node) -> bool:
-    """True for a statement that does nothing, or only says that nothing is done."""
+    """True for a statement that does nothing or only says that something is missing."""
     if is_comment(statement) or is_docstring(statement) or statement.type in _EMPTY_TYPES:
         return True
     text = (statement.text or b"").decode("utf-8", "replace")

@@ -1,14 +1,14 @@
-"""How much code resembles its reference: CodeBLEU without its data flow, and fast.
+"""Similarity of code to its reference: a fast CodeBLEU without data flow.
 
-CodeBLEU (Ren et al., arXiv 2009.10297) is a weighted sum of four matches. SecCoderX weighs them
+CodeBLEU (Ren et al., arXiv 2009.10297) is a weighted sum of four matches. SecCoderX's weights are
 n-gram 0.1, keyword-weighted n-gram 0.1, syntax tree 0.7, data flow 0.1. Data flow is left out here:
 it is the slowest part, it is 0 or undefined for code without assignments, and for C and C++ the
 `codebleu` package computes it with the extractor for C#. The other weights are divided by their
-sum, 0.9, so that the range stays [0, 1]. The three parts themselves equal those of codebleu 0.7.0
-(same grammars) to 1e-9. `rewards.codebleu` has the exact four-part score.
+sum, 0.9, so that the range stays [0, 1]. The three parts equal those of codebleu 0.7.0 (same
+grammars) to 1e-9. `rewards.codebleu` has the exact four-part score.
 
-Fast because a grammar is loaded once, a reference is analysed once, and subtrees are compared as
-slices of the text of the whole tree.
+It is fast because a grammar is loaded once, a reference is analysed once, and subtrees are compared
+as slices of the text of the whole tree.
 """
 
 import math
@@ -25,15 +25,15 @@ from seccoderx_lite.core.syntax import parse
 from seccoderx_lite.rewards.comments import remove_comments
 
 NGRAM_WEIGHT, KEYWORD_WEIGHT, TREE_WEIGHT = 0.1, 0.1, 0.7
-"""Weights of the original; its 0.1 for data flow is left out and the rest renormalised."""
+"""SecCoderX's weights without the 0.1 for data flow; they are divided by their sum."""
 
 MAX_N = 4
 KEYWORD_TOKEN_WEIGHT, OTHER_TOKEN_WEIGHT = 1.0, 0.2
 SMOOTHING = 0.1
-"""Stands in for a count of zero, as in method 1 of Chen and Cherry (2014)."""
+"""Replaces a count of zero, as in method 1 of Chen and Cherry (2014)."""
 
 _KEYWORD_LISTS: dict[Language, str] = {
-    # The lists of codebleu 0.7.0, for equal scores; some have gaps, such as `async` in JavaScript.
+    # The lists of codebleu 0.7.0, for equal scores. Some are incomplete: JavaScript lacks `async`.
     "python": (
         "False None True and as assert async await break case class continue def del elif else "
         "except finally for from global if import in is lambda match nonlocal not or pass raise "
@@ -82,7 +82,7 @@ class SimilarityParts:
     keyword_ngram: float
     """Recall of the reference's n-grams, single words weighted: a keyword 1, others 0.2."""
     tree: float
-    """Share of the reference's subtrees (names and values ignored) that the code has too."""
+    """Share of the reference's subtrees, without names and values, that the code has too."""
 
 
 def similarity(code: str, reference: str, language: Language) -> float:
@@ -105,15 +105,15 @@ def similarity(code: str, reference: str, language: Language) -> float:
 
 
 def similarity_parts(code: str, reference: str, language: Language) -> SimilarityParts:
-    """The three matches as codebleu 0.7.0 computes them: words are what white space separates."""
-    analysed = _analyse_reference(reference.strip(), language)
+    """The three matches as codebleu 0.7.0 computes them; words are separated by white space."""
+    analysed = analyse_reference(reference.strip(), language)
     code = code.strip()
     tokens = code.split()
     matched, matched_weight = _match_ngrams(tokens, analysed)
     precisions: list[tuple[float, float]] = [(matched[n], len(tokens) - n) for n in range(MAX_N)]
     recalls: list[tuple[float, float]] = [(matched[n], analysed.n_tokens - n) for n in range(MAX_N)]
     recalls[0] = (matched_weight, analysed.total_weight)
-    # codebleu takes the pair (tokens, weights) for the reference here: a length of 2.
+    # codebleu's bug: it takes the length of the pair (tokens, weights), 2, for the reference's.
     keyword_brevity = _brevity_penalty(len(tokens), 2)
     return SimilarityParts(
         ngram=_brevity_penalty(len(tokens), analysed.n_tokens) * _geometric_mean(precisions),
@@ -123,8 +123,8 @@ def similarity_parts(code: str, reference: str, language: Language) -> Similarit
 
 
 @dataclass(frozen=True, slots=True)
-class _Analysed:
-    """A reference, taken apart once for all completions that are compared with it."""
+class AnalysedReference:
+    """A reference, analysed once for all completions that are compared with it."""
 
     n_tokens: int
     token_numbers: dict[str, int]
@@ -139,7 +139,7 @@ class _Analysed:
 
 
 @lru_cache(maxsize=256)
-def _analyse_reference(reference: str, language: Language) -> _Analysed:
+def analyse_reference(reference: str, language: Language) -> AnalysedReference:
     tokens = reference.split()
     token_numbers = {token: number for number, token in enumerate(dict.fromkeys(tokens), start=1)}
     weights = [0.0] + [
@@ -149,7 +149,7 @@ def _analyse_reference(reference: str, language: Language) -> _Analysed:
     numbers = [token_numbers[token] for token in tokens]
     ngram_counts = [Counter(ngrams) for ngrams in _number_ngrams(numbers, len(weights))]
     root = parse(remove_comments(reference, language), language)
-    return _Analysed(
+    return AnalysedReference(
         n_tokens=len(tokens),
         token_numbers=token_numbers,
         weights=weights,
@@ -159,14 +159,14 @@ def _analyse_reference(reference: str, language: Language) -> _Analysed:
             {ngram: count for ngram, count in counts.items() if count > 1}
             for counts in ngram_counts
         ],
-        subtree_counts=Counter(_subtrees(root)),
+        subtree_counts=Counter(subtrees_of(root)),
     )
 
 
 def _number_ngrams(tokens: list[int], base: int) -> list[list[int]]:
     """The n-grams for n from 1 to 4, each as one number with its tokens as digits.
 
-    Numbers, because the hash of a tuple is computed anew at every look-up.
+    Numbers, because Python does not cache the hash of a tuple.
     """
     ngrams = [tokens]
     for n in range(1, MAX_N):
@@ -174,8 +174,8 @@ def _number_ngrams(tokens: list[int], base: int) -> list[list[int]]:
     return ngrams
 
 
-def _match_ngrams(tokens: Sequence[str], analysed: _Analysed) -> tuple[list[int], float]:
-    """For n from 1 to 4, how many n-grams the reference has too; and the weight of the single ones.
+def _match_ngrams(tokens: Sequence[str], analysed: AnalysedReference) -> tuple[list[int], float]:
+    """For n from 1 to 4, how many n-grams the reference has too, and the weight of those for n = 1.
 
     Each n-gram counts at most as often as the reference has it.
     """
@@ -213,16 +213,16 @@ def _geometric_mean(matched_and_total: Sequence[tuple[float, float]]) -> float:
 
 def _tree_match(code: str, reference_subtrees: Counter[str], language: Language) -> float:
     root = parse(remove_comments(code, language), language)
-    common = reference_subtrees.keys() & _subtrees(root)
+    common = reference_subtrees.keys() & subtrees_of(root)
     matched = sum(reference_subtrees[subtree] for subtree in common)
     return matched / reference_subtrees.total()
 
 
-def _subtrees(root: tree_sitter.Node) -> list[str]:
+def subtrees_of(root: tree_sitter.Node) -> list[str]:
     """The root and each other inner node as an S-expression, as `str(node)` gives it.
 
-    Writing each node out anew takes time quadratic in the depth, so they are cut from the text of
-    the root. Only nodes without a named child, such as `pass`, look like leaves there.
+    Calling `str` on each node takes time quadratic in the depth, so they are sliced from the text
+    of the root. Only nodes without a named child, such as `pass`, look like leaves there.
     """
     subtrees = _nested_brackets(str(root))
     n_inner = 1
@@ -243,11 +243,11 @@ def _subtrees(root: tree_sitter.Node) -> list[str]:
                 subtrees.append(str(node))
     if n_inner == len(subtrees):
         return subtrees
-    return _subtrees_one_by_one(root)  # broken code, with tokens that only the text or tree shows
+    return subtrees_one_by_one(root)  # broken code: text and tree do not match
 
 
 def _nested_brackets(text: str) -> list[str]:
-    """Each bracketed part of the text that has another one inside."""
+    """Each bracketed part of the text that contains another one."""
     brackets = text
     for quoted in ('"("', '")"', '"()"', "'('", "')'"):  # what broken code lacks or has too much
         if quoted in text:
@@ -268,7 +268,7 @@ def _nested_brackets(text: str) -> list[str]:
     return parts
 
 
-def _subtrees_one_by_one(root: tree_sitter.Node) -> list[str]:
+def subtrees_one_by_one(root: tree_sitter.Node) -> list[str]:
     nodes = [root]
     for node in nodes:
         nodes.extend(child for child in node.children if child.child_count)

@@ -1,9 +1,9 @@
-"""Times our similarity against the codebleu package on the same pairs, in one run.
+"""Compare the speed of our similarity with the codebleu package on the same pairs.
 
     python tests/benchmarks/similarity.py [--group-size 8] [--pairs FILE]
 
-Prints CPU time per pair. A reference is compared with a whole rollout group, so each pair stands
-for one completion of its group; "first" is the completion for which the reference is analysed too.
+Prints CPU time per pair. In training a reference is compared with a whole rollout group: "first" is
+the time for the first completion, which includes analysing the reference, "later" for the others.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from seccoderx_lite.rewards.codebleu import WEIGHTS
 
 
 def main() -> None:
-    """Prints one line per language and size."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument(
@@ -48,7 +47,7 @@ def _compare(pairs: list[tuple[str, str]], language: Language, group_size: int) 
         calc_codebleu([reference], [code], lang=language, weights=WEIGHTS)
 
     def first(code: str, reference: str) -> None:
-        ours._analyse_reference.cache_clear()
+        ours.analyse_reference.cache_clear()
         ours.similarity_parts(code, reference, language)
 
     def later(code: str, reference: str) -> None:
@@ -64,7 +63,7 @@ def _compare(pairs: list[tuple[str, str]], language: Language, group_size: int) 
 
 
 def _cpu_ms(function: Callable[[str, str], None], pairs: list[tuple[str, str]]) -> float:
-    """Milliseconds of CPU a pair, the best of three rounds."""
+    """CPU milliseconds per pair, the best of three rounds."""
     rounds = []
     for _ in range(3):
         start = time.process_time()

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seccoderx_lite.core.syntax import parse
-from seccoderx_lite.rewards import comments
-from seccoderx_lite.rewards.comments import remove_comments
+from seccoderx_lite.rewards.comments import (
+    cut_any_python,
+    cut_ordinary_python,
+    remove_comments,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,7 @@ from seccoderx_lite.rewards.comments import remove_comments
     ],
 )
 def test_ordinary_python_is_cut_as_codebleu_cuts_it(code, stripped):
-    assert comments._cut_ordinary_python(code) is not None
+    assert cut_ordinary_python(code) is not None
     assert remove_comments(code, "python") == stripped
 
 
@@ -35,7 +38,7 @@ def test_ordinary_python_is_cut_as_codebleu_cuts_it(code, stripped):
     "code", ["x = 1)", "if x:\n\ty", "x = 'a", "x = $", "r'doc'", "\u00e9 = 1"]
 )
 def test_fast_scan_gives_up_on_odd_python(code):
-    assert comments._cut_ordinary_python(code) is None
+    assert cut_ordinary_python(code) is None
 
 
 @pytest.mark.parametrize("code", ["x = (1  # c\n\ny", "if x:\n    y  # c\n\n  z", "'''a  # c"])
@@ -64,8 +67,8 @@ SAMPLES = st.sampled_from([code for _, code, _ in similarity_pairs(("python",))]
 
 @given(PIECES.map(str.strip) | SAMPLES.map(str.strip))
 def test_fast_scan_leaves_the_same_tree_as_the_tokenizer(code):
-    fast = _tree(comments._cut_ordinary_python, code)
-    assert fast in ("given up", _tree(comments._cut_any_python, code))
+    fast = _tree(cut_ordinary_python, code)
+    assert fast in ("given up", _tree(cut_any_python, code))
 
 
 def _tree(cut: Callable[[str], str | None], code: str) -> str:

@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from seccoderx_lite.core.records import LANGUAGES
 from seccoderx_lite.core.syntax import parse
-from seccoderx_lite.rewards import similarity as module
-from seccoderx_lite.rewards.similarity import similarity, similarity_parts
+from seccoderx_lite.rewards.similarity import (
+    analyse_reference,
+    similarity,
+    similarity_parts,
+    subtrees_of,
+    subtrees_one_by_one,
+)
 
 HAS_CODEBLEU = importlib.util.find_spec("codebleu") is not None
 
@@ -36,7 +41,7 @@ def test_three_parts_equal_those_of_codebleu(language):
 def test_subtrees_are_those_that_tree_sitter_writes(language):
     for _, code, _ in similarity_pairs((language,)):
         root = parse(code, language)
-        assert sorted(module._subtrees(root)) == sorted(module._subtrees_one_by_one(root)), code
+        assert sorted(subtrees_of(root)) == sorted(subtrees_one_by_one(root)), code
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -95,7 +100,7 @@ def test_tree_part_ignores_names_and_comments():
     assert similarity_parts("x = [1]", reference, "python").tree == 0.0
 
 
-def test_weights_are_those_of_the_original_divided_by_nine_tenths():
+def test_weights_are_those_of_seccoderx_divided_by_nine_tenths():
     code, reference = "def g(b): return b", "def f(a): return a"
     parts = similarity_parts(code, reference, "python")
     expected = (0.1 * parts.ngram + 0.1 * parts.keyword_ngram + 0.7 * parts.tree) / 0.9
@@ -103,7 +108,7 @@ def test_weights_are_those_of_the_original_divided_by_nine_tenths():
 
 
 def test_reference_is_analysed_once():
-    module._analyse_reference.cache_clear()
+    analyse_reference.cache_clear()
     for n in range(5):
         similarity_parts(f"x = {n}", "y = 1", "python")
-    assert module._analyse_reference.cache_info().misses == 1
+    assert analyse_reference.cache_info().misses == 1
