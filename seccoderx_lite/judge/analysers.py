@@ -117,7 +117,7 @@ class Analyser:
     def _command(self, language: Language) -> list[str]:
         if self._name == "bandit":
             site = ":".join(_folders("bandit"))
-            program = [self._python, "-I", "-S", "-B", "-c", _BANDIT, site]
+            program = [self._sandbox.python, "-I", "-S", "-B", "-c", _BANDIT, site]
             return [*program, "--quiet", "--format", "json", "--recursive", "."]
         core = _package("semgrep") / "bin" / "semgrep-core"
         # It refuses to start without trust anchors, though it has no network to use them on.
@@ -125,10 +125,6 @@ class Analyser:
         rules = ["-rules", _RULES, "-lang", language]
         options = ["-j", "1", "-timeout", "10", "-json"]
         return [*environment, str(core), *rules, *options, f"code0000.{FILE_SUFFIXES[language]}"]
-
-    @cached_property
-    def _python(self) -> str:
-        return str(self._sandbox.describe()["python"])
 
 
 _VERSIONED: dict[str, tuple[str, ...]] = {

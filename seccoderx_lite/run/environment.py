@@ -42,7 +42,7 @@ def describe_environment(sandbox: Sandbox) -> dict[str, Json]:
         "system": platform.platform(),
         "processors": len(os.sched_getaffinity(0)),
         "gpu": asdict(gpu) if (gpu := describe_gpu()) else None,
-        "sandbox": sandbox.describe(),
+        "sandbox": asdict(sandbox.describe()),
         "git_commit": _git_commit(),
     }
 
@@ -78,16 +78,16 @@ def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
         described = sandbox.describe()
     except SandboxError as error:
         return None, str(error)
-    return described["tier"], ", ".join(
-        name for name, state in described["layers"].items() if state is True or state == "on"
+    return described.tier, ", ".join(
+        name for name, state in described.layers.items() if state == "on"
     )
 
 
 def sandbox_details(sandbox: Sandbox) -> list[str]:
     """Return one line per toolchain, and one per repair that would make the tier stronger."""
     described = sandbox.describe()
-    tools = [f"{language:<10} {found}" for language, found in described["toolchains"].items()]
-    return [*tools, *(f"to repair  {line}" for line in described["repairs"])]
+    tools = [f"{language:<10} {found}" for language, found in described.toolchains.items()]
+    return [*tools, *(f"to repair  {line}" for line in described.repairs)]
 
 
 def _version(name: str) -> str | None:

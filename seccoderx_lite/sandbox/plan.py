@@ -1,10 +1,11 @@
-"""What a task's tests say must run, read from the pristine test text before anything is run.
+"""The tests that a task must run, read from the test text before anything runs.
 
-The totals of a result come from here and never from a process that the candidate could reach.
+The totals of a result come from here, never from a process that the candidate could reach.
 """
 
 import ast
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -14,32 +15,46 @@ from seccoderx_lite.core.records import Json
 
 Group = Literal["functionality", "security"]
 GROUPS: tuple[Group, ...] = ("functionality", "security")
-_ARGUMENTS = {"self", "tmp_path"}
+_KNOWN_ARGUMENTS = {"self", "tmp_path"}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tests of one task: name -> group, in the order in which they run."""
+    """The tests of one task: name -> group, in the order in which they run.
+
+    `calls` tests have either a `source` with test functions, or an `entry_point` with `cases`.
+    """
 
     groups: Mapping[str, Group]
     source: str | None = None
     entry_point: str | None = None
     cases: tuple[Mapping[str, Json], ...] = field(default=())
 
-    def total(self, group: Group) -> int:
-        """How many tests belong to a group."""
-        return sum(own == group for own in self.groups.values())
+    def count(self, group: Group, among: Collection[str] | None = None) -> int:
+        """The number of tests in a group (default: among all tests)."""
+        return sum(self.groups[name] == group for name in (self.groups if among is None else among))
+
+    def as_bytes(self) -> bytes:
+        """The tests as JSON for the tester, which alone may read them."""
+        content: dict[str, Json] = {"tests": list(self.groups)}
+        if self.source is not None:
+            content["source"] = self.source
+        else:
+            content |= {"entry_point": self.entry_point, "cases": self.cases}
+        return json.dumps(content).encode()
 
 
 def plan_calls(tests: Mapping[str, Json]) -> Plan:
-    """The plan of `calls` tests, given as source or as plain cases; DataError if unusable."""
+    """The plan of `calls` tests; raises DataError if they are unusable."""
     known = {"kind", "source", "entry_point", *GROUPS}
     if unknown := sorted(set(tests) - known):
         raise DataError(f"calls tests: unknown key {unknown[0]!r}; known: {sorted(known)}")
     source = tests.get("source")
     if source is not None:
         if any(tests.get(key) for key in ("entry_point", *GROUPS)):
-            raise DataError("calls tests: give either `source` or `entry_point` with cases")
+            raise DataError(
+                "calls tests: `source` conflicts with `entry_point` and cases; keep only one"
+            )
         if not isinstance(source, str):
             raise DataError(f"calls tests: source must be text (got {type(source).__name__})")
         return Plan(groups_in(source), source=source)
@@ -58,7 +73,7 @@ def _plan_cases(tests: Mapping[str, Json]) -> Plan:
             groups[f"{group}[{number}]"] = group
             cases.append(case)
     if not cases:
-        raise DataError("calls tests: no case in functionality or security")
+        raise DataError("calls tests: functionality and security have no cases; add at least one")
     return Plan(groups, entry_point=entry_point, cases=tuple(cases))
 
 
@@ -75,7 +90,7 @@ def _check_case(name: str, case: Json) -> None:
 
 @lru_cache(maxsize=4096)
 def groups_in(source: str, any_fixture: bool = False) -> Mapping[str, Group]:
-    """The test functions of a test text, each with its group; unmarked ones are functional."""
+    """Test functions of a test text -> their group; functions without a mark are functional."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -88,7 +103,7 @@ def groups_in(source: str, any_fixture: bool = False) -> Mapping[str, Group]:
         else:
             _add(groups, node, "", False, any_fixture)
     if not groups:
-        raise DataError("the test text has no test functions (names that start with test)")
+        raise DataError("the test text has no test functions; their names start with test")
     return groups
 
 
@@ -108,7 +123,7 @@ def _add(
         raise DataError(f"{name}: asynchronous tests are not supported")
     if name in groups:
         raise DataError(f"{name}: two tests have this name")
-    allowed = _ARGUMENTS | _parameter_names(node)
+    allowed = _KNOWN_ARGUMENTS | _parameter_names(node)
     wanted = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
     strange = [argument for argument in wanted if argument not in allowed]
     if strange and not any_fixture:

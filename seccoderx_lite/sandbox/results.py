@@ -1,8 +1,6 @@
-"""From a supervisor's answer to a result: counts from the plan, causes in order of weight."""
+"""From a supervisor's answer to a result: counts from the plan, status from the worst failure."""
 
 import base64
-import dataclasses
-import json
 import os
 import signal
 from collections.abc import Collection, Mapping
@@ -10,22 +8,20 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import ExecutionResult, ExecutionStatus, TestResult
-from seccoderx_lite.sandbox.plan import Group, Plan
+from seccoderx_lite.sandbox.plan import Plan
 
-WEIGHT: tuple[ExecutionStatus, ...] = (
-    "tampered", "output_limit", "memory", "timeout", "crashed", "compile_error", "failed",
-)  # fmt: skip
-"""The gravest cause among the failed tests is the status of the whole."""
-
-
-def secret_of(plan: Plan) -> bytes:
-    """What the tester alone is told."""
-    told: dict[str, Any] = {"tests": list(plan.groups)}
-    if plan.source is not None:
-        told["source"] = plan.source
-    else:
-        told["entry_point"], told["cases"] = plan.entry_point, plan.cases
-    return json.dumps(told).encode()
+WORST_FIRST: tuple[ExecutionStatus, ...] = (
+    "tampered",
+    "output_limit",
+    "memory",
+    "timeout",
+    "crashed",
+    "compile_error",
+    "failed",
+)
+"""The first of these among the failed tests is the status of the whole result."""
+MIN_OUTPUT = 2000
+"""A result keeps this many characters of notes, however little the code may print."""
 
 
 def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -> TestResult:
@@ -45,46 +41,37 @@ def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -
         if report["cause"] != "passed":
             notes.append(f"{report['test']}: {report['note']}")
     end = answer["end"]
-    if end == "trainer gone":
-        raise SandboxError("the run was cut off")
+    _check_trainer(end)
     if end != "done":
         cause = "crashed" if end == "tester gone" else end
         notes.append(f"stopped: {end}")
-        for name in plan.groups:
-            causes.setdefault(name, cause)
+        causes = {**dict.fromkeys(plan.groups, cause), **causes}
+    if answer["output"]:
+        notes.append(answer["output"])
+    return test_result(plan, causes, notes, output_bytes, tier)
+
+
+def test_result(
+    plan: Plan, causes: Mapping[str, str], notes: Collection[str], output_bytes: int, tier: str
+) -> TestResult:
+    """A result from the cause of each test ("passed" or why not); a missing test has failed."""
     passed = {name for name in plan.groups if causes.get(name) == "passed"}
-    printed = answer["output"]
-    output = "\n".join([*notes, *([printed] if printed else [])])
     return TestResult(
-        status=_status(plan, causes),
-        functional_passed=count(plan, passed, "functionality"),
-        functional_total=plan.total("functionality"),
-        security_passed=count(plan, passed, "security"),
-        security_total=plan.total("security"),
-        output=output[: max(output_bytes, 2000)],
+        status=worst({causes.get(name, "failed") for name in plan.groups} - {"passed"}),
+        functional_passed=plan.count("functionality", passed),
+        functional_total=plan.count("functionality"),
+        security_passed=plan.count("security", passed),
+        security_total=plan.count("security"),
+        output="\n".join(notes)[: max(output_bytes, MIN_OUTPUT)],
         isolation=tier,
     )
 
 
-def count(plan: Plan, passed: set[str], group: Group) -> int:
-    """How many of the passed tests belong to a group."""
-    return sum(plan.groups[name] == group for name in passed)
-
-
-def _status(plan: Plan, causes: Mapping[str, str]) -> ExecutionStatus:
-    return gravest({causes.get(name, "failed") for name in plan.groups} - {"passed"})
-
-
-def gravest(causes: Collection[str]) -> ExecutionStatus:
-    """The status of a whole from the causes of its failed tests; passed without any."""
+def worst(causes: Collection[str]) -> ExecutionStatus:
+    """The status of a result from the causes of its failed tests; `passed` if there are none."""
     if not causes:
         return "passed"
-    return next((status for status in WEIGHT if status in causes), "failed")
-
-
-def with_seconds(result: TestResult, seconds: float) -> TestResult:
-    """The result with the wall time the caller measured."""
-    return dataclasses.replace(result, seconds=seconds)
+    return next((status for status in WORST_FIRST if status in causes), "failed")
 
 
 def execution(step: Mapping[str, Any], tier: str) -> ExecutionResult:
@@ -103,12 +90,16 @@ def execution(step: Mapping[str, Any], tier: str) -> ExecutionResult:
 
 
 def _command_status(step: Mapping[str, Any], exit_code: int | None) -> ExecutionStatus:
-    if step["end"] == "trainer gone":
-        raise SandboxError("the run was cut off")
+    _check_trainer(step["end"])
     if step["end"] in ("timeout", "memory", "output_limit"):
         status: ExecutionStatus = step["end"]
         return status
     if exit_code is None:
-        by_clock = os.WTERMSIG(step["wait_status"]) in (signal.SIGXCPU,)
-        return "timeout" if by_clock else "crashed"
+        # The kernel's own limit on processor time, which can fire before the supervisor's clock.
+        return "timeout" if os.WTERMSIG(step["wait_status"]) == signal.SIGXCPU else "crashed"
     return "passed" if exit_code == 0 else "failed"
+
+
+def _check_trainer(end: str) -> None:
+    if end == "trainer gone":
+        raise SandboxError("the run was interrupted: the sandbox was closed while it ran")

@@ -1,17 +1,15 @@
 """Tests of kind `stdio`: a whole program gets input, and its output is compared here.
 
-What a program must print never reaches its jail. A case asks for one or more of
+The expected output never enters the program's jail. A case has one or more of
     stdout      the output, compared exactly, trimmed (default), by tokens, or as numbers
     lacks       text that must not appear in the output
-    exit_code   the exit status; 0 unless given
-and may give `stdin`, `args` and `files` (name -> text).
+    exit_code   the exit status (default: 0)
+and optionally `stdin`, `args` and `files` (name -> text).
 """
 
-import base64
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
@@ -27,9 +25,25 @@ class Case:
     name: str
     group: Group
     given: Mapping[str, Json]
+    """The case as the task has it; see the top of this file."""
 
-    def complaint(self, exit_code: int | None, stdout: str) -> str:
-        """What is wrong with a finished run; empty when nothing is."""
+    @property
+    def stdin(self) -> bytes:
+        """What the program reads."""
+        return _bytes(self.given.get("stdin", ""))
+
+    @property
+    def arguments(self) -> list[str]:
+        """The program's command-line arguments."""
+        return [str(argument) for argument in self.given.get("args", [])]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Files in the working folder of this case alone."""
+        return {name: _bytes(text) for name, text in self.given.get("files", {}).items()}
+
+    def complaint(self, exit_code: int, stdout: str) -> str:
+        """What is wrong with a finished run; empty if nothing is."""
         wanted_code = self.given.get("exit_code", 0)
         if exit_code != wanted_code:
             return f"exit status {exit_code}, expected {wanted_code}"
@@ -44,7 +58,7 @@ class Case:
 
 
 def plan_stdio(tests: Mapping[str, Json]) -> list[Case]:
-    """The cases of `stdio` tests; DataError if there are none or one is unusable."""
+    """The cases of `stdio` tests; raises DataError if there are none or one is unusable."""
     if unknown := sorted(set(tests) - {"kind", "compare", *GROUPS}):
         raise DataError(f"stdio tests: unknown key {unknown[0]!r}")
     cases = []
@@ -57,7 +71,7 @@ def plan_stdio(tests: Mapping[str, Json]) -> list[Case]:
             _check(name, whole)
             cases.append(Case(name, group, whole))
     if not cases:
-        raise DataError("stdio tests: no case in functionality or security")
+        raise DataError("stdio tests: functionality and security have no cases; add at least one")
     return cases
 
 
@@ -74,26 +88,6 @@ def _check(name: str, given: Mapping[str, Json]) -> None:
             raise DataError(f"stdio tests: {name}: {key} must be text")
 
 
-def steps_for(
-    cases: list[Case], start: tuple[str, ...], common: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """The commands of an `exec` job, one for each case, each in a fresh scratch folder."""
-    return [
-        {
-            **common,
-            "command": [*start, *map(str, case.given.get("args", []))],
-            "stdin": base64.b64encode(_bytes(case.given.get("stdin", ""))).decode(),
-            "files": {
-                name: base64.b64encode(_bytes(text)).decode()
-                for name, text in case.given.get("files", {}).items()
-            },
-            "fresh": True,
-            "go_on": True,
-        }
-        for case in cases
-    ]
-
-
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -103,7 +97,7 @@ def _trimmed(text: str) -> list[str]:
 
 
 def same_numbers(printed: str, wanted: str) -> bool:
-    """Token by token: numbers within 1e-6 relative or absolute, other tokens equal."""
+    """Compare token by token: numbers to 1e-6 relative or absolute, other tokens exactly."""
     ours, theirs = printed.split(), wanted.split()
     return len(ours) == len(theirs) and all(map(_same_token, ours, theirs))
 

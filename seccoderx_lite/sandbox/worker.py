@@ -1,7 +1,7 @@
-"""One worker: a starter process and the line to it.
+"""One worker: a starter process and the connection to it.
 
-A worker serves one job at a time. A starter that fails is replaced; a job that failed through our
-fault is tried once more and then raises SandboxError.
+A worker serves one job at a time. A starter that fails is replaced. A job that fails because of the
+sandbox is retried once, and then raises SandboxError.
 """
 
 import contextlib
@@ -23,14 +23,15 @@ from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.sandbox import bubblewrap
 from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.jail.codec import CodecError, read_frame
-from seccoderx_lite.sandbox.jail.ending import count_tasks, remove_tree
+from seccoderx_lite.sandbox.jail.process_tree import count_tasks
+from seccoderx_lite.sandbox.jail.remove_tree import remove_tree
 from seccoderx_lite.sandbox.jail.users import NO_ROOM
 from seccoderx_lite.sandbox.languages import tool_folders
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
 START_TIMEOUT_S = 30.0
 ANSWER_GRACE_S = 60.0
-"""Patience beyond a job's time; a hostile one may leave a million files to remove."""
+"""Time to answer beyond a job's own time: a hostile job may leave a million files to remove."""
 _ANSWER_BYTES = 128 << 20
 _ROOM_POLL_S = 0.5
 _BOOT = (
@@ -42,13 +43,14 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class StarterSettings:
-    """How starters are started."""
+    """What starters are started with."""
 
     pythons: tuple[str, ...]
-    """Interpreters in order of preference; one that the jailed user cannot read is passed over."""
+    """Interpreters in order of preference; one that the jailed user cannot read is skipped."""
     read_only: tuple[str, ...]
+    """Folders, besides the system's own, that jobs may read."""
     without: tuple[str, ...] = ()
-    """Layers not to use even where they can be had."""
+    """Layers to switch off."""
 
 
 class Worker:
@@ -57,25 +59,27 @@ class Worker:
     def __init__(self, settings: StarterSettings) -> None:
         self.settings = settings
         self.report: dict[str, Any] = {}
-        """What is known about its layers and folder."""
+        """The starter's report of its layers and its folder."""
         self.python = settings.pythons[0]
-        """The interpreter the starter runs on."""
-        self._group = ""
+        """The interpreter that the starter runs on."""
+        self.group = ""
+        """Folder of this worker's cgroup; empty if there is none."""
+        self.process: subprocess.Popen[bytes] | None = None
+        """The starter; None while it is not running."""
         self._why_no_bubblewrap: str | None = None
-        """Why bubblewrap is not used, empty where it is, None before it was tried."""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._line: socket.socket | None = None
+        """Why bubblewrap is not used; empty if it is used, None before it was tried."""
+        self._connection: socket.socket | None = None
 
     def ask(
         self, request: Mapping[str, Any], seconds: float, secret: bytes | None = None
     ) -> dict[str, Any]:
-        """Run one job and return its answer; `secret` goes to the tester alone.
+        """Run one job and return its answer; only the tester can read `secret`.
 
-        After a fault it is run once more; where another job's processes left no room for its own,
-        until they are gone, for `seconds` at most.
+        A job is retried once after a fault of the sandbox. If other processes exhaust this user's
+        limit of processes, it is retried for up to `seconds`.
 
         Raises:
-            SandboxError: there is no answer for a fault of the sandbox.
+            SandboxError: the job failed each time because of the sandbox.
         """
         faults: list[str] = []
         until = time.monotonic() + seconds
@@ -88,69 +92,72 @@ class Worker:
             if NO_ROOM in faults[-1] and time.monotonic() < until:
                 time.sleep(_ROOM_POLL_S)
             elif len(faults) > 1:
-                told = "; then ".join(faults[-2:])
-                raise SandboxError(f"the sandbox failed {len(faults)} times: {told}")
+                reasons = "; then ".join(faults[-2:])
+                raise SandboxError(f"the sandbox failed {len(faults)} times: {reasons}")
 
     def _ask_once(
         self, request: Mapping[str, Any], seconds: float, secret: bytes | None
     ) -> dict[str, Any]:
-        line = self.start()
+        connection = self.start()
         body = json.dumps(request).encode()
         descriptors: list[int] = []
         try:
             if secret is not None:
-                descriptors.append(_sealed(secret))
-            socket.send_fds(line, [len(body).to_bytes(4, "big")], descriptors)
-            line.sendall(body)
-            return self._receive(line, seconds)
+                descriptors.append(_memory_file(secret))
+            socket.send_fds(connection, [len(body).to_bytes(4, "big")], descriptors)
+            connection.sendall(body)
+            return self._receive(connection, seconds)
         except OSError as error:
-            return {"fault": f"the line to the starter broke: {error}"}
+            return {"fault": f"the connection to the starter process broke: {error}"}
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _receive(self, line: socket.socket, seconds: float) -> dict[str, Any]:
-        if not select.select([line], [], [], seconds)[0]:
+    def _receive(self, connection: socket.socket, seconds: float) -> dict[str, Any]:
+        if not select.select([connection], [], [], seconds)[0]:
             return {"fault": f"no answer within {seconds:.0f} s"}
-        line.settimeout(START_TIMEOUT_S)
+        connection.settimeout(START_TIMEOUT_S)
         try:
-            answer = read_frame(line, _ANSWER_BYTES)
+            answer = read_frame(connection, _ANSWER_BYTES)
         except CodecError as error:
             return {"fault": str(error)}
         if answer is None:
-            return {"fault": "the starter ended"}
+            return {"fault": "the starter process ended"}
         found: dict[str, Any] = json.loads(answer)
         return found
 
     def start(self) -> socket.socket:
-        """The line to a running starter."""
+        """Start the starter unless it runs; returns the connection to it."""
         for python in self.settings.pythons:
-            if self._line is None:
+            if self._connection is None:
                 self._start_best(python)
-            if "unreachable" not in self.report and self._line is not None:
-                return self._line
+            if "unreachable" not in self.report and self._connection is not None:
+                return self._connection
             self.close()
-        raise SandboxError("the sandbox could not be started: no interpreter can be read")
+        raise SandboxError(
+            "the sandbox could not be started: the sandboxed user cannot read "
+            f"{' or '.join(self.settings.pythons)}; install a Python that every user may read"
+        )
 
     def _start_best(self, python: str) -> None:
-        """Start a starter; in bubblewrap, if own namespaces are refused and it can have them."""
+        """Start a starter, inside bubblewrap if only that can make namespaces."""
         if self._why_no_bubblewrap is None:
             self._start_with(python, in_bubblewrap=False)
             if "unreachable" in self.report:
                 return
             self._why_no_bubblewrap = self._find_bubblewrap(python)
-        if self._line is None:
+        if self._connection is None:
             self._start_with(python, in_bubblewrap=self._why_no_bubblewrap == "")
         self.report["layers"]["bubblewrap"] = self._why_no_bubblewrap
 
     def _find_bubblewrap(self, python: str) -> str:
-        """Try bubblewrap where it could help; returns why it is not used."""
+        """Try bubblewrap if it could help; returns why it is not used, or an empty text."""
         if "bubblewrap" in self.settings.without:
             return "switched off"
         if self.report["layers"]["namespaces"] in ("", "switched off"):
-            return "not needed: it would only bring namespaces"
+            return "not needed: it only adds namespaces"
         if os.geteuid() == 0:
-            return "not used as root, for whom it can do no more than namespaces of one's own"
+            return "not used as root: bubblewrap cannot do what root cannot"
         if not bubblewrap.prefix((), ""):
             return "not installed"
         self.close()
@@ -160,7 +167,7 @@ class Worker:
             return str(error)
         if "unreachable" in self.report:
             self.close()
-            return f"{python} cannot be read inside it"
+            return f"{python} cannot be read inside bubblewrap"
         return ""
 
     def _start_with(self, python: str, in_bubblewrap: bool) -> None:
@@ -171,70 +178,72 @@ class Worker:
             "scratch_parent": "/tmp" if in_bubblewrap else tempfile.gettempdir(),
             "hidden_tasks": count_tasks(os.getuid()) if in_bubblewrap else None,
             "without": self.settings.without,
-            "group": self._group,
+            "group": self.group,
             "is_last_choice": python == self.settings.pythons[-1],
         }
         shown = (*self.settings.read_only, str(JAIL_FOLDER))
-        wrapper = bubblewrap.prefix(shown, self._group) if in_bubblewrap else []
-        self._process = subprocess.Popen(
-            [
-                *wrapper, python, "-I", "-S", "-B", "-c", _BOOT,
-                str(JAIL_FOLDER), str(theirs.fileno()), json.dumps(settings),
-            ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env=clean_environment(python), cwd="/", pass_fds=[theirs.fileno()],
+        wrapper = bubblewrap.prefix(shown, self.group) if in_bubblewrap else []
+        arguments = [str(JAIL_FOLDER), str(theirs.fileno()), json.dumps(settings)]
+        self.process = subprocess.Popen(
+            [*wrapper, python, "-I", "-S", "-B", "-c", _BOOT, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_clean_environment(python),
+            cwd="/",
+            pass_fds=[theirs.fileno()],
             start_new_session=True,
-        )  # fmt: skip
+        )
         theirs.close()
-        self._line, self.python = ours, python
+        self._connection, self.python = ours, python
         self.report = self._receive(ours, START_TIMEOUT_S)
         if "fault" in self.report:
-            reason = f"{self.report['fault']}: {self._last_words()}"
+            reason = f"{self.report['fault']}: {self._error_output()}"
             self.close()
             raise SandboxError(f"the sandbox could not be started: {reason}")
         if why_no_group and "layers" in self.report:
             self.report["layers"]["cgroup"] = why_no_group
 
     def _make_group(self) -> str:
-        """Make this worker's cgroup; returns why that cannot be done, else an empty text."""
+        """Make this worker's cgroup; returns why that is impossible, or an empty text."""
         if "cgroup" in self.settings.without:
             return "switched off"
         try:
-            self._group = cgroup.make(os.urandom(4).hex())
+            self.group = cgroup.make(os.urandom(4).hex())
         except OSError as error:
             return str(error)
         return ""
 
-    def _last_words(self) -> str:
-        if self._process is None or self._process.stderr is None:
+    def _error_output(self) -> str:
+        if self.process is None or self.process.stderr is None:
             return ""
         with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        return self._process.stderr.read(4000).decode("utf-8", "replace").strip()[-1000:]
+            self.process.kill()
+        return self.process.stderr.read(4000).decode("utf-8", "replace").strip()[-1000:]
 
     def close(self) -> None:
-        """End the starter and everything below it."""
-        if self._line:
-            self._line.close()
-        if self._process:
+        """End the starter and all its descendants."""
+        if self._connection:
+            self._connection.close()
+        if self.process:
             try:
-                self._process.wait(2)
+                self.process.wait(2)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-            if self._process.stderr:
-                self._process.stderr.close()
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+            if self.process.stderr:
+                self.process.stderr.close()
         folder = self.report.get("folder")
         if folder and os.path.isdir(folder):
             remove_tree(folder)
-        if self._group:
-            cgroup.remove(self._group)
-        self._line, self._process, self._group = None, None, ""
+        if self.group:
+            cgroup.remove(self.group)
+        self._connection, self.process, self.group = None, None, ""
 
 
-def clean_environment(python: str) -> dict[str, str]:
-    """The environment of everything below: an allow-list, nothing of ours."""
+def _clean_environment(python: str) -> dict[str, str]:
+    """The whole environment of all jobs: nothing of the trainer's, which may hold secrets."""
     return {
         "PATH": f"{os.path.dirname(python)}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -244,10 +253,10 @@ def clean_environment(python: str) -> dict[str, str]:
     }
 
 
-def _sealed(secret: bytes) -> int:
-    """A descriptor in memory from which `secret` can be read."""
+def _memory_file(content: bytes) -> int:
+    """A descriptor of a file in memory with this content."""
     descriptor = os.memfd_create("tests", os.MFD_CLOEXEC)
-    view = memoryview(secret)
+    view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -255,9 +264,9 @@ def _sealed(secret: bytes) -> int:
 
 
 def settings_for(without: Sequence[str], packages: Sequence[str]) -> StarterSettings:
-    """Settings with this interpreter first and the system's own as a substitute.
+    """Settings with this interpreter first, and the system's own as substitutes.
 
-    `packages` are folders of installed packages that programs in a jail may read.
+    Programs in a jail may read the folders `packages`.
     """
     own = os.path.realpath(sys.executable)
     substitutes = [

@@ -70,7 +70,7 @@ def main() -> None:
         before, started = peak_memory_mb(), time.perf_counter()
         outcomes = regrade(folder, suites, graders)
         seconds = time.perf_counter() - started
-        print(f"{count} answers, {len(outcomes)} outcomes, {sandbox.describe()['workers']} workers")
+        print(f"{count} answers, {len(outcomes)} outcomes, {len(sandbox.workers)} workers")
         print(f"{count / seconds:.0f} answers a second ({seconds:.1f} s)")
         print(f"memory: {before:.0f} MB before, {peak_memory_mb():.0f} MB at the peak")
         alone = seconds_in_the_sandbox_alone(folder, suites, sandbox)

@@ -1,10 +1,10 @@
-"""Times the sandbox beside a bare interpreter, in one run, in alternating rounds.
+"""Times the sandbox against a bare interpreter, in one run, in alternating rounds.
 
-    python tests/benchmarks/sandbox.py [--rounds 5]
+    PYTHONPATH=tests python tests/benchmarks/sandbox.py [--rounds 5]
 
-Prints one table. "median" is one test run at a time, end to end; "a second" is all workers at once.
-Only the ratios of one run can be compared between machines or loads. A tier that this machine does
-not offer is left out; the pool's memory counts pages shared between its processes once.
+Prints one table. "median" is the time of one test run at a time; "per second" is with all workers.
+Only compare ratios from the same run: times depend on machine and load. Tiers that this machine
+does not offer are left out. The memory of the pool counts shared pages once.
 """
 
 import argparse
@@ -16,10 +16,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sandbox"))
-from soak import own_tree_memory_kb
+from helpers.sandbox.soak import own_tree_memory_kb
 
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.sandbox.languages import find_tool
@@ -55,6 +53,12 @@ int main(void) {{ long a, b; scanf("%ld %ld", &a, &b); printf("%ld\\n", a + b); 
 /* {} */
 """
 SERIAL, BATCH = 20, 60
+WITHOUT = {
+    "strong": (),
+    "confined": ("namespaces",),
+    "limits-only": ("namespaces", "landlock", "seccomp", "uid"),
+}
+"""The layers to switch off for each tier."""
 
 Job = Callable[[], None]
 
@@ -67,10 +71,7 @@ def main() -> None:
     with ExitStack() as stack:
         jobs: dict[str, Job] = {"bare python -I -S": _bare}
         pools: dict[str, Sandbox] = {}
-        for tier, without in (
-            ("strong", ()), ("confined", ("namespaces",)),
-            ("limits-only", ("namespaces", "landlock", "seccomp", "uid")),
-        ):  # fmt: skip
+        for tier, without in WITHOUT.items():
             pool = stack.enter_context(Sandbox("limits-only", without=without))
             if pool.isolation.tier == tier:
                 pools[tier] = pool
@@ -86,7 +87,7 @@ def main() -> None:
 def _measure(
     jobs: dict[str, Job], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Times of single runs in ms, and runs a second of each round, by name of the job."""
+    """Times of single runs in ms, and runs per second of each round, by name of the job."""
     singles: dict[str, list[float]] = {name: [] for name in jobs}
     rates: dict[str, list[float]] = {name: [] for name in jobs}
     workers = len(os.sched_getaffinity(0))
@@ -109,11 +110,11 @@ def _measure(
 
 def _print_table(singles: dict[str, list[float]], rates: dict[str, list[float]]) -> None:
     bare = statistics.median(singles["bare python -I -S"])
-    print(f"{'':28} {'median':>9} {'x bare':>7} {'a second':>9} {'best round':>11}")
+    print(f"{'':28} {'median':>9} {'x bare':>7} {'per second':>10} {'best round':>11}")
     for name, times in singles.items():
         median, rate = statistics.median(times), statistics.median(rates[name])
         print(
-            f"{name:28} {median:6.1f} ms {median / bare:7.2f} {rate:9.0f} {max(rates[name]):11.0f}"
+            f"{name:28} {median:6.1f} ms {median / bare:7.2f} {rate:10.0f} {max(rates[name]):11.0f}"
         )
 
 

@@ -1,21 +1,17 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.sandbox import attacks, machines
 
 from seccoderx_lite.sandbox import Sandbox
-
-sys.path.insert(0, str(Path(__file__).parent))
-import attacks
-import machines
 
 _found: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
 def found(sandbox: Sandbox) -> dict[str, str]:
-    """All cases are run once, together; each test below looks at its own."""
+    """All cases run once, together; each test below looks at its own."""
     if not _found:
         _found.update(attacks.complaints(sandbox))
     return _found
@@ -33,21 +29,26 @@ def test_there_are_at_least_eighty_cases_with_unique_names() -> None:
     assert len(names) == len(attacks.CASES) >= 80
 
 
-def test_searching_attacks_would_find_an_answer_that_lay_about() -> None:
-    """The hunt through stack and heap is only evidence if it can succeed."""
+def test_attack_that_searches_for_the_answer_finds_one_left_in_memory() -> None:
+    """The search through stack and heap is only evidence if it can succeed."""
     case = next(case for case in attacks.HACKS if "stack and in the heap" in case.name)
-    program = f"import sys\nlying_about = sys.stdin.read()\n{case.code}\nprint(solve(3), solve(5))"
+    program = (
+        f"import sys\nleft_in_memory = sys.stdin.read()\n{case.code}\nprint(solve(3), solve(5))"
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-c", program],
-        input=attacks.SECRET_TESTS, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        input=attacks.SECRET_TESTS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.split() == ["904117", "s3cr3t-702231"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("without", [(), ("namespaces",)])
 def test_attacks_gain_nothing_as_a_plain_user(without: tuple[str, ...]) -> None:
-    found = machines.run_as_plain_user(str(Path(attacks.__file__)), *without)
+    found = machines.run_as_plain_user("-m", "helpers.sandbox.attacks", *without)
     assert found["failed"] == []
 
 

@@ -16,9 +16,11 @@ def run(sandbox: Sandbox, code: str, tests: str, limits: Limits | None = None) -
 
 def counts(result: TestResult) -> tuple[int, int, int, int]:
     return (
-        result.functional_passed, result.functional_total,
-        result.security_passed, result.security_total,
-    )  # fmt: skip
+        result.functional_passed,
+        result.functional_total,
+        result.security_passed,
+        result.security_total,
+    )
 
 
 TWO_TESTS = """
@@ -57,13 +59,17 @@ def test_each_marker_counts_in_its_own_group(sandbox: Sandbox) -> None:
 
 
 def test_wrong_code_fails_only_the_tests_it_gets_wrong(sandbox: Sandbox) -> None:
-    result = run(sandbox, "def double(n): return n * 2 if n == 2 else 0", """
+    result = run(
+        sandbox,
+        "def double(n): return n * 2 if n == 2 else 0",
+        """
     from candidate import double
     def test_two(): assert double(2) == 4
     def test_three(): assert double(3) == 6
     @pytest.mark.security
     def test_zero(): assert double(0) == 0
-    """)  # fmt: skip
+    """,
+    )
     assert (result.status, counts(result)) == ("failed", (1, 2, 1, 1))
 
 
@@ -90,38 +96,50 @@ def test_hard_exit_at_import_is_a_crash(sandbox: Sandbox) -> None:
 
 
 def test_process_that_dies_loses_one_test_only(sandbox: Sandbox) -> None:
-    result = run(sandbox, """
+    result = run(
+        sandbox,
+        """
     import os
     def f(n):
         if n == 1:
             os._exit(0)
         return n
-    """, """
+    """,
+        """
     from candidate import f
     def test_zero(): assert f(0) == 0
     def test_dies(): assert f(1) == 1
     def test_two(): assert f(2) == 2
-    """)  # fmt: skip
+    """,
+    )
     assert (result.status, counts(result)) == ("crashed", (2, 3, 0, 0))
 
 
 def test_call_that_hangs_loses_one_test_only(sandbox: Sandbox) -> None:
-    result = run(sandbox, """
+    result = run(
+        sandbox,
+        """
     def f(n):
         while n == 1:
             pass
         return n
-    """, """
+    """,
+        """
     from candidate import f
     def test_dies(): assert f(1) == 1
     def test_two(): assert f(2) == 2
-    """, Limits(timeout_s=1))  # fmt: skip
+    """,
+        Limits(timeout_s=1),
+    )
     assert (result.status, counts(result)) == ("timeout", (1, 2, 0, 0))
     assert result.seconds < 10
 
 
 def test_values_of_every_plain_type_cross_unchanged(sandbox: Sandbox) -> None:
-    result = run(sandbox, "def same(x): return x", """
+    result = run(
+        sandbox,
+        "def same(x): return x",
+        """
     import math
     from candidate import same
     VALUES = [None, True, 0, -1, 2**70, 1.5, -0.0, float("inf"), "a", "\\ud800", "\\ud83d\\ude00",
@@ -137,12 +155,15 @@ def test_values_of_every_plain_type_cross_unchanged(sandbox: Sandbox) -> None:
         assert math.copysign(1, same(-0.0)) == -1
     def test_path(tmp_path):
         assert same(tmp_path) == tmp_path
-    """)  # fmt: skip
+    """,
+    )
     assert result.status == "passed", result.output
 
 
 def test_exceptions_cross_by_name_and_message(sandbox: Sandbox) -> None:
-    result = run(sandbox, """
+    result = run(
+        sandbox,
+        """
     import json, sqlite3
     class Mine(Exception): pass
     class Sub(Mine, KeyError): pass
@@ -156,7 +177,8 @@ def test_exceptions_cross_by_name_and_message(sandbox: Sandbox) -> None:
         if kind == "group":
             raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
         raise {"mine": Mine("a message"), "sub": Sub("k"), "key": KeyError("k")}[kind]
-    """, """
+    """,
+        """
     import sqlite3
     from candidate import Mine, fail
     def test_own_class():
@@ -192,16 +214,20 @@ def test_exceptions_cross_by_name_and_message(sandbox: Sandbox) -> None:
                 fail("mine")
         except Mine:
             pass
-    """)  # fmt: skip
+    """,
+    )
     assert result.status == "passed", result.output
 
 
 def test_constants_and_changed_arguments_are_seen(sandbox: Sandbox) -> None:
-    result = run(sandbox, """
+    result = run(
+        sandbox,
+        """
     LIMIT = 10
     def sort(numbers, seen): numbers.sort(); seen["n"] = len(numbers)
     def count(n): yield from range(n)
-    """, """
+    """,
+        """
     from candidate import LIMIT, count, sort
     def test_constant(): assert LIMIT == 10
     def test_in_place():
@@ -209,12 +235,15 @@ def test_constants_and_changed_arguments_are_seen(sandbox: Sandbox) -> None:
         sort(numbers, seen)
         assert numbers == [1, 2, 3] and seen == {"n": 3}
     def test_generator(): assert list(count(3)) == [0, 1, 2]
-    """)  # fmt: skip
+    """,
+    )
     assert result.status == "passed", result.output
 
 
 def test_tests_and_candidate_share_the_scratch_folder(sandbox: Sandbox) -> None:
-    result = run(sandbox, """
+    result = run(
+        sandbox,
+        """
     import os, subprocess
     def count_lines(path):
         return int(subprocess.run(["wc", "-l", path], capture_output=True).stdout.split()[0])
@@ -225,7 +254,8 @@ def test_tests_and_candidate_share_the_scratch_folder(sandbox: Sandbox) -> None:
         if os.path.islink(path): raise PermissionError("a link")
         return open(path).read()
     def shell(name): return os.popen("echo " + name).read()
-    """, """
+    """,
+        """
     import os
     from pathlib import Path
     from candidate import count_lines, read, shell, write
@@ -246,13 +276,16 @@ def test_tests_and_candidate_share_the_scratch_folder(sandbox: Sandbox) -> None:
     def test_marker_file_in_the_working_folder():
         shell("a; touch marker")
         assert not Path("marker").exists()
-    """)  # fmt: skip
+    """,
+    )
     assert counts(result) == (2, 2, 1, 2), result.output
     assert "test_marker_file" in result.output
 
 
 def test_ordinary_library_use_works(sandbox: Sandbox) -> None:
-    result = run(sandbox, """
+    result = run(
+        sandbox,
+        """
     import asyncio, hashlib, socket, sqlite3, tempfile, threading, multiprocessing, secrets
     from concurrent.futures import ThreadPoolExecutor
     def database():
@@ -270,7 +303,8 @@ def test_ordinary_library_use_works(sandbox: Sandbox) -> None:
         with multiprocessing.get_context("fork").Pool(2) as pool: return pool.map(abs, [-1, -2])
     def token(): return secrets.token_hex(4)
     def noisy(): print("x" * 100); return 1
-    """, """
+    """,
+        """
     from candidate import *
     import candidate as c
     def test_database(): assert c.database() == 1
@@ -280,12 +314,16 @@ def test_ordinary_library_use_works(sandbox: Sandbox) -> None:
     def test_processes(): assert c.processes() == [1, 2]
     def test_token(): assert len(c.token()) == 8 and c.token() != c.token()
     def test_noisy(): assert c.noisy() == 1
-    """)  # fmt: skip
+    """,
+    )
     assert result.status == "passed", result.output
 
 
 def test_parametrised_and_class_tests_count_once_each(sandbox: Sandbox) -> None:
-    result = run(sandbox, "def f(n): return abs(n)", """
+    result = run(
+        sandbox,
+        "def f(n): return abs(n)",
+        """
     from candidate import f
     @pytest.mark.parametrize("n, want", [(1, 1), (-1, 1), pytest.param(0, 0, id="zero")])
     def test_rows(n, want): assert f(n) == want
@@ -294,7 +332,8 @@ def test_parametrised_and_class_tests_count_once_each(sandbox: Sandbox) -> None:
     class TestMore:
         @pytest.mark.security
         def test_method(self, tmp_path): assert f(-2.5) == pytest.approx(2.5)
-    """)  # fmt: skip
+    """,
+    )
     assert counts(result) == (1, 2, 1, 1), result.output
 
 
@@ -326,13 +365,23 @@ def test_plain_cases_are_compared_by_value_or_exception(sandbox: Sandbox) -> Non
 @pytest.mark.parametrize(
     ("expect", "given", "passes"),
     [
-        (1, "True", False), (True, "1", False), (1, "1.0", True), ("1", "1", False),
-        (None, "None", True), (0, "None", False), ([1, 2], "(1, 2)", True), ([1], "[1, 2]", False),
-        ({"a": [1]}, "{'a': (1,)}", True), ({"a": 1}, "{'a': 1, 'b': 2}", False),
-        (0.1, "0.1 + 1e-14", True), (10**18, "10**18 + 1", False), ("é", "'é'", True),
-        (float("nan"), "float('nan')", True), (float("inf"), "1e999", True),
+        (1, "True", False),
+        (True, "1", False),
+        (1, "1.0", True),
+        ("1", "1", False),
+        (None, "None", True),
+        (0, "None", False),
+        ([1, 2], "(1, 2)", True),
+        ([1], "[1, 2]", False),
+        ({"a": [1]}, "{'a': (1,)}", True),
+        ({"a": 1}, "{'a': 1, 'b': 2}", False),
+        (0.1, "0.1 + 1e-14", True),
+        (10**18, "10**18 + 1", False),
+        ("é", "'é'", True),
+        (float("nan"), "float('nan')", True),
+        (float("inf"), "1e999", True),
     ],
-)  # fmt: skip
+)
 def test_plain_cases_compare_strictly_by_type(
     sandbox: Sandbox, expect: object, given: str, passes: bool
 ) -> None:
@@ -350,11 +399,15 @@ def test_a(): assert False
 
 
 def test_candidate_that_breaks_the_loading_of_its_tests_is_to_blame(sandbox: Sandbox) -> None:
-    result = run(sandbox, "def make(): raise ValueError('no')", """
+    result = run(
+        sandbox,
+        "def make(): raise ValueError('no')",
+        """
     from candidate import make
     MADE = make()
     def test_made(): assert MADE
-    """)  # fmt: skip
+    """,
+    )
     assert (result.status, counts(result)) == ("failed", (0, 1, 0, 0))
 
 
@@ -372,12 +425,12 @@ def test_candidate_that_breaks_the_loading_of_its_tests_is_to_blame(sandbox: San
             "line 2",
         ),
         ({"kind": "calls", "source": SKIPPED}, "every test must run"),
-        ({"kind": "calls", "entry_point": "f"}, "no case"),
+        ({"kind": "calls", "entry_point": "f"}, "no cases"),
         ({"kind": "calls", "entry_point": "f", "functionality": [{"args": []}]}, "exactly one"),
         ({"kind": "calls", "functionality": [{"expect": 1}]}, "entry_point"),
         ({"kind": "calls", "sauce": "x"}, "sauce"),
         ({"kind": "poem"}, "poem"),
-        ({}, "not known"),
+        ({}, "kind must be"),
     ],
 )
 def test_unusable_tests_are_an_error_and_never_a_pass(

@@ -75,12 +75,30 @@ def test_any_json_is_plain_data_or_a_codec_error(value: Any) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"[", b"nan", b"NaN", b"Infinity", b"1" * 100, b'{"i":"zz"}', b'{"i":5}',
-        b'{"f":"1"}', b'{"x":1}', b"{}", b'{"t":1,"S":2}', b'{"S":[[]]}', b'{"d":[1]}',
-        b'{"b":"0"}', b'{"s":"ff"}', b'{"p":1}', b"[" * 5000 + b"]" * 5000, b'{"t":"ab"}',
-        b'{"i":"' + b"1" * 70000 + b'"}', b"\xff", b'{"d":[{"t":[[],1]}]}',
+        b"",
+        b"[",
+        b"nan",
+        b"NaN",
+        b"Infinity",
+        b"1" * 100,
+        b'{"i":"zz"}',
+        b'{"i":5}',
+        b'{"f":"1"}',
+        b'{"x":1}',
+        b"{}",
+        b'{"t":1,"S":2}',
+        b'{"S":[[]]}',
+        b'{"d":[1]}',
+        b'{"b":"0"}',
+        b'{"s":"ff"}',
+        b'{"p":1}',
+        b"[" * 5000 + b"]" * 5000,
+        b'{"t":"ab"}',
+        b'{"i":"' + b"1" * 70000 + b'"}',
+        b"\xff",
+        b'{"d":[{"t":[[],1]}]}',
     ],
-)  # fmt: skip
+)
 def test_hostile_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(CodecError):
         decode(data)

@@ -1,18 +1,16 @@
-"""What the sandbox finds on machines that offer other layers than a plain workstation."""
+"""Tiers and promises on machines with other layers than a workstation."""
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.sandbox import machines
 
 from seccoderx_lite.sandbox import Limits, Sandbox, bubblewrap
 from seccoderx_lite.sandbox.isolation import PROMISES
 from seccoderx_lite.sandbox.jail import cgroup
 from seccoderx_lite.sandbox.languages import find_tool
-
-sys.path.insert(0, str(Path(__file__).parent))
-import machines
 
 KEPT = dict.fromkeys(PROMISES, "kept")
 BURST = """
@@ -47,8 +45,8 @@ def test_plain_user_without_namespaces_is_confined_with_an_old_landlock_too(vers
 
 
 CROWD = """
-import json, time
-import attacks
+import json
+from helpers.sandbox import attacks
 from seccoderx_lite.sandbox import Sandbox
 
 cases = {case.name: case for case in attacks.CASES}
@@ -68,8 +66,7 @@ with Sandbox("limits-only", workers=2, without=("namespaces", "cgroup")) as sand
 
 @pytest.mark.slow
 def test_fork_bomb_is_not_the_failure_of_another_job_where_both_share_one_limit() -> None:
-    here = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    bomb, honest, count = machines.run_as_plain_user("-c", here + CROWD)
+    bomb, honest, count = machines.run_as_plain_user("-c", CROWD)
     assert bomb in ("timeout", "memory")
     assert (honest, count > 3) == (["passed"], True)
 
@@ -126,13 +123,13 @@ def test_set_uid_bubblewrap_is_not_asked_for_a_bound_that_it_refuses(
 @pytest.fixture
 def counted() -> Iterator[Sandbox]:
     with Sandbox("limits-only", workers=1) as sandbox:
-        if (why := sandbox.describe()["layers"]["cgroup"]) != "on":
+        if (why := sandbox.describe().layers["cgroup"]) != "on":
             pytest.skip(f"no cgroup: {why}")
         yield sandbox
 
 
 def test_cgroup_bounds_the_memory_of_all_processes_together_at_any_time(counted: Sandbox) -> None:
-    group = Path(counted._workers[0]._group)
+    group = Path(counted.workers[0].group)
     result = counted.run({}, [sys.executable, "-c", BURST], Limits(memory_mb=128))
     assert result.status == "memory"
     peak = group / "jobs" / "memory.peak"
@@ -147,11 +144,11 @@ def test_cgroup_counts_processes_exactly(counted: Sandbox) -> None:
 
 def test_cgroup_is_gone_after_closing() -> None:
     with Sandbox("limits-only", workers=2) as sandbox:
-        if (why := sandbox.describe()["layers"]["cgroup"]) != "on":
+        if (why := sandbox.describe().layers["cgroup"]) != "on":
             pytest.skip(f"no cgroup: {why}")
         for _ in range(4):
             sandbox.run({}, ["true"])
-        groups = [Path(worker._group) for worker in sandbox._workers if worker._group]
+        groups = [Path(worker.group) for worker in sandbox.workers if worker.group]
         assert all(group.is_dir() for group in groups)
         assert groups
     assert not any(group.exists() for group in groups)
@@ -162,7 +159,7 @@ def test_cgroup_that_is_not_delegated_is_reported_with_the_reason() -> None:
         cgroup.remove(cgroup.make("test"))
     except OSError as error:
         with Sandbox("limits-only", workers=1) as sandbox:
-            assert sandbox.describe()["layers"]["cgroup"] == str(error)
+            assert sandbox.describe().layers["cgroup"] == str(error)
     else:
         pytest.skip("groups are delegated here")
 
@@ -170,5 +167,5 @@ def test_cgroup_that_is_not_delegated_is_reported_with_the_reason() -> None:
 def test_cgroup_can_be_switched_off_and_the_report_says_so() -> None:
     with Sandbox("limits-only", workers=1, without=("cgroup",)) as sandbox:
         found = sandbox.describe()
-    assert found["layers"]["cgroup"] == "switched off"
-    assert found["promises"] == KEPT
+    assert found.layers["cgroup"] == "switched off"
+    assert found.promises == KEPT

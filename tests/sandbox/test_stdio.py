@@ -76,7 +76,7 @@ def run_sum(sandbox: Sandbox, code: str, language: Language) -> TestResult:
 
 
 def has(language: Language) -> bool:
-    return all(find_tool(names) for names in languages._TOOLS[language])
+    return all(find_tool(names) for names in languages.TOOLS[language])
 
 
 @pytest.mark.parametrize("language", RIGHT)
@@ -102,11 +102,11 @@ def test_program_that_does_not_build_fails_with_full_totals(
     assert result.output
 
 
-def test_missing_toolchain_is_our_lack_and_is_named(
+def test_missing_toolchain_is_a_sandbox_error_that_names_it(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(languages, "find_tool", lambda names: None)
-    with pytest.raises(SandboxError, match="unscored: no go; install it"):
+    with pytest.raises(SandboxError, match="unscored: go is not installed; install it"):
         run_sum(sandbox, RIGHT["go"], "go")
 
 
@@ -114,20 +114,26 @@ def test_missing_toolchain_is_our_lack_and_is_named(
 @pytest.mark.parametrize(
     ("code", "statuses"),
     [
-        # Each of these was a pass where the exit status decided.
-        ("#include <stdlib.h>\n__attribute__((constructor)) void f(void) { _Exit(0); }\n"
-         "int main(void) { return 1; }", "failed"),
+        # Each of these would pass if the exit status decided.
+        (
+            "#include <stdlib.h>\n__attribute__((constructor)) void f(void) { _Exit(0); }\n"
+            "int main(void) { return 1; }",
+            "failed",
+        ),
         ("int main(void) { return 0; }", "failed"),
         ("int main(void) { int *p = 0; return *p; }", "crashed"),
         ("int main(void) { for (;;); }", "timeout"),
-        ("#include <stdlib.h>\n#include <string.h>\nint main(void) {\n"
-         "for (int i = 0; i < 4096; i++) { char *p = malloc(1 << 20); if (!p) abort();\n"
-         "memset(p, 1, 1 << 20); } return 0; }", "crashed memory"),
-        ("#include <stdio.h>\nint main(void) { for (;;) puts(\"3\"); }", "output_limit"),
+        (
+            "#include <stdlib.h>\n#include <string.h>\nint main(void) {\n"
+            "for (int i = 0; i < 4096; i++) { char *p = malloc(1 << 20); if (!p) abort();\n"
+            "memset(p, 1, 1 << 20); } return 0; }",
+            "crashed memory",
+        ),
+        ('#include <stdio.h>\nint main(void) { for (;;) puts("3"); }', "output_limit"),
         ("#include <unistd.h>\nint main(void) { for (;;) fork(); }", "timeout"),
     ],
     ids=["constructor exits", "silent", "segfault", "loop", "memory", "flood", "fork bomb"],
-)  # fmt: skip
+)
 def test_bad_c_program_gains_nothing(sandbox: Sandbox, code: str, statuses: str) -> None:
     limits = Limits(timeout_s=1, memory_mb=128, processes=8)
     result = sandbox.run_tests(code, "c", SUM, limits)
@@ -138,11 +144,13 @@ def test_bad_c_program_gains_nothing(sandbox: Sandbox, code: str, statuses: str)
 @pytest.mark.skipif(not has("c"), reason="no C compiler")
 @pytest.mark.parametrize(
     "code",
-    ["#include \"/etc/shadow\"\nint main(void) { return 0; }",
-     "__asm__(\".incbin \\\"/etc/shadow\\\"\");\nint main(void) { return 0; }",
-     "int x[1 << 29] = {1};\nint main(void) { return x[5]; }"],
+    [
+        '#include "/etc/shadow"\nint main(void) { return 0; }',
+        '__asm__(".incbin \\"/etc/shadow\\"");\nint main(void) { return 0; }',
+        "int x[1 << 29] = {1};\nint main(void) { return x[5]; }",
+    ],
     ids=["include", "incbin", "two gigabytes"],
-)  # fmt: skip
+)
 def test_compiler_cannot_be_used_to_read_or_to_fill_the_machine(
     sandbox: Sandbox, code: str
 ) -> None:
@@ -154,11 +162,11 @@ def test_compiler_cannot_be_used_to_read_or_to_fill_the_machine(
 @pytest.mark.skipif(not has("c"), reason="no C compiler")
 def test_equal_source_is_built_once(sandbox: Sandbox) -> None:
     code = RIGHT["c"] + "// built once"
-    kept = len(sandbox._builds._built)
+    kept = len(sandbox.builds)
     first = run_sum(sandbox, code, "c")
     second = run_sum(sandbox, code, "c")
     assert first.status == second.status == "passed"
-    assert len(sandbox._builds._built) == kept + 1
+    assert len(sandbox.builds) == kept + 1
 
 
 def test_cases_do_not_see_what_earlier_cases_left(sandbox: Sandbox) -> None:
@@ -200,14 +208,20 @@ def test_output_that_must_not_appear_and_exit_status_are_checked(sandbox: Sandbo
 @pytest.mark.parametrize(
     ("compare", "printed", "wanted", "same"),
     [
-        ("exact", "a\n", "a\n", True), ("exact", "a", "a\n", False),
-        ("trimmed", "a  \nb\n\n", "a\nb", True), ("trimmed", "a\n\nb", "a\nb", False),
-        ("trimmed", " a", "a", False), ("tokens", " a\n\n b ", "a b", True),
-        ("tokens", "ab", "a b", False), ("numbers", "1.0000001 x", "1 x", True),
-        ("numbers", "1.1", "1", False), ("numbers", "nan", "1", False),
-        ("numbers", "1 2", "1", False), ("numbers", "x", "y", False),
+        ("exact", "a\n", "a\n", True),
+        ("exact", "a", "a\n", False),
+        ("trimmed", "a  \nb\n\n", "a\nb", True),
+        ("trimmed", "a\n\nb", "a\nb", False),
+        ("trimmed", " a", "a", False),
+        ("tokens", " a\n\n b ", "a b", True),
+        ("tokens", "ab", "a b", False),
+        ("numbers", "1.0000001 x", "1 x", True),
+        ("numbers", "1.1", "1", False),
+        ("numbers", "nan", "1", False),
+        ("numbers", "1 2", "1", False),
+        ("numbers", "x", "y", False),
     ],
-)  # fmt: skip
+)
 def test_comparisons(compare: str, printed: str, wanted: str, same: bool) -> None:
     assert COMPARISONS[compare](printed, wanted) is same
 
@@ -215,7 +229,7 @@ def test_comparisons(compare: str, printed: str, wanted: str, same: bool) -> Non
 @pytest.mark.parametrize(
     ("tests", "words"),
     [
-        ({"functionality": []}, "no case"),
+        ({"functionality": []}, "no cases"),
         ({"functionality": [{"stdin": ""}]}, "needs stdout"),
         ({"functionality": [{"stdout": "", "compare": "roughly"}]}, "compare must be"),
         ({"functionality": [{"stdout": 1}]}, "must be text"),

@@ -27,7 +27,7 @@ from seccoderx_lite.evaluation.suites.cweval import CwevalFiles
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.languages import GOIMPORTS, GOIMPORTS_FROM, find_tool, tools_for
-from seccoderx_lite.sandbox.shared import site_folders
+from seccoderx_lite.sandbox.pytest_tests import site_folders
 
 TEST_SECONDS = 10.0
 """Wall time of one test; the original allows 3 s, too little on a busy machine."""
@@ -103,10 +103,9 @@ class CwevalGrader:
     uses_model = False
 
     def __init__(self, sandbox: Sandbox) -> None:
-        described = sandbox.describe()
         self._sandbox = sandbox
-        self._python: str = described["python"]
-        self._threads = ThreadPoolExecutor(described["workers"], thread_name_prefix="cweval")
+        self._python = sandbox.python
+        self._threads = ThreadPoolExecutor(len(sandbox.workers), thread_name_prefix="cweval")
         self._references: dict[str, CwevalRun] = {}
         self._lock = Lock()
 

@@ -1,7 +1,7 @@
 """Supervises a `calls` job: one tester, and one candidate at a time, in separate jails.
 
-The tester starts with one end of a socket to the first candidate, which loads the code when the
-tester says so, and asks for another when that one is gone. The tests reach the tester through a
+The tester starts with a socket to the first candidate, which loads the code when the tester asks.
+If a candidate dies, the tester asks for another one. The tests reach the tester through a
 descriptor that this process never reads, and closes before the first candidate starts.
 """
 
@@ -20,14 +20,14 @@ from .supervisor import Output, Stopped, Watch, describe_end
 
 TESTER_MEMORY_MB = 1024
 REPORT_GRACE_S = 0.5
-"""How long after the job's time the tester may still report."""
+"""Time after the end of the job's time in which the tester may still report."""
 
 
 class CallsJob:
     """State of one job while its supervisor's loop runs."""
 
-    def __init__(self, cell: Cell, request: dict[str, Any], line: socket.socket) -> None:
-        self.cell, self.line = cell, line
+    def __init__(self, cell: Cell, request: dict[str, Any], connection: socket.socket) -> None:
+        self.cell, self.connection = cell, connection
         self.code: str = request["code"]
         limits = request["limits"]
         self.bounds = Bounds(limits["timeout_s"], limits["memory_mb"], limits["processes"])
@@ -38,7 +38,7 @@ class CallsJob:
         self.reports: list[dict[str, Any]] = []
         self.done = False
         self.ran_out = False
-        """Whether the kernel ended a candidate because it held too much memory."""
+        """Whether the kernel killed a candidate because it used too much memory."""
 
     def start(self, tests_fd: int) -> None:
         """Start the tester, which alone reads the tests, and the first candidate."""
@@ -61,10 +61,8 @@ class CallsJob:
     def serve(self) -> str:
         """Run until the tester is done; returns "done" or why the job was stopped."""
         poll = select.poll()
-        for descriptor in (
-            self.control.fileno(), self.output.read_fd, self.tester.status_fd, self.line.fileno(),
-        ):  # fmt: skip
-            poll.register(descriptor, select.POLLIN)
+        for source in (self.control, self.output.read_fd, self.tester.status_fd, self.connection):
+            poll.register(source, select.POLLIN)
         try:
             while not self.done:
                 ready = {descriptor for descriptor, _ in poll.poll(self.watch.wait_ms())}
@@ -75,7 +73,7 @@ class CallsJob:
         return "done"
 
     def _react(self, ready: set[int]) -> None:
-        if self.line.fileno() in ready:
+        if self.connection.fileno() in ready:
             raise Stopped("trainer gone")
         if self.output.read_fd in ready and not self.output.drain():
             raise Stopped("output_limit")
@@ -83,11 +81,11 @@ class CallsJob:
             data = self.control.recv(1 << 17)
             if not data:
                 raise Stopped("tester gone")
-            self._obey(json.loads(data))
+            self._handle(json.loads(data))
         elif self.tester.status_fd in ready:
             raise Stopped("tester gone")
 
-    def _obey(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         if "spawn" in message:
             self._replace_candidate()
         elif "starved" in message:
@@ -99,7 +97,7 @@ class CallsJob:
             self.reports.append(message)
 
     def _replace_candidate(self) -> None:
-        """Give the tester a fresh candidate and say how the last one ended."""
+        """Give the tester a new candidate and report how the last one ended."""
         last = self.end_candidate()
         ours, theirs = socket.socketpair()
         self._start_candidate(theirs)
@@ -117,11 +115,11 @@ class CallsJob:
         channel.close()
 
     def end_candidate(self, *others: Child) -> str:
-        """End the present candidate, if any, and others; returns how the candidate ended."""
+        """End the current candidate, if any, and others; returns how the candidate ended."""
         if self.candidate is None:
             self.cell.end(*others)
             return ""
-        self.watch.credit += self.watch.starved_s(self.candidate) - self.watch.credit
+        self.watch.credit = self.watch.starved_s(self.candidate)
         self.cell.end(self.candidate, *others)
         self.ran_out = self.ran_out or self.cell.ran_out_of_memory()
         how = describe_end(self.candidate.ended)
@@ -130,18 +128,18 @@ class CallsJob:
 
 
 def run(
-    cell: Cell, request: dict[str, Any], descriptors: list[int], line: socket.socket
+    cell: Cell, request: dict[str, Any], descriptors: list[int], connection: socket.socket
 ) -> dict[str, Any]:
     """Run one job; returns the tester's reports and how the job ended."""
-    cell.furnish()
-    job = CallsJob(cell, request, line)
+    cell.make_home()
+    job = CallsJob(cell, request, connection)
     try:
         job.start(descriptors[0])
         end = job.serve()
     finally:
         last = job.end_candidate(job.tester)
         within = job.output.drain()
-        cell.strip()
+        cell.remove_home()
     if end == "done" and not within:
         end = "output_limit"
     seconds = time.monotonic() - job.watch.started
@@ -149,6 +147,10 @@ def run(
     if cell.neighbours and not is_clean:
         cell.neighbours.check_room(job.bounds.processes)
     return {
-        "end": end, "reports": job.reports, "last": last,
-        "output": job.output.text(), "seconds": seconds, "ran_out": job.ran_out,
-    }  # fmt: skip
+        "end": end,
+        "reports": job.reports,
+        "last": last,
+        "output": job.output.text(),
+        "seconds": seconds,
+        "ran_out": job.ran_out,
+    }

@@ -1,7 +1,7 @@
-"""The driver inside the candidate's process: load the code, answer calls one by one.
+"""The driver inside the candidate's process: loads the code and answers calls one by one.
 
-Nothing here is trusted by anybody: the code under test may replace all of it. Whatever it then
-sends is read as plain data and is only ever taken for the value its function returned.
+Nobody trusts this process: the code under test may replace everything in it. What it sends is read
+as plain data, and only taken as the value that the function returned.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 def main(channel_fd: int, code: str) -> None:
-    """Load `code` as module `candidate` once told to, and serve the socket until it closes."""
+    """Load `code` as module `candidate` when asked, and answer calls until the socket closes."""
     os.set_inheritable(channel_fd, False)
     channel = socket.socket(fileno=channel_fd)
     module = types.ModuleType("candidate")
@@ -43,7 +43,7 @@ def main(channel_fd: int, code: str) -> None:
 
 
 def _compile(code: str) -> types.CodeType:
-    """The code object; whatever else makes text uncompilable counts as a syntax error."""
+    """The code object; every failure to compile counts as a syntax error."""
     try:
         return compile(code, "candidate.py", "exec", dont_inherit=True)
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
@@ -68,13 +68,13 @@ def _answer(module: types.ModuleType, request: Any) -> bytes:
 
 
 def _public_names(module: types.ModuleType) -> list[str]:
-    """What `from candidate import *` brings."""
+    """The names that `from candidate import *` imports."""
     listed = getattr(module, "__all__", None)
     return listed or [name for name in vars(module) if not name.startswith("_")]
 
 
 def _look(number: int, target: object) -> bytes:
-    """Say what a module attribute is: a value, an exception class, or something to call."""
+    """The kind of a module attribute: a value, an exception class, or a callable."""
     if isinstance(target, type) and issubclass(target, BaseException):
         return encode((number, "exception", _names(target)))
     if callable(target):
@@ -93,13 +93,13 @@ def _returned(number: int, result: object, changes: dict[int, object]) -> bytes:
 
 
 def _snapshots(args: list[object]) -> dict[int, bytes]:
-    """The mutable arguments as they were, by position."""
+    """The mutable arguments before the call, by position."""
     kinds = (list, dict, set, bytearray)
     return {place: encode(value) for place, value in enumerate(args) if isinstance(value, kinds)}
 
 
 def _changes(args: list[object], before: dict[int, bytes]) -> dict[int, object]:
-    """Arguments that the call changed in place."""
+    """The arguments that the call changed in place, by position."""
     changed: dict[int, object] = {}
     for place, was in before.items():
         with contextlib.suppress(CodecError):
@@ -109,7 +109,7 @@ def _changes(args: list[object], before: dict[int, bytes]) -> dict[int, object]:
 
 
 def _describe(error: BaseException) -> tuple[list[list[str]], list[object]]:
-    """The exception's classes, most special first, and its plain arguments."""
+    """The exception's classes, most derived first, and its plain arguments."""
     try:
         args = list(error.args) if all(isinstance(a, _PLAIN) for a in error.args) else [str(error)]
         encode(args)
@@ -121,7 +121,7 @@ def _describe(error: BaseException) -> tuple[list[list[str]], list[object]]:
 
 
 def _names(kind: type[BaseException]) -> list[list[str]]:
-    """For each class the exception derives from: its name, then the names of its direct bases."""
+    """For each class in the method resolution order: its name, then its direct bases."""
     return [[_name(base), *map(_name, base.__bases__)] for base in kind.__mro__[:20]]
 
 

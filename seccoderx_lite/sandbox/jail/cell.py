@@ -1,8 +1,8 @@
-"""The walls around a job: namespaces, throw-away user, Landlock, system-call filter, limits.
+"""Isolates a job: namespaces, throw-away user, Landlock, system-call filter, limits.
 
-A `Cell` is built once per starter (`enter`), furnished anew for every job (`furnish`), and every
-process that runs foreign code passes through `spawn`. Which layers can be had is found by doing the
-whole sequence in a throw-away child first; `layers` keeps name -> "" when on, else why it is off.
+A `Cell` is set up once per starter (`enter`), gets a new home for every job (`make_home`), and
+starts every process that runs foreign code (`spawn`). Layers are tested in a throw-away child
+first; `layers` says which are on: name -> "", or why it is off.
 """
 
 import contextlib
@@ -16,54 +16,56 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import disk, ending, landlock, private_root, process, users
+from . import disk, landlock, private_root, process, process_tree, users
 from . import syscalls as sc
-from .cgroup import Jobs
+from .attempt import attempt
+from .cgroup import JobGroup
 from .process import Bounds, Child, arrange_descriptors, close_all_but, poll_end, set_limits
+from .remove_tree import remove_tree
 from .seccomp import ARCHITECTURES, Filter, SignalFilter
 
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-"""What starter and supervisor do not listen to."""
+"""Ignored by starter and supervisor: the trainer ends them by closing its connection."""
 FOLDERS = ("work", "home", "tmp", "shm")
-"""What a job finds: its working folder, an empty home, room for temporary files."""
+"""Folders of a job's home."""
 LAYERS = ("namespaces", "landlock", "seccomp", "uid", "cgroup")
 
 
 @dataclass
 class Cell:
-    """Where foreign code runs; see the module."""
+    """The isolation of one starter's jobs."""
 
     read_only: tuple[str, ...]
-    """Folders beside the system's own that jailed processes may read."""
+    """Folders, besides the system's own, that jailed processes may read."""
     scratch_parent: str
-    """Where `folder` is made."""
+    """The folder that `folder` is created in."""
     without: tuple[str, ...] = ()
-    """Layers not to use even where they can be had."""
+    """Layers to switch off."""
     group: str = ""
-    """Folder of the cgroup made for this starter; empty when none can be had."""
+    """Folder of this starter's cgroup; empty if there is none."""
     hidden_tasks: int | None = None
-    """In bubblewrap, the tasks of the same user that it hides; None outside."""
+    """Inside bubblewrap: the number of tasks of the same user that it hides; else None."""
     neighbours: users.Neighbours | None = None
-    """The tasks that count against the same limit of processes as a job's, if any do."""
+    """Other tasks that count against a job's limit of processes; None if none can."""
     layers: dict[str, str] = field(default_factory=dict)
     folder: str = ""
-    """Holds the folders of jobs where no private root can be had."""
+    """The parent of the jobs' homes; empty with namespaces, where each has a tmpfs."""
     uid: int | None = None
     proc_fd: int = -1
     home: str = "/box"
     filter: Filter | None = None
-    _jobs: Jobs | None = None
+    _jobs: JobGroup | None = None
     _landlock_version: int = 0
-    _shown: tuple[landlock.Rule, ...] = ()
-    """What Landlock lets every job see."""
+    _readable: tuple[landlock.Rule, ...] = ()
+    """What Landlock lets every job read."""
     _ruleset: int = -1
     _lock: socket.socket | None = None
     _alive: list[Child] = field(default_factory=list)
 
-    # -- once per starter ---------------------------------------------------------------------
+    # Once per starter
 
     def enter(self) -> None:
-        """Build the walls that last for all jobs of this starter."""
+        """Set up the layers that last for all jobs of this starter."""
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
         sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
         for number in IGNORED_SIGNALS:
@@ -74,20 +76,20 @@ class Cell:
             self.layers["uid"] = "" if os.getuid() == 0 else "not root: jobs run as this user"
         if self.layers["uid"] == "":
             self.uid, self._lock = users.reserve()
-        why_no_group = self._try(self._join_group) if self.group else "no group was made"
+        why_no_group = _reason(self._join_group) if self.group else "no group was made"
         if "landlock" not in self.layers:
-            self.layers["landlock"] = self._try(self._find_landlock)
+            self.layers["landlock"] = _reason(self._find_landlock)
         if "namespaces" not in self.layers:
-            self.layers["namespaces"] = self._try_apart(self._enter_namespaces)
+            self.layers["namespaces"] = attempt(self._try_namespaces)
         if self.has("namespaces"):
             self._enter_namespaces()
         if self._jobs:
-            why_no_group = self._try(self._jobs.probe)
+            why_no_group = _reason(self._jobs.probe)
         self.layers.setdefault("cgroup", why_no_group)
         if "seccomp" not in self.layers:
-            self.layers["seccomp"] = self._try(self._compile_filter)
+            self.layers["seccomp"] = _reason(self._compile_filter)
         if self.has("landlock"):
-            self._shown = self._find_shown()
+            self._readable = self._find_readable()
         if self.has("namespaces"):
             sc.empty_bounding_set()
         else:
@@ -97,45 +99,26 @@ class Cell:
                 self.neighbours = users.Neighbours(self.hidden_tasks)
 
     def leave(self) -> None:
-        """Remove what `enter` made."""
+        """Remove what `enter` created on disk."""
         if self.folder:
-            ending.remove_tree(self.folder)
+            remove_tree(self.folder)
 
     def has(self, layer: str) -> bool:
         """Whether a layer is on."""
         return self.layers.get(layer) == ""
 
-    def _try(self, action: Callable[[], None]) -> str:
-        try:
-            action()
-        except OSError as error:
-            return str(error)
-        return ""
-
-    def _try_apart(self, action: Callable[[], None]) -> str:
-        """Try in a throw-away child something that cannot be undone; returns why it failed."""
-        read_end, write_end = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                action()
-                self.furnish()
-                child = self.spawn(lambda: os._exit(0), Bounds(5, 256, 8), {0: 0, 1: 1, 2: 2})
-                poll_end(child)
-                self.end(child)
-                answer = "" if child.ended == 0 else "a jailed process could not be started"
-            except OSError as error:
-                answer = str(error)
-            os.write(write_end, answer.encode()[:4000] + b".")
-            os._exit(0)
-        os.close(write_end)
-        _, _ = os.waitpid(pid, 0)
-        with open(read_end, "rb") as file:
-            answer = file.read().decode()
-        return answer[:-1] if answer.endswith(".") else "the attempt ended without a word"
+    def _try_namespaces(self) -> None:
+        """Enter namespaces and run a jailed process; raises OSError if one of the steps fails."""
+        self._enter_namespaces()
+        self.make_home()
+        child = self.spawn(lambda: os._exit(0), Bounds(5, 256, 8), {0: 0, 1: 1, 2: 2})
+        poll_end(child)
+        self.end(child)
+        if child.ended != 0:
+            raise OSError("a jailed process could not be started")
 
     def _join_group(self) -> None:
-        self._jobs = Jobs(self.group, self.uid)
+        self._jobs = JobGroup(self.group, self.uid)
 
     def _find_landlock(self) -> None:
         os.close(landlock.build([], block_tcp=True))
@@ -143,27 +126,18 @@ class Cell:
 
     def _compile_filter(self) -> None:
         if sc.MACHINE not in ARCHITECTURES:
-            raise OSError(f"no table of system calls for {sc.MACHINE}")
-        is_apart = self.has("namespaces")
-        is_walled = is_apart or self.hidden_tasks is not None
+            raise OSError(f"system calls of {sc.MACHINE} are not known here")
+        has_namespaces = self.has("namespaces")
+        has_own_root = has_namespaces or self.hidden_tasks is not None
         compiled = Filter(
-            local_sockets=is_apart, path_changes=is_walled or self.uid is not None, alone=is_apart,
+            local_sockets=has_namespaces,
+            path_changes=has_own_root or self.uid is not None,
+            alone=has_namespaces,
             landlock_version=self._landlock_version,
-        )  # fmt: skip
-        if why := self._try_apart_install(compiled):
+        )
+        if why := attempt(compiled.install):
             raise OSError(why)
         self.filter = compiled
-
-    def _try_apart_install(self, compiled: Filter) -> str:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                compiled.install()
-                os._exit(0)
-            except OSError as error:
-                os._exit(error.errno or 1)
-        _, status = os.waitpid(pid, 0)
-        return "" if status == 0 else os.strerror(os.waitstatus_to_exitcode(status))
 
     def _enter_namespaces(self) -> None:
         inner = (
@@ -171,7 +145,7 @@ class Cell:
         )
         uid, gid = os.getuid(), os.getgid()
         if self.uid is not None:
-            # The interpreter may lie under a folder that only root enters: build the root first.
+            # Only root may be able to read the interpreter's folder: show it before becoming uid.
             sc.unshare(sc.CLONE_NEWNS)
             private_root.build(self.read_only)
             self._become_uid()
@@ -193,27 +167,24 @@ class Cell:
 
     def reaches_interpreter(self) -> bool:
         """Whether the jailed user can read the standard library and start the interpreter."""
-        pid = os.fork()
-        if pid == 0:
-            try:
-                if not self.has("namespaces"):
-                    self._become_uid()
-                is_readable = os.access(os.__file__, os.R_OK) and os.access(sys.executable, os.X_OK)
-                os._exit(0 if is_readable else 1)
-            finally:
-                os._exit(2)
-        _, status = os.waitpid(pid, 0)
-        return status == 0
+
+        def check() -> None:
+            if not self.has("namespaces"):
+                self._become_uid()
+            if not (os.access(os.__file__, os.R_OK) and os.access(sys.executable, os.X_OK)):
+                raise OSError("the interpreter cannot be read")
+
+        return attempt(check) == ""
 
     def give_up_uid(self, reason: str) -> None:
-        """Run jobs as root after all; the tier then is limits-only."""
+        """Run jobs as root, which makes the tier limits-only."""
         self.uid, self.layers["uid"] = None, reason
         self.neighbours = users.Neighbours(self.hidden_tasks)
 
-    # -- once per job -------------------------------------------------------------------------
+    # Once per job
 
-    def furnish(self) -> None:
-        """Give this job (in its supervisor process) an empty scratch folder and enter it."""
+    def make_home(self) -> None:
+        """Give this job an empty home and enter its working folder; call in its supervisor."""
         if self.has("namespaces"):
             sc.unshare(sc.CLONE_NEWNS)
             options = f"size={process.DISK_MB}m,nr_inodes=16384,mode=0700"
@@ -229,31 +200,31 @@ class Cell:
                 os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
             own = landlock.rule(self.home, landlock.EVERYTHING)
-            rules = (*self._shown, own)
+            rules = (*self._readable, own)
             self._ruleset = landlock.build(rules, block_tcp=not self.has("namespaces"))
             os.close(own.descriptor)
         for name, value in (("HOME", "home"), ("TMPDIR", "tmp"), ("PWD", "work")):
             os.environ[name] = f"{self.home}/{value}"
         os.chdir(self.work)
 
-    def _find_shown(self) -> tuple[landlock.Rule, ...]:
-        shown = ["/"] if self.has("namespaces") else [*private_root.shown(), *self.read_only]
+    def _find_readable(self) -> tuple[landlock.Rule, ...]:
+        shown = ["/"] if self.has("namespaces") else [*private_root.system_paths(), *self.read_only]
         wanted = [(path, landlock.READ_ONLY) for path in shown]
         wanted += [(f"/dev/{name}", landlock.DEVICE) for name in private_root.DEVICES]
         return tuple(landlock.rule(*pair) for pair in wanted if os.path.exists(pair[0]))
 
-    def hand_over(self, path: Path) -> None:
-        """Let the jailed user own a file that the supervisor put into the scratch folder."""
+    def give_to_jailed_user(self, path: Path) -> None:
+        """Let the jailed user own a file that the supervisor wrote into the working folder."""
         if self.uid is None or self.has("namespaces"):
             return
         os.chown(path, self.uid, self.uid)
         for folder in path.relative_to(self.work).parents:
             os.chown(Path(self.work, folder), self.uid, self.uid)
 
-    def empty_work(self) -> None:
-        """Give the coming command an empty scratch folder; nothing of the job may be running."""
+    def reset_work(self) -> None:
+        """Empty the working folder for the next command; no process of the job may be running."""
         os.chdir("/")
-        ending.remove_tree(self.work)
+        remove_tree(self.work)
         os.mkdir(self.work, 0o700)
         if self.uid is not None and not self.has("namespaces"):
             os.chown(self.work, self.uid, self.uid)
@@ -261,17 +232,17 @@ class Cell:
 
     @property
     def work(self) -> str:
-        """The scratch folder that candidate and tests share."""
+        """The working folder, which candidate and tests share."""
         return f"{self.home}/work"
 
-    def strip(self) -> None:
-        """Remove the job's folder; a private one disappears with its namespace."""
+    def remove_home(self) -> None:
+        """Remove the job's home; a tmpfs of its own disappears with its namespace."""
         if not self.has("namespaces"):
-            ending.sweep(self.uid, self.proc_fd)
+            process_tree.sweep(self.uid, self.proc_fd)
             os.chdir("/")
-            ending.remove_tree(self.home)
+            remove_tree(self.home)
 
-    # -- once per process ---------------------------------------------------------------------
+    # Once per process
 
     def spawn(
         self,
@@ -281,22 +252,25 @@ class Cell:
         watched: bool = True,
         foreign: bool = True,
     ) -> Child:
-        """Run `body` in a new jailed process; `keep` maps its descriptors to present ones.
+        """Run `body` in a new jailed process family.
 
-        A `foreign` one, which will run the candidate, is counted in the job's cgroup.
-
-        A process that is not watched is cheaper by a fork. In a namespace of its own it then is
-        the first there and ignores signals it sends to itself; without namespaces its orphans come
-        to the supervisor.
+        Args:
+            body: the code to run in the new process.
+            bounds: limits of the family.
+            keep: descriptors in the new process -> open descriptors of this one.
+            watched: put a process above it that reports its exact end. Without it, a fork is saved;
+                then, with namespaces, the process has pid 1 and ignores signals from itself, and
+                without them, the supervisor adopts its orphans.
+            foreign: the family will run the candidate: count it in the job's cgroup.
         """
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
-        apart = sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC
+        namespaces = sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC
         group = None
         if foreign and self._jobs and self.has("cgroup"):
             self._jobs.bound(bounds.memory_mb, bounds.processes + 1)
             group = self._jobs.fd
-        pid = sc.clone(apart if self.has("namespaces") else 0, group)
+        pid = sc.clone(namespaces if self.has("namespaces") else 0, group)
         if pid:
             os.close(write_end)
             child = Child(pid, read_end)
@@ -318,7 +292,7 @@ class Cell:
     def _watch_over(
         self, body: Callable[[], None], bounds: Bounds, keep: dict[int, int], status_fd: int
     ) -> None:
-        """Be the first process of the family: start the body, reap, report its end."""
+        """Be the first process of the family: start the body, reap orphans, report its end."""
         watcher = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -337,11 +311,11 @@ class Cell:
                 os.write(status_fd, struct.pack("i", status))
                 if not self.has("namespaces"):
                     proc_fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-                    ending.sweep(self.uid, proc_fd)
+                    process_tree.sweep(self.uid, proc_fd)
                 os._exit(0)
 
     def _confine(self, bounds: Bounds, keep: dict[int, int]) -> None:
-        """Take every privilege from this process; the last step before foreign code."""
+        """Drop every privilege of this process; the last step before foreign code runs."""
         os.setsid()
         for number in IGNORED_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -361,7 +335,7 @@ class Cell:
                 SignalFilter(os.getpid()).install()
 
     def end(self, *children: Child) -> None:
-        """Kill whole families and wait until they are gone."""
+        """Kill all processes of these families and wait until they are gone."""
         self._alive = [child for child in self._alive if child not in children]
         pids = [child.pid for child in children]
         if self.has("namespaces"):
@@ -370,30 +344,39 @@ class Cell:
                     os.kill(pid, signal.SIGKILL)
             statuses = {pid: os.waitpid(pid, 0)[1] for pid in pids}
         else:
-            statuses = ending.end_others(self._pids_but(), pids, self.proc_fd)
+            statuses = process_tree.end_others(self._pids_but(), pids, self.proc_fd)
         for child in children:
             if child.ended is None:
                 poll_end(child, statuses[child.pid])
             os.close(child.status_fd)
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the kernel ended the last foreign family because it held too much memory."""
+        """Whether the kernel killed the last foreign family because it used too much memory."""
         return self._jobs is not None and self.has("cgroup") and self._jobs.ran_out()
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:
-        """Memory of the family now, read exactly only where the quick sum is over `limit_kb`."""
+        """Memory of the family now; exact (and slower) only if the quick sum is over `limit_kb`."""
         family = self._family_of(child)
-        quick = ending.memory_kb(self.proc_fd, family)
-        return quick if quick <= limit_kb else ending.share_kb(self.proc_fd, family)
+        quick = process_tree.memory_kb(self.proc_fd, family)
+        return quick if quick <= limit_kb else process_tree.share_kb(self.proc_fd, family)
 
     def disk_gauge(self) -> disk.Gauge | None:
-        """What measures the present job's files; None where their file system has a bound."""
+        """Measures the current job's files; None if their file system has a size limit itself."""
         return None if self.has("namespaces") else disk.Gauge(self.home, self.proc_fd)
 
     def _family_of(self, child: Child) -> list[int]:
         if self.has("namespaces"):
-            return ending.family_of(child.pid, self.proc_fd)
-        return ending.others(self._pids_but(child), self.proc_fd)  # with orphans that came here
+            return process_tree.family_of(child.pid, self.proc_fd)
+        return process_tree.others(self._pids_but(child), self.proc_fd)  # includes adopted orphans
 
     def _pids_but(self, *children: Child) -> set[int]:
         return {other.pid for other in self._alive if other not in children}
+
+
+def _reason(action: Callable[[], None]) -> str:
+    """Why `action` raised OSError; empty if it did not."""
+    try:
+        action()
+    except OSError as error:
+        return str(error)
+    return ""

@@ -1,8 +1,8 @@
-"""cgroup v2: the kernel itself bounds memory and processes of a whole job, at once and exactly.
+"""cgroup v2: the kernel bounds memory and processes of a whole job, exactly and at any time.
 
-The trainer makes one group per worker (`make`, `remove`) where that is delegated to it. Inside it
-the starter lives in `self` and moves every process family that runs foreign code into `jobs`
-(`Jobs`), whose bounds are set anew for each. A group holds one job at a time.
+The trainer makes one group per worker (`make`, `remove`) if it may. The starter moves itself into
+the subgroup `self`, and every process family that runs foreign code into the subgroup `jobs`
+(`JobGroup`), whose limits are set for each family. A group holds one job at a time.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ _STALE_S = 60
 
 
 def make(tag: str) -> str:
-    """Make a group with `self` and `jobs` in it; returns its folder.
+    """Make a group with the subgroups `self` and `jobs`; returns its folder.
 
     Raises:
-        OSError: nothing is delegated to this process; the message says what is missing.
+        OSError: this process may not make groups; the message says what is missing.
     """
     mount, own = _own_folder()
     if missing := set(CONTROLLERS) - set(_words(mount / "cgroup.controllers")):
-        raise OSError(f"cgroup v2 has no controller for {', '.join(sorted(missing))} here")
+        raise OSError(f"cgroup v2 has no controller for {', '.join(sorted(missing))}")
     refusals = []
     for base in (own, *own.parents):
         try:
@@ -39,7 +39,7 @@ def make(tag: str) -> str:
 
 
 def _own_folder() -> tuple[Path, Path]:
-    """Where cgroup v2 is mounted, and the folder of the group this process is in."""
+    """The mount point of cgroup v2, and the folder of this process's group."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         if right.split()[0] == "cgroup2":
@@ -54,7 +54,7 @@ def _own_folder() -> tuple[Path, Path]:
 
 
 def _make_in(base: Path, tag: str) -> Path:
-    """Make the group below `base`, whose children must get the controllers."""
+    """Make the group below `base`, and enable the controllers for its subgroups."""
     if not set(CONTROLLERS) <= set(_words(base / "cgroup.subtree_control")):
         _enable(base)
     _remove_stale(base)
@@ -79,7 +79,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _remove_stale(base: Path) -> None:
-    """Remove empty groups of trainers that were killed."""
+    """Remove groups that trainers left when they were killed."""
     for folder in base.glob(f"{PREFIX}*-*"):
         with contextlib.suppress(OSError, ValueError):
             pid = int(folder.name[len(PREFIX) :].partition("-")[0])
@@ -91,7 +91,7 @@ def _remove_stale(base: Path) -> None:
 
 
 def remove(folder: str, seconds: float = 2.0) -> None:
-    """Kill what is in a group and remove it; gives up after some seconds."""
+    """Kill the processes in a group and remove it; gives up after `seconds`."""
     with contextlib.suppress(OSError):
         Path(folder, "cgroup.kill").write_text("1")
     end = time.monotonic() + seconds
@@ -104,14 +104,12 @@ def remove(folder: str, seconds: float = 2.0) -> None:
         time.sleep(0.01)
 
 
-class Jobs:
-    """The group of the present job, seen from starter and supervisor."""
+class JobGroup:
+    """The subgroup `jobs`, as starter and supervisor use it."""
 
     def __init__(self, folder: str, uid: int | None) -> None:
-        """Move this process into `self`; let user `uid` start processes in `jobs`.
-
-        Everything needed later is opened now, while it still can be reached.
-        """
+        """Move this process into `self`; let user `uid` start processes in `jobs`."""
+        # Files are opened here because the folder is hidden once namespaces are entered.
         Path(folder, "self", "cgroup.procs").write_text("0")
         if uid is not None:
             for name in ("cgroup.procs", "jobs/cgroup.procs"):
@@ -128,23 +126,21 @@ class Jobs:
         return os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd)
 
     def probe(self) -> None:
-        """Start a process in the group as jobs will be started; raises OSError if refused."""
+        """Start a process in the group, as jobs do; raises OSError if that is refused."""
         pid = sc.clone(0, self.fd)
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
 
     def bound(self, memory_mb: int, processes: int) -> None:
-        """Set the bounds of the family that is about to start.
-
-        Scratch files are charged as memory too, but have a bound of their own.
-        """
+        """Set the limits of the family that is about to start."""
+        # Files on a tmpfs count as memory here, but have a limit of their own.
         os.pwrite(self._memory, str((memory_mb + DISK_MB) << 20).encode(), 0)
         os.pwrite(self._pids, str(processes).encode(), 0)
         self._kills = self._count_kills()
 
     def ran_out(self) -> bool:
-        """Whether the kernel has killed for want of memory since `bound`."""
+        """Whether the kernel has killed a process for its memory since `bound`."""
         return self._count_kills() > self._kills
 
     def _count_kills(self) -> int:

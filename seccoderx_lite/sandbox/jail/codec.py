@@ -1,9 +1,9 @@
-"""Values between candidate and tester: plain data only, bounded, never executable.
+"""Values that cross between candidate and tester: plain data only, bounded, never executable.
 
-Crosses: None, bool, int, float (nan and infinities too), str (lone surrogates too), bytes,
-bytearray, list, tuple, dict, set, frozenset and pathlib paths. Subclasses cross as their plain
-base, iterators and ranges as lists. Everything else is refused by name. Reading never calls
-anything that the sender chose; size, depth and digits are bounded.
+These cross: None, bool, int, float (with nan and infinities), str (with lone surrogates), bytes,
+bytearray, list, tuple, dict, set, frozenset and pathlib paths. Subclasses arrive as their plain
+base, iterators and ranges as lists. All other types are refused by name. Reading never calls
+anything that the sender chose, and bounds size, depth and digits.
 """
 
 import json

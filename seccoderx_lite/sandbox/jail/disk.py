@@ -1,39 +1,39 @@
-"""How much a job has written, where its scratch folder has no file system of its own.
+"""How much a job has written, if its home is not a file system of its own.
 
-Cheap as long as nobody writes much: one look at the free space. Only when that has shrunk by a
-job's share are the job's files added up, those too that have lost their names and are still open.
+Cheap while little is written: one look at the free space. Only if that has shrunk by `SHARE` are
+the job's files added up, including open ones that were deleted.
 """
 
 import contextlib
 import os
 import stat
 
-from . import ending
+from . import process_tree
 from .process import DISK_MB
 
 SHARE = DISK_MB << 20
 MAX_FILES = 16384
-"""A folder with more files than this counts as too large; the private file system holds as many."""
+"""More files than this count as too large; a job's own tmpfs has the same limit."""
 
 
 class Gauge:
-    """What the descendants of this process have written below `folder`."""
+    """Measures the files below `folder` and those that descendants of this process hold open."""
 
     def __init__(self, folder: str, proc_fd: int) -> None:
         self._folder, self._proc_fd = folder, proc_fd
         self._free = _free_bytes(folder)
 
     def is_over(self) -> bool:
-        """Whether their files take more space than a job's share."""
+        """Whether these files take more than `SHARE`."""
         try:
             free = _free_bytes(self._folder)
-        except FileNotFoundError:  # no layer kept the job from removing its own folder
+        except FileNotFoundError:  # a job in a weak tier can remove its own home
             return False
         if self._free - free < SHARE:
             return False
         used = _tree_bytes(self._folder)
-        for pid in ending.others(set(), self._proc_fd):
-            used += _nameless_bytes(pid, self._proc_fd) if used <= SHARE else 0
+        for pid in process_tree.others(set(), self._proc_fd):
+            used += _deleted_bytes(pid, self._proc_fd) if used <= SHARE else 0
         self._free = free + used
         return used > SHARE
 
@@ -44,7 +44,7 @@ def _free_bytes(folder: str) -> int:
 
 
 def _tree_bytes(folder: str) -> int:
-    """Disk space of a folder's files; more than the share if it is too deep or too full to tell."""
+    """Bytes of a folder's files; more than `SHARE` if it is too deep or too full to measure."""
     used = files = 0
     try:
         for _, _, names, descriptor in os.fwalk(folder):
@@ -59,8 +59,8 @@ def _tree_bytes(folder: str) -> int:
     return used
 
 
-def _nameless_bytes(pid: int, proc_fd: int) -> int:
-    """Disk space of the files that a process holds open though they have been removed."""
+def _deleted_bytes(pid: int, proc_fd: int) -> int:
+    """Bytes of deleted files that a process holds open."""
     used = 0
     with contextlib.suppress(OSError):
         folder = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc_fd)

@@ -1,7 +1,7 @@
-"""Supervises an `exec` job: files into a scratch folder, then commands, one after another.
+"""Supervises an `exec` job: writes files into the working folder, then runs commands in turn.
 
-Every command is a process family of its own in a fresh jail; the scratch folder is shared by the
-commands of one job. Files to collect are read afterwards, without following links.
+Every command is a process family in a jail of its own; the commands of a job share its working
+folder. Files to collect are read at the end, without following links.
 """
 
 import base64
@@ -24,70 +24,72 @@ COLLECT_BYTES = 48 << 20
 
 
 def run(
-    cell: Cell, request: dict[str, Any], descriptors: list[int], line: socket.socket
+    cell: Cell, request: dict[str, Any], descriptors: list[int], connection: socket.socket
 ) -> dict[str, Any]:
-    """Run the commands until one does not exit with 0 (unless told to go on); collect files.
+    """Run the steps until one fails, then collect files.
 
-    A `fresh` step finds nothing in the scratch folder but the job's files and its own. All steps
-    together may take `budget_s`; those that find it spent count as timed out.
+    A step that `is_case` starts with only the job's files and its own, and may fail without ending
+    the job. All steps together may take `budget_s`; steps after that count as timed out.
     """
-    cell.furnish()
+    cell.make_home()
     results: list[dict[str, Any]] = []
     left = request.get("budget_s", float("inf"))
     try:
-        _plant_all(cell, request["files"])
+        _write_all(cell, request["files"])
         for number, step in enumerate(request["steps"]):
-            if step.get("fresh", False) and number:
-                cell.empty_work()
-                _plant_all(cell, request["files"])
-            _plant_all(cell, step.get("files", {}))
-            results.append(_run_step(cell, step, line, left) if left > 0 else dict(_NOT_RUN))
+            if step["is_case"] and number:
+                cell.reset_work()
+                _write_all(cell, request["files"])
+            _write_all(cell, step["files"])
+            results.append(_run_step(cell, step, connection, left) if left > 0 else dict(_NOT_RUN))
             left -= results[-1]["seconds"]
             ok = results[-1]["end"] == "done" and results[-1]["wait_status"] == 0
-            if not ok and not step.get("go_on", False):
+            if not ok and not step["is_case"]:
                 break
         if cell.neighbours:
             allowed = min(step["limits"]["processes"] for step in request["steps"])
             cell.neighbours.check_room(allowed)
-        collected = _collect_all(cell, request.get("collect", []))
+        collected = _collect_all(cell, request["collect"])
     finally:
-        cell.strip()
+        cell.remove_home()
     return {"steps": results, "collected": collected}
 
 
 _NOT_RUN = {"end": "timeout", "wait_status": None, "seconds": 0.0, "stdout": "", "stderr": ""}
 
 
-def _plant_all(cell: Cell, files: dict[str, str]) -> None:
+def _write_all(cell: Cell, files: dict[str, str]) -> None:
     for name, content in files.items():
-        _plant(cell, name, base64.b64decode(content))
+        _write(cell, name, base64.b64decode(content))
 
 
-def _plant(cell: Cell, name: str, content: bytes) -> None:
+def _write(cell: Cell, name: str, content: bytes) -> None:
     target = Path(cell.work, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     target.chmod(0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644)
-    cell.hand_over(target)
+    cell.give_to_jailed_user(target)
 
 
-def _run_step(cell: Cell, step: dict[str, Any], line: socket.socket, left: float) -> dict[str, Any]:
-    """One command in a jail of its own, for at most `left` seconds."""
+def _run_step(
+    cell: Cell, step: dict[str, Any], connection: socket.socket, left: float
+) -> dict[str, Any]:
+    """Run one command in a jail of its own, for at most `left` seconds."""
     limits = step["limits"]
-    data_only = bool(step.get("data_only", False))
+    data_only = bool(step["data_only"])
     bounds = Bounds(
         min(limits["timeout_s"], left), limits["memory_mb"], limits["processes"], data_only
     )
     stdout, stderr = Output(limits["output_bytes"]), Output(limits["output_bytes"])
-    stdin = _stdin_file(base64.b64decode(step.get("stdin", "")))
+    stdin = _stdin_file(base64.b64decode(step["stdin"]))
     watch = Watch(cell, bounds.seconds, bounds.memory_mb)
-    command, environment = step["command"], step.get("env", {})
+    command, environment = step["command"], step["env"]
     keep = {0: stdin, 1: stdout.write_fd, 2: stderr.write_fd}
-    child = cell.spawn(lambda: _become(command, environment), bounds, keep)
+    child = cell.spawn(lambda: _exec(command, environment), bounds, keep)
     for descriptor in (stdin, stdout.write_fd, stderr.write_fd):
         os.close(descriptor)
     try:
-        _attend(child, [stdout, stderr], watch, line)
+        _wait_for_end(child, [stdout, stderr], watch, connection)
         end = "done"
     except Stopped as stopped:
         end = stopped.reason
@@ -100,14 +102,16 @@ def _run_step(cell: Cell, step: dict[str, Any], line: socket.socket, left: float
     for output in (stdout, stderr):
         os.close(output.read_fd)
     return {
-        "end": end, "wait_status": child.ended, "seconds": seconds,
+        "end": end,
+        "wait_status": child.ended,
+        "seconds": seconds,
         "stdout": base64.b64encode(stdout.data).decode(),
         "stderr": base64.b64encode(stderr.data).decode(),
-    }  # fmt: skip
+    }
 
 
 def _stdin_file(data: bytes) -> int:
-    """A descriptor from which `data` can be read."""
+    """A descriptor of a file with this content."""
     if not data:
         return os.open("/dev/null", os.O_RDONLY)
     descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
@@ -117,8 +121,8 @@ def _stdin_file(data: bytes) -> int:
     return descriptor
 
 
-def _become(command: list[str], environment: dict[str, str]) -> None:
-    """Replace this jailed process by the command."""
+def _exec(command: list[str], environment: dict[str, str]) -> None:
+    """Replace this jailed process with the command."""
     full = {**os.environ, **environment}
     program = shutil.which(command[0], path=full.get("PATH"))
     try:
@@ -131,11 +135,13 @@ def _become(command: list[str], environment: dict[str, str]) -> None:
         os._exit(127)
 
 
-def _attend(child: Child, outputs: list[Output], watch: Watch, line: socket.socket) -> None:
+def _wait_for_end(
+    child: Child, outputs: list[Output], watch: Watch, connection: socket.socket
+) -> None:
     """Wait for the end of the command's own process; raise Stopped at a limit."""
     poll = select.poll()
     by_descriptor = {output.read_fd: output for output in outputs}
-    for descriptor in (child.status_fd, line.fileno(), *by_descriptor):
+    for descriptor in (child.status_fd, connection.fileno(), *by_descriptor):
         poll.register(descriptor, select.POLLIN)
     while True:
         ready = {descriptor for descriptor, _ in poll.poll(watch.wait_ms())}
@@ -144,7 +150,7 @@ def _attend(child: Child, outputs: list[Output], watch: Watch, line: socket.sock
                 raise Stopped("output_limit")
             if by_descriptor[descriptor].is_closed:
                 poll.unregister(descriptor)
-        if line.fileno() in ready:
+        if connection.fileno() in ready:
             raise Stopped("trainer gone")
         if child.status_fd in ready:
             poll_end(child)
@@ -153,7 +159,7 @@ def _attend(child: Child, outputs: list[Output], watch: Watch, line: socket.sock
 
 
 def _collect_all(cell: Cell, patterns: list[str]) -> dict[str, str]:
-    """The files of the scratch folder that match, as base64 by name, up to a bound."""
+    """Files of the working folder that match, in base64 by name; `COLLECT_BYTES` at most."""
     found: dict[str, str] = {}
     left = COLLECT_BYTES
     for name in sorted(os.listdir(cell.work)) if patterns else []:
@@ -166,7 +172,7 @@ def _collect_all(cell: Cell, patterns: list[str]) -> dict[str, str]:
 
 
 def _collect(cell: Cell, name: str, limit: int) -> bytes | None:
-    """A regular file's content, or None; links and devices are not read."""
+    """The content of a regular file; None for links and devices, and beyond `limit` bytes."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(os.path.join(cell.work, name), flags)

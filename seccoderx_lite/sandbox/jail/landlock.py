@@ -1,6 +1,6 @@
-"""Landlock: a process may touch only the folders named here, for good.
+"""Landlock: restricts a process and its descendants to the folders of a ruleset, permanently.
 
-What Landlock does not cover (UDP, Unix sockets by path, chmod and the like) is left to `seccomp`.
+`seccomp` blocks what Landlock does not cover: UDP, Unix sockets by path, chmod and the like.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ DEVICE = READ_FILE | WRITE_FILE | _IOCTL_DEVICE
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 EVERYTHING = 0xFFFF
 CONFINES_SIGNALS = 6
-"""The version since which a process can only signal its own descendants and siblings."""
+"""From this version on, a process can only signal processes under the same ruleset."""
 
 
 class _Ruleset(ctypes.Structure):
@@ -38,27 +38,27 @@ class _PathRule(ctypes.Structure):
 
 
 def version() -> int:
-    """The Landlock ABI version of this kernel; raises OSError where there is none."""
+    """The Landlock ABI version of this kernel; raises OSError if it has none."""
     return sc.call(_CREATE, 0, 0, 1)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is allowed below a path, which is kept open."""
+    """Rights below a path, given as an open descriptor."""
 
     descriptor: int
     rights: int
 
 
 def rule(path: str, rights: int) -> Rule:
-    """A rule for a path; a file takes only the rights that files have."""
+    """A rule for a path; a file gets only those rights that apply to files."""
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     return Rule(descriptor, rights if is_folder else rights & _FILE_RIGHTS)
 
 
 def build(rules: Iterable[Rule], block_tcp: bool) -> int:
-    """A descriptor of a ruleset that allows `rules` and nothing else."""
+    """A descriptor of a ruleset that allows only `rules`."""
     abi = version()
     files = max(rights for since, rights in _BY_VERSION.items() if since <= abi)
     ruleset = _Ruleset(files, 3 if block_tcp and abi >= 4 else 0, 3 if abi >= 6 else 0)

@@ -1,4 +1,4 @@
-"""A root folder of its own: a small read-only tmpfs with read-only pieces of the real one."""
+"""A private root folder: a small read-only tmpfs, with the system's folders mounted read-only."""
 
 import os
 from collections.abc import Iterable
@@ -8,26 +8,29 @@ from . import syscalls as sc
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SYSTEM_FILES = (
-    "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
     "/etc/localtime",
-)  # fmt: skip
+)
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
-def shown(root: str = "") -> list[str]:
-    """The system's files and folders that programs need, as found below `root`."""
+def system_paths(root: str = "") -> list[str]:
+    """The system's files and folders that programs need; `root` prefixes the search for Java's."""
     java = [f"/etc/{item.name}" for item in sorted(Path(f"{root}/etc").glob("java*"))]
     return [*SYSTEM_FOLDERS, *SYSTEM_FILES, *java]
 
 
 def build(extra: Iterable[str]) -> None:
-    """Replace the root of this mount namespace; `extra` are further folders to show."""
+    """Replace the root of this mount namespace; `extra` are more folders to mount."""
     sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
     sc.mount("root", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "size=4m,mode=0755")
     os.mkdir("/tmp/old")
     sc.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
-    for path in (*shown("/old"), *extra):
+    for path in (*system_paths("/old"), *extra):
         _show(path)
     _make_devices()
     os.mkdir("/box")
@@ -57,7 +60,7 @@ def _make_devices() -> None:
 
 
 def _show(path: str) -> None:
-    """Make `path` of the old root appear in the new one, read-only; a symlink is copied."""
+    """Mount `path` of the old root in the new one, read-only; a symlink is copied."""
     old = f"/old{path}"
     if not os.path.lexists(old) or os.path.lexists(path):
         return
@@ -74,14 +77,14 @@ def _show(path: str) -> None:
 
 
 def map_user(uid: int, gid: int) -> None:
-    """Be user 1000 inside a fresh user namespace, the given user outside."""
+    """Map user 1000 of a new user namespace to the given user outside."""
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
     Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
 
 
 def own_proc() -> None:
-    """Mount this PID namespace's own /proc, or an empty folder where that is refused."""
+    """Mount this PID namespace's own /proc, or an empty folder if that is refused."""
     flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
     try:
         sc.mount("proc", "/proc", "proc", flags)

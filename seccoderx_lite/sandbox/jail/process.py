@@ -1,4 +1,4 @@
-"""What bounds and reports one jailed process family: limits, descriptors, its end."""
+"""One jailed process family: its limits, its descriptors, its end."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ class Bounds:
     memory_mb: int
     processes: int
     data_only: bool = False
-    """Count the data segment, not the address space (Node, Java and Go reserve gigabytes)."""
+    """Bound the data segment, not the address space (Node, Java and Go reserve gigabytes)."""
 
 
 @dataclass
@@ -29,17 +29,17 @@ class Child:
     pid: int
     status_fd: int
     ended: int | None = None
-    """Wait status of the process that ran the body, once known."""
+    """Wait status of the process that ran the body; None while it runs."""
 
 
 def close_all_but(kept: int) -> None:
-    """Close every descriptor but one."""
+    """Close all descriptors except one."""
     os.closerange(0, kept)
     os.closerange(kept + 1, 1 << 20)
 
 
 def arrange_descriptors(keep: dict[int, int]) -> None:
-    """Make `keep` (new number -> present descriptor) the only open descriptors."""
+    """Make `keep` (new number -> open descriptor) the only open descriptors."""
     top = max(keep) + 1
     high = {new: os.dup2(old, OPEN_FILES - 20 + new) for new, old in keep.items()}
     for new, old in high.items():
@@ -48,7 +48,7 @@ def arrange_descriptors(keep: dict[int, int]) -> None:
 
 
 def set_limits(bounds: Bounds, others: int) -> None:
-    """Set the limits; `others` tasks of the same user count against the limit of processes."""
+    """Set the limits; `others` tasks of the same user use up part of the limit of processes."""
     table = {
         resource.RLIMIT_DATA if bounds.data_only else resource.RLIMIT_AS: bounds.memory_mb << 20,
         resource.RLIMIT_CPU: int(bounds.seconds) + 2,
@@ -67,7 +67,7 @@ def set_limits(bounds: Bounds, others: int) -> None:
 
 
 def poll_end(child: Child, status: int = signal.SIGKILL) -> None:
-    """Take the watcher's report; without one, `status` is how the family ended."""
+    """Read the watcher's report; if there is none, `status` is how the family ended."""
     data = os.read(child.status_fd, 4)
     child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(status)
 

@@ -1,8 +1,8 @@
-"""The tester's end of the candidate: a module whose functions and exceptions stand for the real.
+"""The tester's side of the candidate: a module of proxies for its functions and exceptions.
 
-A call goes out as plain data and its answer comes back as plain data. What cannot be an answer (the
-process died, hung, sent rubbish, lacks the function) raises `CandidateGone`, which no `except
-Exception` and no `pytest.raises` in a test can take for the behaviour under test.
+A call is sent as plain data, and its answer comes back as plain data. If there is no valid answer
+(the process died or hung, sent garbage, lacks the function), `CandidateGone` is raised, which
+`except Exception` and `pytest.raises` in a test do not catch.
 """
 
 import builtins
@@ -19,7 +19,7 @@ from .codec import CodecError, decode, encode, read_frame, send_frame
 
 
 class CandidateGone(BaseException):
-    """The candidate did not answer; `cause` is a status word."""
+    """The candidate gave no valid answer; `cause` is the status of the test."""
 
     def __init__(self, cause: str, note: str) -> None:
         super().__init__(note)
@@ -27,7 +27,7 @@ class CandidateGone(BaseException):
 
 
 class CandidateError(Exception):
-    """Base of the candidate's own exception classes that derive from no builtin one."""
+    """Base of the candidate's exception classes that do not derive from a builtin one."""
 
 
 _REPLY_SHAPES: dict[str, tuple[type, ...]] = {
@@ -64,29 +64,29 @@ def _are_class_names(classes: list[Any]) -> bool:
 
 
 class Link:
-    """Conversation with the present candidate process; asks for a fresh one when it is needed."""
+    """Requests to the current candidate process; asks for a new one when needed."""
 
     def __init__(self, control: socket.socket, first: socket.socket, deadline: float) -> None:
         self.control = control
         self._waiting: socket.socket | None = first
-        """The line to a candidate that has not been told to load yet."""
+        """The socket of a candidate that has not been asked to load yet."""
         self.deadline = deadline
-        """When the job's time is up, on the monotonic clock."""
+        """End of the job's time, on the monotonic clock."""
         self.until = deadline
-        """When the present test's share of it is up."""
+        """End of the current test's share of it."""
         self._starved_s = 0.0
         self.channel: socket.socket | None = None
         self.trouble: CandidateGone | None = None
-        """What went wrong in the present test, even if the test swallowed it."""
+        """What went wrong in the current test, even if the test caught it."""
         self.broken: CandidateGone | None = None
-        """Why no candidate can be had at all: it does not load."""
+        """Why the candidate cannot be loaded; None if it can, or before the first try."""
         self.was_called = False
-        """Whether a function of the candidate was called, not only looked up."""
+        """Whether a function of the candidate was called, and not only looked up."""
         self._requests = 0
         self._classes: dict[str, type[BaseException]] = {}
 
     def request(self, action: str, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """One call; returns the reply after its number."""
+        """Send one request; returns the reply without its number."""
         if self.broken:
             self._give_up(self.broken.cause, str(self.broken))
         self.was_called = self.was_called or action == "call"
@@ -95,7 +95,7 @@ class Link:
         channel = self.channel or self._start()
         reply = self._exchange(channel, frame)
         if not _is_reply(reply, self._requests):
-            self._give_up("tampered", "the candidate sent a reply that was not asked for")
+            self._give_up("tampered", "the candidate sent a reply to a request that was not made")
         kind, *content = reply[1:]
         if kind == "missing":
             self._give_up("failed", f"the candidate does not define {name!r}")
@@ -106,7 +106,7 @@ class Link:
         return reply[1:]
 
     def _exchange(self, channel: socket.socket, frame: bytes) -> Any:
-        """Send, then wait for one frame; the socket's time-out bounds both."""
+        """Send, then wait for one frame; the socket's timeout bounds both."""
         try:
             send_frame(channel, frame)
             self._await(channel)
@@ -116,13 +116,13 @@ class Link:
         except TimeoutError:
             self._give_up("timeout", "the candidate did not answer in time")
         except CodecError as error:
-            self._give_up("tampered", f"the candidate sent no readable reply: {error}")
+            self._give_up("tampered", f"the candidate sent an unreadable reply: {error}")
         except OSError:
             pass
         self._give_up("crashed", "the candidate's process ended")
 
     def _start(self) -> socket.socket:
-        """Have a fresh candidate load, and wait until it has."""
+        """Ask a new candidate to load, and wait until it has."""
         channel, self._waiting = self._waiting or self._replacement(), None
         channel.settimeout(max(self.until - time.monotonic(), 0.001))
         try:
@@ -137,13 +137,13 @@ class Link:
         return channel
 
     def _replacement(self) -> socket.socket:
-        """Another candidate from the supervisor, which ends the last one."""
+        """The socket of another candidate; the supervisor ends the last one."""
         self.control.send(json.dumps({"spawn": True}).encode())
         _, descriptors, _, _ = socket.recv_fds(self.control, 1 << 12, 1)
         return socket.socket(fileno=descriptors[0])
 
     def allow(self, share: float) -> None:
-        """Let the coming test use this share of the time that is left."""
+        """Let the next test use this share of the time that is left."""
         left = self.deadline - time.monotonic()
         if left < 0.5:
             left += self._gain()
@@ -152,7 +152,7 @@ class Link:
             self.channel.settimeout(max(share * left, 0.001))
 
     def _await(self, channel: socket.socket) -> None:
-        """Wait until the candidate says something; time in which it got no core is given back."""
+        """Wait for data from the candidate; time in which it waited for a core does not count."""
         while not select.select([channel], [], [], max(self.until - time.monotonic(), 0))[0]:
             gain = self._gain()
             if gain < 0.005:
@@ -160,7 +160,7 @@ class Link:
             self.until += gain
 
     def _gain(self) -> float:
-        """Seconds the job was starved since this was last asked; they are added to its time."""
+        """Add the time the job waited for a core since the last call to its time; returns it."""
         self.control.send(json.dumps({"starved": True}).encode())
         total = float(json.loads(self.control.recv(4096))["starved_s"])
         gain, self._starved_s = max(total - self._starved_s, 0.0), max(total, self._starved_s)
@@ -175,7 +175,7 @@ class Link:
         raise self.trouble
 
     def exception_class(self, classes: list[list[str]]) -> type[BaseException]:
-        """The class that stands for one of the candidate's, found by its name; built if new."""
+        """The tester's class for one of the candidate's: a known one of that name, or a new one."""
         for name, *bases in reversed(classes):
             if name not in self._classes:
                 self._classes[name] = _known_class(name) or self._build_class(name, bases)
@@ -198,10 +198,10 @@ def _derives_from(builtin: str, classes: list[list[str]]) -> bool:
 
 def _load_failure(reply: Any) -> CandidateGone:
     if not (isinstance(reply, tuple) and len(reply) == 3 and reply[0] == "broken"):
-        return CandidateGone("tampered", "the candidate sent a reply before it was asked")
+        return CandidateGone("tampered", "the candidate sent a reply before any request")
     names, args = reply[1:]
     if not (isinstance(names, list) and _are_class_names(names) and isinstance(args, list)):
-        return CandidateGone("tampered", "the candidate sent no readable reply")
+        return CandidateGone("tampered", "the candidate sent an unreadable reply")
     is_syntax, is_memory = _derives_from("SyntaxError", names), _derives_from("MemoryError", names)
     cause = "compile_error" if is_syntax else "memory" if is_memory else "failed"
     kind = names[0][0].rpartition(".")[2]
@@ -210,7 +210,7 @@ def _load_failure(reply: Any) -> CandidateGone:
 
 
 def _known_class(name: str) -> type[BaseException] | None:
-    """A builtin exception, or one of a standard module that the tests themselves imported."""
+    """A builtin exception, or one of a standard module that the tests imported themselves."""
     module_name, _, class_name = name.rpartition(".")
     module: object = builtins if module_name == "builtins" else None
     if module_name.partition(".")[0] in sys.stdlib_module_names:
@@ -222,7 +222,7 @@ def _known_class(name: str) -> type[BaseException] | None:
 def _rebuild(kind: type[BaseException], args: list[Any]) -> BaseException:
     """An instance with the given arguments, made without running a constructor in Python.
 
-    The members of an exception group do not travel.
+    Members of an exception group do not cross.
     """
     make: Callable[..., BaseException] = kind.__new__
     is_group = issubclass(kind, BaseExceptionGroup)
@@ -236,13 +236,13 @@ def _rebuild(kind: type[BaseException], args: list[Any]) -> BaseException:
 
 
 class FunctionProxy:
-    """Stands for a function of the candidate."""
+    """Calls a function of the candidate."""
 
     def __init__(self, link: Link, name: str) -> None:
         self._link, self.__name__ = link, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the real function; raises what it raised."""
+        """Call the candidate's function; raises what it raises."""
         reply = self._link.request("call", self.__name__, list(args), kwargs)
         if reply[0] == "raised":
             raise _rebuild(self._link.exception_class(reply[1]), reply[2])
@@ -257,7 +257,7 @@ class FunctionProxy:
 
 
 def _copy_back(original: Any, changed: Any) -> None:
-    """Repeat on the caller's object what the candidate did to its copy."""
+    """Apply to the caller's object the change that the candidate made to its copy."""
     if isinstance(original, list | bytearray) and type(original) is type(changed):
         original[:] = changed
     elif isinstance(original, dict | set) and type(original) is type(changed):
@@ -266,13 +266,13 @@ def _copy_back(original: Any, changed: Any) -> None:
 
 
 def _names_of(listed: Any) -> list[str]:
-    """What `from candidate import *` may bring: nothing that would replace what tests rely on."""
+    """What `from candidate import *` may import: no name that shadows builtins or pytest."""
     kept = {*dir(builtins), "pytest"}
     return [name for name in listed if isinstance(name, str) and name not in kept]
 
 
 class CandidateModule(types.ModuleType):
-    """What `from candidate import name` finds."""
+    """The module `candidate`, as the tests import it."""
 
     def __init__(self, link: Link) -> None:
         super().__init__("candidate")
@@ -280,7 +280,7 @@ class CandidateModule(types.ModuleType):
         self._found: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """A proxy, an exception class or a constant of the candidate; never fails."""
+        """A proxy, an exception class or a constant; a missing name fails when it is called."""
         if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
         if name not in self._found:

@@ -1,8 +1,8 @@
-"""Runs a pytest file and the candidate in one interpreter; a program of its own inside a jail.
+"""Runs a pytest file and the candidate in one interpreter; a separate program inside a jail.
 
 The candidate is imported first; only then are tests and the secret read from standard input. Every
-report is a line that begins with the secret. A determined candidate can still forge reports, since
-it shares this process: prefer `calls` tests for rewards.
+report is a line that starts with the secret. A determined candidate can still forge reports,
+because it shares this process: prefer `calls` tests for rewards.
 """
 
 import importlib
@@ -18,15 +18,15 @@ class Reporter:
     def __init__(self, descriptor: int, secret: str) -> None:
         self._descriptor, self._secret = descriptor, secret
 
-    def say(self, message: dict[str, Any]) -> None:
-        """Write one line that only the holder of the secret can write."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one line that starts with the secret."""
         os.write(self._descriptor, f"\n{self._secret} {json.dumps(message)}\n".encode())
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Tell the outcome of a phase; an expected failure or a skip is no pass."""
+        """Report the outcome of a phase; an expected failure or a skip is not a pass."""
         outcome = "other" if hasattr(report, "wasxfail") else report.outcome
         note = "" if outcome == "passed" else str(report.longrepr)[-400:]
-        self.say({"id": report.nodeid, "when": report.when, "outcome": outcome, "note": note})
+        self.send({"id": report.nodeid, "when": report.when, "outcome": outcome, "note": note})
 
 
 def main(module_name: str) -> None:
@@ -38,22 +38,19 @@ def main(module_name: str) -> None:
     sys.path[1:1] = plan["site"]
     reporter = Reporter(report_fd, plan["secret"])
     if failure:
-        reporter.say({"broken": failure})
+        reporter.send({"broken": failure})
         return
     with open("test_file.py", "w", encoding="utf-8") as file:
         file.write(plan["source"])
     pytest = importlib.import_module("pytest")
-    options = [
-        "-q", "--noconftest", "-c", os.devnull, "--rootdir", ".", "--confcutdir", ".",
-        "-p", "no:cacheprovider", "--import-mode=importlib", "test_file.py",
-    ]  # fmt: skip
+    options = f"-q --noconftest -c {os.devnull} --rootdir . --confcutdir . -p no:cacheprovider"
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    pytest.main(options, plugins=[reporter])
-    reporter.say({"done": True})
+    pytest.main([*options.split(), "--import-mode=importlib", "test_file.py"], plugins=[reporter])
+    reporter.send({"done": True})
 
 
 def _import(name: str) -> list[str]:
-    """Import the candidate; returns the kind and message of what went wrong, or nothing."""
+    """Import the candidate; returns type and message of the exception, if any."""
     try:
         importlib.import_module(name)
     except BaseException as error:  # a candidate may raise anything while it loads

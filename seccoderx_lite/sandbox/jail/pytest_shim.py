@@ -1,6 +1,7 @@
 """The part of pytest that test text in the tester may use: mark, raises, approx, fail.
 
-The real package takes a third of a second to start. What is not offered here fails by name.
+The real pytest takes a third of a second to start. Using a part that is missing here fails, with a
+message that names it.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ ROWS = "_parameter_rows"
 
 
 class BadTest(Exception):
-    """The test text itself is at fault, not the candidate."""
+    """The test text itself is wrong, not the candidate."""
 
 
 class RaisesContext:
@@ -31,7 +32,7 @@ class RaisesContext:
         return type(self.value)
 
     def match(self, pattern: str) -> bool:
-        """Search the message for a regular expression; a miss fails the test."""
+        """Search the message for a regular expression; fails the test if it is not found."""
         if not re.search(pattern, str(self.value)):
             raise AssertionError(f"{pattern!r} is not in {str(self.value)!r:.200}")
         return True
@@ -53,7 +54,7 @@ class RaisesContext:
 def raises(
     expected_exception: Any, *call: Any, match: str | None = None, **arguments: Any
 ) -> RaisesContext:
-    """Expect an exception from a block, or from a call given at once."""
+    """Expect an exception from a `with` block, or from a call that is passed in."""
     context = RaisesContext(expected_exception, match)
     if call:
         with context:
@@ -62,7 +63,7 @@ def raises(
 
 
 class Approx:
-    """Equal to numbers, and sequences or mappings of numbers, within a tolerance."""
+    """Equals numbers, and sequences or mappings of numbers, within a tolerance."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -108,7 +109,7 @@ class Approx:
 
 
 class Mark:
-    """`pytest.mark`: names are decorators that change nothing, except `parametrize`."""
+    """`pytest.mark`: all marks but `parametrize` are decorators that change nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -152,20 +153,19 @@ class _Row:
 
 
 def rows_of(function: Any) -> list[dict[str, Any]]:
-    """The parameter rows of a test; one empty row without `parametrize`."""
+    """The parameter rows of a test (default: one empty row)."""
     rows: list[dict[str, Any]] = getattr(function, ROWS, [{}])
     if not rows:
-        raise AssertionError("parametrize without rows")
+        raise AssertionError("parametrize has no rows")
     return rows
 
 
 def fail(reason: str = "", **_options: Any) -> None:
-    """Fail the test."""
     raise AssertionError(reason)
 
 
 def skip(reason: str = "", **_options: Any) -> None:
-    """Fail the test: a test that does not run proves nothing."""
+    """Fail the test: a skipped test proves nothing."""
     raise AssertionError(f"skipped: {reason}")
 
 
@@ -182,11 +182,16 @@ def fixture(*_arguments: Any, **_options: Any) -> Any:
 
 
 def make_pytest() -> types.ModuleType:
-    """A module that `import pytest` finds in the tester."""
+    """The module that `import pytest` finds in the tester."""
     module = types.ModuleType("pytest")
-    offered = {
-        "raises": raises, "approx": Approx, "mark": Mark(), "param": _Row, "fail": fail,
-        "skip": skip, "warns": warns, "fixture": fixture,
-    }  # fmt: skip
-    module.__dict__.update(offered)
+    module.__dict__.update(
+        raises=raises,
+        approx=Approx,
+        mark=Mark(),
+        param=_Row,
+        fail=fail,
+        skip=skip,
+        warns=warns,
+        fixture=fixture,
+    )
     return module

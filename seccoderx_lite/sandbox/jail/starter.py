@@ -1,7 +1,7 @@
-"""The starter: one clean, warm interpreter per worker that forks a supervisor for each job.
+"""The starter: a clean, warm interpreter per worker, which forks a supervisor for each job.
 
-It never reads a request itself, so nothing of one job can be found in the memory of the next.
-When the trainer closes the line, or is killed, the starter ends.
+It never reads a job itself, so its memory holds nothing of one job that the next could find. When
+the trainer closes the connection or is killed, the starter ends.
 """
 
 import contextlib
@@ -13,62 +13,63 @@ import select
 import socket
 import sys
 
-from . import calls_job, exec_job, rehearsal, supervisor
+from . import calls_job, exec_job, supervisor, warm_up
 from . import syscalls as sc
 from .cell import Cell
 from .codec import send_frame
 
-WARM_MODULES = (
-    "abc", "array", "ast", "base64", "bisect", "collections", "contextlib", "copy",
-    "csv", "ctypes", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools",
-    "glob", "hashlib", "heapq", "hmac", "html", "inspect", "io", "ipaddress", "itertools", "json",
-    "logging", "math", "operator", "os", "pathlib", "pickle", "queue", "random", "re", "secrets",
-    "shlex", "shutil", "socket", "sqlite3", "stat", "statistics", "string", "struct",
-    "subprocess", "tarfile", "tempfile", "textwrap", "threading", "time", "traceback", "typing",
-    "unicodedata", "urllib.parse", "warnings", "weakref",
-    "xml.etree.ElementTree", "zipfile", "zlib", "encodings.latin_1",
-)  # fmt: skip
-"""What candidates import often. Not asyncio and ssl, with what needs them: to copy these into every
-job takes a twentieth of its time, more than the few pay that import them."""
+WARM_MODULES = """
+    abc array ast base64 bisect collections contextlib copy csv ctypes dataclasses datetime decimal
+    enum fractions functools glob hashlib heapq hmac html inspect io ipaddress itertools json
+    logging math operator os pathlib pickle queue random re secrets shlex shutil socket sqlite3 stat
+    statistics string struct subprocess tarfile tempfile textwrap threading time traceback typing
+    unicodedata urllib.parse warnings weakref xml.etree.ElementTree zipfile zlib encodings.latin_1
+"""
+"""Modules that candidates often import. Not asyncio and ssl: each fork would take 5% longer because
+of their pages, and few candidates import them."""
 
 
-def main(line_fd: int, settings: str) -> None:
-    """Serve jobs on the inherited socket `line_fd` until it closes."""
-    line = socket.socket(fileno=line_fd)
+def main(connection_fd: int, settings: str) -> None:
+    """Serve jobs on the inherited socket `connection_fd` until it closes."""
+    connection = socket.socket(fileno=connection_fd)
     config = json.loads(settings)
     sys.path[:] = [folder for folder in sys.path if folder]
-    for name in WARM_MODULES:
+    for name in WARM_MODULES.split():
         try:
             importlib.import_module(name)
         except ImportError:
             continue
     cell = Cell(
-        tuple(config["read_only"]), config["scratch_parent"], tuple(config["without"]),
-        config["group"], config["hidden_tasks"],
-    )  # fmt: skip
+        read_only=tuple(config["read_only"]),
+        scratch_parent=config["scratch_parent"],
+        without=tuple(config["without"]),
+        group=config["group"],
+        hidden_tasks=config["hidden_tasks"],
+    )
     cell.enter()
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
     if not cell.reaches_interpreter():
         if not config["is_last_choice"]:
-            send_frame(line, json.dumps({"unreachable": sys.executable}).encode())
+            send_frame(connection, json.dumps({"unreachable": sys.executable}).encode())
             cell.leave()
             os._exit(0)
-        cell.give_up_uid(f"{sys.executable} lies where only root may read")
-    rehearsal.rehearse(cell, line)
+        cell.give_up_uid(f"only root can read {sys.executable}")
+    warm_up.warm_up(cell, connection)
+    # Forks would copy every page that a collection touches.
     gc.collect()
     gc.freeze()
     gc.disable()
     report = {"layers": cell.layers, "folder": cell.folder}
-    send_frame(line, json.dumps(report).encode())
-    _serve(line, cell)
+    send_frame(connection, json.dumps(report).encode())
+    _serve(connection, cell)
 
 
-def _serve(line: socket.socket, cell: Cell) -> None:
+def _serve(connection: socket.socket, cell: Cell) -> None:
     poll = select.poll()
-    poll.register(line, select.POLLIN)
+    poll.register(connection, select.POLLIN)
     while True:
         poll.poll()
-        if not line.recv(1, socket.MSG_PEEK):
+        if not connection.recv(1, socket.MSG_PEEK):
             cell.leave()
             os._exit(0)
         if cell.neighbours:
@@ -76,26 +77,26 @@ def _serve(line: socket.socket, cell: Cell) -> None:
         starter = os.getpid()
         pid = sc.clone(0)
         if pid == 0:
-            _supervise(line, cell, starter)
+            _supervise(connection, cell, starter)
         _, status = os.waitpid(pid, 0)
         if status:
             fault = {"fault": f"the supervisor ended with wait status {status}"}
-            with contextlib.suppress(OSError):  # a trainer that has gone is noticed above
-                send_frame(line, json.dumps(fault).encode())
+            with contextlib.suppress(OSError):  # a trainer that is gone is noticed by recv above
+                send_frame(connection, json.dumps(fault).encode())
 
 
-def _supervise(line: socket.socket, cell: Cell, starter: int) -> None:
-    """Be the supervisor of one job: read it, run it, answer, end."""
+def _supervise(connection: socket.socket, cell: Cell, starter: int) -> None:
+    """Supervise one job in this process: read it, run it, answer, exit."""
     try:
         try:
             sc.die_with_parent(starter)
             sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
-            request, descriptors = supervisor.receive(line)
+            request, descriptors = supervisor.receive(connection)
             run = calls_job.run if request["kind"] == "calls" else exec_job.run
-            answer = run(cell, request, descriptors, line)
-        except Exception as error:  # any failure of ours becomes the answer to this one job
+            answer = run(cell, request, descriptors, connection)
+        except Exception as error:  # a failure of the sandbox is the answer to this job alone
             answer = {"fault": f"{type(error).__name__}: {error}"}
-        send_frame(line, json.dumps(answer).encode())
+        send_frame(connection, json.dumps(answer).encode())
         os._exit(0)
     finally:
         os._exit(1)

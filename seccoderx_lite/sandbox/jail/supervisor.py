@@ -1,4 +1,4 @@
-"""What every supervisor shares: the request, the clock, the memory and the output of one family."""
+"""Parts of both supervisors: the request, the output, and the watch over time, memory and disk."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import signal
 import socket
 from typing import Any
 
-from . import ending
+from . import process_tree
 from .cell import Cell
 from .codec import read_exactly
 from .process import Child, now
@@ -17,24 +17,24 @@ _PIPE_READ = 1 << 16
 
 
 class Stopped(Exception):
-    """The job ends here: timeout, memory, output_limit, or the trainer has gone."""
+    """The job must end: timeout, memory, output_limit, tester gone or trainer gone."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Read one request and the descriptors that came with it."""
-    head, descriptors, _, _ = socket.recv_fds(line, 4, 2)
-    body = read_exactly(line, int.from_bytes(head, "big"))
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read one request and the descriptors that come with it."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 2)
+    body = read_exactly(connection, int.from_bytes(head, "big"))
     if body is None:
         os._exit(0)
     return json.loads(body), descriptors
 
 
 class Output:
-    """Bytes from one pipe, kept up to a bound."""
+    """The first `limit` bytes from one pipe."""
 
     def __init__(self, limit: int) -> None:
         self.read_fd, self.write_fd = os.pipe()
@@ -44,7 +44,7 @@ class Output:
         self.is_closed = False
 
     def drain(self) -> bool:
-        """Take what has come; False when it is more than allowed."""
+        """Read what the pipe holds; False if that exceeds the limit."""
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self.read_fd, _PIPE_READ):
                 self.data += piece
@@ -55,15 +55,15 @@ class Output:
         return True
 
     def text(self) -> str:
-        """What was kept, with undecodable bytes replaced."""
+        """The output as text, with undecodable bytes replaced."""
         return self.data.decode("utf-8", "replace")
 
 
 class Watch:
-    """The clock of a job, and the gauges of its memory and files.
+    """Enforces a job's limits of time, memory and disk.
 
-    Time in which the job could run but got no core does not count, up to twice its limit: a busy
-    machine must not turn right answers into timeouts.
+    Time in which the job waits for a core does not count, up to twice its limit: a busy machine
+    must not turn correct code into timeouts.
     """
 
     def __init__(self, cell: Cell, seconds: float, memory_mb: int) -> None:
@@ -71,24 +71,24 @@ class Watch:
         self.started = now()
         self.seconds = seconds
         self.credit = 0.0
-        """Starved time of families that have ended."""
+        """Time that ended families waited for a core, in seconds."""
         self.memory_kb = memory_mb * 1024
         self.gauge = cell.disk_gauge()
         self.next_sample = self.started + SAMPLE_EVERY_S
 
     def wait_ms(self) -> int:
-        """How long the supervisor may sleep."""
+        """Time until the next sample is due."""
         return max(0, int((self.next_sample - now()) * 1000) + 1)
 
     def starved_s(self, *families: Child | None) -> float:
-        """Time the job spent waiting for a core, as far as it counts."""
+        """Seconds the job waited for a core, capped at twice its time limit."""
         waited = sum(
-            ending.starved_s(self.cell.proc_fd, family.pid) for family in families if family
+            process_tree.starved_s(self.cell.proc_fd, family.pid) for family in families if family
         )
         return min(self.credit + waited, 2 * self.seconds)
 
     def check(self, child: Child | None, helper: Child | None = None) -> None:
-        """Raise Stopped when the time is up, or memory or files are over their limits."""
+        """Raise Stopped if the time is up, or memory or files exceed their limits."""
         moment = now()
         late = moment - self.started - self.seconds
         if late >= 0 and late >= self.starved_s(child, helper):
@@ -102,7 +102,7 @@ class Watch:
 
 
 def describe_end(status: int | None) -> str:
-    """Words for a wait status: "exit 3" or "signal SIGSEGV"."""
+    """A wait status in words: "exit 3" or "signal SIGSEGV"."""
     if status is None:
         return "unknown"
     if os.WIFSIGNALED(status):

@@ -1,6 +1,6 @@
-"""The Linux calls that the standard library lacks, through ctypes.
+"""Linux system calls that the standard library lacks, through ctypes.
 
-Every function raises OSError with the kernel's errno. Nothing here decides what is isolated.
+Every function raises OSError with the kernel's errno. No policy is decided here.
 """
 
 import ctypes
@@ -37,6 +37,7 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE)
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(MACHINE)
 _MOUNT_SETATTR = 442
 _CLONE3 = 435
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _CLONE_INTO_CGROUP = 0x200000000
 
 # PyDLL keeps the interpreter lock across the call, which a raw clone needs.
@@ -86,17 +87,14 @@ class _MountAttributes(ctypes.Structure):
 
 
 def make_read_only(target: str) -> None:
-    """Make the mount at `target` and all below it read-only, without set-uid and devices."""
+    """Make the mount at `target` and all mounts below it read-only, without set-uid and devices."""
     attributes = _MountAttributes(MS_RDONLY | MS_NOSUID | MS_NODEV, 0, 0, 0)
-    recursive = 0x8000
-    call(
-        _MOUNT_SETATTR, -100, ctypes.c_char_p(target.encode()), recursive,
-        ctypes.byref(attributes), ctypes.sizeof(attributes),
-    )  # fmt: skip
+    path, size = ctypes.c_char_p(target.encode()), ctypes.sizeof(attributes)
+    call(_MOUNT_SETATTR, _AT_FDCWD, path, _AT_RECURSIVE, ctypes.byref(attributes), size)
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Make `new` the root and put the present root at `old`."""
+    """Make `new` the root, and move the current root to `old`."""
     call(_PIVOT_ROOT, ctypes.c_char_p(new.encode()), ctypes.c_char_p(old.encode()))
 
 
@@ -107,21 +105,20 @@ def prctl(option: int, value: int, third: object = 0) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(value), wide, zero, zero), f"prctl {option}")
 
 
+_CLONE_FIELDS = (
+    "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup"
+)
+
+
 class _CloneArguments(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint64)
-        for name in (
-            "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size",
-            "tls", "set_tid", "set_tid_size", "cgroup",
-        )
-    ]  # fmt: skip
+    _fields_ = [(name, ctypes.c_uint64) for name in _CLONE_FIELDS.split()]
 
 
 def clone(flags: int, cgroup: int | None = None) -> int:
     """Fork into new namespaces, and into a cgroup given by descriptor; returns 0 in the child.
 
     Only for single-threaded processes. The child must fork again before it runs foreign code,
-    because the C library has not noticed this fork.
+    because the C library does not know about this fork.
     """
     if cgroup is None:
         return call(_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0)
@@ -139,7 +136,7 @@ _NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 
 def empty_bounding_set() -> None:
-    """Let no program started from here on gain a capability."""
+    """Prevent every program started from now on from gaining a capability."""
     for number in range(64):
         try:
             prctl(PR_CAPBSET_DROP, number)
@@ -148,7 +145,7 @@ def empty_bounding_set() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability held."""
+    """Give up all capabilities."""
     header = _CapabilityHeader(0x20080522, 0)
     call(_CAPSET, ctypes.byref(header), ctypes.byref(_NO_CAPABILITIES))
 

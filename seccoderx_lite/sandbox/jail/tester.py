@@ -1,7 +1,7 @@
-"""Runs the tests of one job against proxies of the candidate; the verdict is made here.
+"""Runs the tests of one job against proxies of the candidate, and decides which pass.
 
-No line of the candidate runs in this process and its text never comes here. Each test is reported
-to the supervisor as it ends; the trainer knows beforehand how many there must be.
+The candidate's code never runs in this process, and its text never enters it. Each test is
+reported to the supervisor as it ends; the trainer knows in advance how many reports must come.
 """
 
 import json
@@ -24,7 +24,7 @@ NOTE_CHARACTERS = 400
 def main(control_fd: int, tests_fd: int, channel_fd: int, deadline: float, work: str) -> None:
     """Read the tests from `tests_fd`, run them, report on the socket `control_fd`.
 
-    At the other end of `channel_fd` the first candidate waits to be told to load.
+    The first candidate waits at the other end of `channel_fd` for the request to load.
     """
     with open(tests_fd, "rb") as file:
         plan = json.loads(file.read())
@@ -50,7 +50,7 @@ def _send(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _run(test: Callable[[], None], link: Link) -> dict[str, Any]:
-    """Run one test; a test fails too when the candidate failed it in a way the test swallowed."""
+    """Run one test; it also fails if the candidate broke and the test caught that exception."""
     link.trouble = None
     cause, note = "passed", ""
     try:
@@ -66,18 +66,18 @@ def _run(test: Callable[[], None], link: Link) -> dict[str, Any]:
 
 
 def _note(error: BaseException) -> str:
-    """The line of the test that failed and why."""
+    """The failing line of the test, and the exception."""
     frames = traceback.extract_tb(error.__traceback__)
     where = next((f for f in reversed(frames) if f.filename == "tests.py"), None)
     place = f"line {where.lineno}: " if where else ""
     try:
         return f"{place}{type(error).__name__}: {str(error)[:NOTE_CHARACTERS]}"
-    except BaseException:  # an exception class written in the tests may not even print
+    except BaseException:  # __str__ of a class in the test text may raise anything
         return f"{place}{type(error).__name__}"
 
 
 def _load_source(plan: dict[str, Any], link: Link, work: str) -> list[tuple[str, Any]]:
-    """Execute the test text; returns its tests in the order of the plan."""
+    """Execute the test text; returns its tests, in the order of the plan."""
     pytest = make_pytest()
     sys.modules["pytest"] = pytest
     sys.modules["candidate"] = CandidateModule(link)
@@ -100,7 +100,7 @@ def _raise(error: BaseException | None) -> None:
 
 
 def _test_function(module: types.ModuleType, name: str, work: str) -> Callable[[], None]:
-    """A call of one test, for each of its parameter rows, with a fresh `tmp_path` each."""
+    """A function that runs one test for each parameter row, with a new `tmp_path` each."""
     owner, _, method = name.rpartition(".")
 
     def run() -> None:
@@ -131,21 +131,21 @@ def _load_cases(plan: dict[str, Any], link: Link) -> list[tuple[str, Any]]:
 def _run_case(function: FunctionProxy, case: dict[str, Any]) -> None:
     try:
         result = function(*case.get("args", []), **case.get("kwargs", {}))
-    except Exception as error:  # the candidate may raise anything; the case says what it must be
+    except Exception as error:  # the case says which exception is right
         expected = case.get("raises")
         if expected and expected in [kind.__name__ for kind in type(error).__mro__]:
             return
         raise
     if "raises" in case:
-        raise AssertionError(f"returned {result!r:.200}, must raise {case['raises']}")
+        raise AssertionError(f"returned {result!r:.200}, expected {case['raises']}")
     if not same(result, case["expect"]):
         raise AssertionError(f"returned {result!r:.200}, expected {case['expect']!r:.200}")
 
 
 def same(value: Any, expected: Any) -> bool:
-    """Equality of a returned value with one from JSON.
+    """Whether a returned value equals one from JSON.
 
-    A tuple equals a list; booleans equal only booleans; numbers agree to 1e-9; nan equals nan.
+    A tuple equals a list; a boolean only a boolean; numbers agree to 1e-9; nan equals nan.
     """
     if isinstance(value, tuple):
         value = list(value)

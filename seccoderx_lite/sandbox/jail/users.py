@@ -1,22 +1,22 @@
-"""Users of the machine: a throw-away one for a sandbox, and what others of the same user run."""
+"""A throw-away user for a sandbox, and the tasks that share a user's limit of processes."""
 
 import os
 import socket
 from pathlib import Path
 
-from .ending import count_tasks
+from .process_tree import count_tasks
 
 FIRST_UID, UIDS = 64001, 400
 OWN_TASKS = 6
-"""Starter, supervisor, tester and watchers, which count against the same user as the candidate."""
+"""Starter, supervisor, tester and watchers, which count against the candidate's user."""
 _SLACK = 4
-"""Tasks that may come or go on the machine before those of the user are counted again."""
+"""Tasks that may start or end on the machine before the user's tasks are counted again."""
 
-NO_ROOM = "other processes of this user left too little room for those of the job"
+NO_ROOM = "other processes of this user use up its limit of processes"
 
 
 def reserve() -> tuple[int, socket.socket]:
-    """A user id that no other sandbox on this machine is using, for as long as the socket lives."""
+    """A user id that no other sandbox uses while the returned socket is open."""
     for number in range(FIRST_UID + os.getpid() % UIDS, FIRST_UID + 2 * UIDS):
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -25,29 +25,29 @@ def reserve() -> tuple[int, socket.socket]:
             lock.close()
             continue
         return number, lock
-    raise OSError("no free user id for the sandbox")
+    raise OSError(f"no free user id for the sandbox in {FIRST_UID} to {FIRST_UID + 2 * UIDS}")
 
 
 class Neighbours:
-    """The other tasks of a user, where the kernel counts them and a job's against one limit."""
+    """Other tasks of the job's user: RLIMIT_NPROC is a limit per user, not per job."""
 
     def __init__(self, hidden: int | None) -> None:
-        """Count; `hidden` tasks cannot be seen from here, which matters in the first namespace."""
+        """Count them; `hidden` tasks cannot be seen, but count in the first user namespace."""
         self._hidden = (hidden or 0) if _is_in_first_namespace() else 0
         self._all = -_SLACK - 1
         self.tasks = 0
-        """Those of the user when last counted, and this job's own processes."""
+        """The user's tasks when last counted, plus the sandbox's own."""
         self.count()
 
     def count(self) -> None:
-        """Count, if the machine no longer has about as many tasks as at the last count."""
+        """Count again if the number of tasks on the machine has changed."""
         if abs(_tasks_of_all() - self._all) > _SLACK:
             self._all, self.tasks = _tasks_of_all(), self._tasks_now()
 
     def check_room(self, processes: int) -> None:
-        """Raise OSError if others have taken much of the room for `processes` since the count.
+        """Raise OSError if others have used much of the room for `processes` since the count.
 
-        A fork bomb elsewhere must not become the failure of a job; asked when the job has ended.
+        Called when a job has ended: a fork bomb elsewhere must not count as its failure.
         """
         if _tasks_of_all() <= self._all + _SLACK:
             return
@@ -59,7 +59,7 @@ class Neighbours:
 
 
 def _tasks_of_all() -> int:
-    """Processes and threads of the whole machine now."""
+    """The number of processes and threads of the whole machine now."""
     return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
 
 

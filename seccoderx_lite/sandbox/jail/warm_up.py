@@ -1,8 +1,8 @@
-"""A small job run inside the starter, before it serves any.
+"""Runs small jobs inside the starter before it serves any.
 
-What the interpreter builds up while code runs (specialised instructions, caches of attributes and
-of abstract classes) then is there in every process forked from the starter, and need not be built
-on freshly copied pages of memory in each job anew. All texts are ours; none of a job comes here.
+While code runs, the interpreter specialises instructions and fills caches. Done before the fork,
+every job inherits these pages instead of copying and filling them again. All texts here are fixed;
+nothing of a job is used.
 """
 
 import json
@@ -17,7 +17,7 @@ from .cell import Cell
 from .codec import encode, send_frame
 
 JOBS, TURNS = 3, 12
-"""Whole jobs, and turns of what tester and candidate do; the interpreter specialises after 8."""
+"""Whole jobs, and repetitions of tester and candidate; the interpreter specialises after 8."""
 _CODE = "def solve(n, *more, **named): return [n]"
 _TESTS = """
 import pytest
@@ -29,20 +29,22 @@ def test_one():
 """
 _PLAN = json.dumps({"tests": ["test_one"], "source": _TESTS}).encode()
 _LIMITS = {"timeout_s": 5, "memory_mb": 512, "output_bytes": 1024, "processes": 8}
-_ASKED = (
-    b"load", encode((1, "look", "solve", [], {})), encode((2, "call", "solve", [1], {"b": None})),
-)  # fmt: skip
+_REQUESTS = (
+    b"load",
+    encode((1, "look", "solve", [], {})),
+    encode((2, "call", "solve", [1], {"b": None})),
+)
 _REPLIES = (encode(("loaded",)), encode((1, "callable")), encode((2, "returned", [1], {})))
 
 
-def rehearse(cell: Cell, line: socket.socket) -> None:
-    """Run jobs and parts of jobs in this process, which has entered `cell`."""
+def warm_up(cell: Cell, connection: socket.socket) -> None:
+    """Run jobs, and the tester and the candidate alone, in this process; `cell` is entered."""
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(TURNS):
-        _be_candidate()
-        _be_tester()
+        _run_candidate()
+        _run_tester()
     for _ in range(JOBS):
-        calls_job.run(cell, {"code": _CODE, "limits": _LIMITS}, [_tests_file()], line)
+        calls_job.run(cell, {"code": _CODE, "limits": _LIMITS}, [_tests_file()], connection)
         os.chdir("/")
         if cell.has("namespaces"):
             sc.unmount(cell.home)
@@ -53,13 +55,13 @@ def rehearse(cell: Cell, line: socket.socket) -> None:
             continue
 
 
-def _be_candidate() -> None:
-    tester_end, candidate_end = _conversation(_ASKED)
+def _run_candidate() -> None:
+    tester_end, candidate_end = _conversation(_REQUESTS)
     candidate.main(candidate_end.detach(), _CODE)
     tester_end.close()
 
 
-def _be_tester() -> None:
+def _run_tester() -> None:
     candidate_end, tester_end = _conversation(_REPLIES)
     supervisor_end, control = socket.socketpair()
     until = time.monotonic() + 5
@@ -70,13 +72,13 @@ def _be_tester() -> None:
         end.close()
 
 
-def _conversation(said: tuple[bytes, ...]) -> tuple[socket.socket, socket.socket]:
-    """Two ends of a line; what is said has been said at the first, and its speaker is silent."""
-    speaker, listener = socket.socketpair()
-    for frame in said:
-        send_frame(speaker, frame)
-    speaker.shutdown(socket.SHUT_WR)
-    return speaker, listener
+def _conversation(frames: tuple[bytes, ...]) -> tuple[socket.socket, socket.socket]:
+    """Sender and receiver of a socket pair; the sender has sent all `frames` and ended."""
+    sender, receiver = socket.socketpair()
+    for frame in frames:
+        send_frame(sender, frame)
+    sender.shutdown(socket.SHUT_WR)
+    return sender, receiver
 
 
 def _tests_file() -> int:

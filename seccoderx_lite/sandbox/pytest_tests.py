@@ -1,34 +1,36 @@
-"""Tests of kind `pytest`: tests and code share one interpreter. Weaker than `calls` by nature.
+"""Tests of kind `pytest`: tests and code share one interpreter, so they are weaker than `calls`.
 
-What is done about it: no conftest and no plugins, the code is imported before the tests arrive,
-reports carry a secret, every expected test must be reported, skips are failures, the exit status is
-ignored, and decoy tests that must fail are mixed in: where one passes, the result is `tampered`.
-A determined program can still forge a pass. Keep this kind for outside suites that need it.
+Against forged results: no conftest and no plugins are loaded, the code is imported before the tests
+arrive, reports carry a secret, every expected test must be reported, skips are failures, and the
+exit status is ignored. Decoy tests that must fail are mixed in: if one passes, the result is
+`tampered`. A determined program can still forge a pass. Use this kind only for existing suites that
+need it.
 """
 
-import base64
 import importlib.util
 import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import ExecutionResult, Json, TestResult
-from seccoderx_lite.sandbox import programs, results
+from seccoderx_lite.sandbox import results
+from seccoderx_lite.sandbox.jobs import Ask, Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import Plan, groups_in
 from seccoderx_lite.sandbox.worker import JAIL_FOLDER
 
 NOTICE = "integrity: weak (tests and code share an interpreter)"
 REPORT_BYTES = 4 << 20
+"""Room for reports, which are printed like the code's own output."""
 
 
 @dataclass(frozen=True, slots=True)
-class SharedPlan:
-    """A test file, the name under which it imports the candidate, and files beside it."""
+class PytestPlan:
+    """A test file, the name under which it imports the candidate, and the files it needs."""
 
     plan: Plan
     module: str
@@ -36,63 +38,51 @@ class SharedPlan:
 
 
 def site_folders() -> tuple[str, ...]:
-    """The folder of the packages that pytest is installed in; empty without pytest."""
+    """The site-packages folder that holds pytest; empty if pytest is not installed."""
     found = importlib.util.find_spec("pytest")
     if found is None or found.origin is None:
         return ()
     return (os.path.dirname(os.path.dirname(os.path.realpath(found.origin))),)
 
 
-def plan_shared(tests: Mapping[str, Json]) -> SharedPlan:
-    """The plan of `pytest` tests; DataError if they are unusable."""
+def plan_pytest(tests: Mapping[str, Json]) -> PytestPlan:
+    """The plan of `pytest` tests; raises DataError if they are unusable."""
     if unknown := sorted(set(tests) - {"kind", "source", "module", "files"}):
         raise DataError(f"pytest tests: unknown key {unknown[0]!r}")
     source, module = tests.get("source"), tests.get("module", "candidate")
     if not isinstance(source, str):
-        raise DataError("pytest tests: source must be text")
+        raise DataError(f"pytest tests: source must be text (got {type(source).__name__})")
     if not isinstance(module, str) or not module.isidentifier():
-        raise DataError(f"pytest tests: module must be a module's name (got {module!r})")
+        raise DataError(f"pytest tests: module must be the name of a module (got {module!r})")
     groups = groups_in(source, any_fixture=True)
-    return SharedPlan(Plan(groups, source=source), module, dict(tests.get("files") or {}))
+    return PytestPlan(Plan(groups, source=source), module, dict(tests.get("files") or {}))
 
 
-def run_shared(
-    shared: SharedPlan, code: str, python: str, limits: Limits, ask: programs.Ask, tier: str
+def run_pytest(
+    tests: PytestPlan, code: str, python: str, limits: Limits, ask: Ask, tier: str
 ) -> TestResult:
-    """Run the test file; a test passes when all its rows were reported and passed."""
+    """Run the test file; a test passes if all its parameter rows are reported as passed."""
     site = site_folders()
     if not site:
-        raise SandboxError("unscored: no pytest; install it to run tests of kind pytest")
+        raise SandboxError("unscored: pytest is not installed; install it to run pytest tests")
     secret = secrets.token_hex(16)
-    source, decoys = _with_decoys(shared.plan.source or "", secret)
-    told = {"source": source, "secret": secret, "site": site}
-    bounds = {**programs.as_dict(limits), "output_bytes": limits.output_bytes + REPORT_BYTES}
-    files = {**shared.files, f"{shared.module}.py": code}
-    request = {
-        "kind": "exec",
-        "files": {name: _base64(text) for name, text in files.items()},
-        "steps": [
-            {
-                "command": [python, "-s", "-P", "-B", "-c", _driver(), shared.module],
-                "limits": bounds,
-                "stdin": _base64(json.dumps(told)),
-            }
-        ],
-    }
-    outcome = results.execution(ask(request, limits.timeout_s)["steps"][0], tier)
-    return _judge(shared.plan, _messages(outcome.stdout, secret), decoys, outcome, limits)
-
-
-def _driver() -> str:
-    return (JAIL_FOLDER / "pytest_driver.py").read_text(encoding="utf-8")
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+    source, decoys = _with_decoys(tests.plan.source or "", secret)
+    stdin = json.dumps({"source": source, "secret": secret, "site": site})
+    driver = (JAIL_FOLDER / "pytest_driver.py").read_text(encoding="utf-8")
+    command = Command(
+        [python, "-s", "-P", "-B", "-c", driver, tests.module],
+        replace(limits, output_bytes=limits.output_bytes + REPORT_BYTES),
+        stdin=to_bytes(stdin),
+    )
+    files = {**tests.files, f"{tests.module}.py": code}
+    job = exec_job([command], {name: to_bytes(text) for name, text in files.items()})
+    outcome = results.execution(ask(job, limits.timeout_s)["steps"][0], tier)
+    messages = _messages(outcome.stdout, secret)
+    return _judge(tests.plan, messages, decoys, outcome, limits)
 
 
 def _with_decoys(source: str, secret: str) -> tuple[str, set[str]]:
-    """The test text with three tests that must fail, under names that cannot be told apart."""
+    """The test text with three tests that must fail, under names that look like any other."""
     names = [f"test_case_{secrets.token_hex(4)}" for _ in range(3)]
     bodies = [
         f"assert '{secret[:8]}' == '{secret[8:16]}'",
@@ -136,17 +126,9 @@ def _judge(
         causes = dict.fromkeys(plan.groups, "tampered")
         notes.append("a test that must fail was reported as passed")
     if broken:
-        notes.append(f"the candidate cannot be loaded: {': '.join(broken)}")
-    passed = {name for name, cause in causes.items() if cause == "passed"}
-    return TestResult(
-        status=results.gravest(set(causes.values()) - {"passed"}),
-        functional_passed=results.count(plan, passed, "functionality"),
-        functional_total=plan.total("functionality"),
-        security_passed=results.count(plan, passed, "security"),
-        security_total=plan.total("security"),
-        output="\n".join([*notes, outcome.stderr])[: max(limits.output_bytes, 2000)],
-        isolation=outcome.isolation,
-    )
+        notes.append(f"the candidate cannot be imported: {': '.join(broken)}")
+    notes.append(outcome.stderr)
+    return results.test_result(plan, causes, notes, limits.output_bytes, outcome.isolation)
 
 
 def _base_name(node_id: str) -> str:
@@ -155,13 +137,14 @@ def _base_name(node_id: str) -> str:
 
 
 def _cause_of_missing(broken: list[str] | None, outcome: ExecutionResult) -> str:
-    """What a test that was not reported counts as."""
+    """The cause of a test that was not reported."""
     if broken:
         return "compile_error" if broken[0] in ("SyntaxError", "IndentationError") else "failed"
     return outcome.status if outcome.status not in ("passed", "failed") else "crashed"
 
 
 def _cause(phases: list[tuple[str, str]] | None, missing: str) -> str:
+    """Either "passed" or why not; each row must report setup, call and teardown as passed."""
     if phases is None or not any(when == "call" for when, _ in phases):
         return "failed" if phases else missing
     counts = [sum(when == phase for when, _ in phases) for phase in ("setup", "call", "teardown")]

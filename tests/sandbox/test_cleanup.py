@@ -9,7 +9,7 @@ import pytest
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.sandbox import Limits, Sandbox
-from seccoderx_lite.sandbox.jail.ending import remove_tree
+from seccoderx_lite.sandbox.jail.remove_tree import remove_tree
 from seccoderx_lite.sandbox.sandbox import WAITING_JOBS
 
 
@@ -68,19 +68,21 @@ def test_removing_never_follows_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize("without", [(), ("namespaces",)])
 def test_killed_trainer_takes_everything_with_it(without: tuple[str, ...]) -> None:
     mark = f"7{os.getpid()}{len(without)}"
-    # The mark comes by the environment: in its command line the trainer would pass for the job.
+    # The mark is passed in the environment: a command line with it would look like the job's.
     program = f"""
 import os
 from seccoderx_lite.sandbox import Sandbox, Limits
 sandbox = Sandbox("limits-only", workers=1, without={without!r})
-print(sandbox._workers[0].report["folder"], flush=True)
+print(sandbox.workers[0].report["folder"], flush=True)
 nap = "sleep " + os.environ["MARK"]
 sandbox.run({{}}, ["sh", "-c", f"(setsid {{nap}} &) ; {{nap}}"], Limits(timeout_s=60))
 """
     trainer = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "MARK": mark},
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "MARK": mark},
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     assert trainer.stdout
     folder = trainer.stdout.readline().decode().strip()
     assert bool(folder) == bool(without)
@@ -124,7 +126,7 @@ def test_submitting_waits_while_too_many_jobs_are_unfinished() -> None:
 def test_starter_that_dies_is_replaced(sandbox: Sandbox) -> None:
     with Sandbox("limits-only", workers=1) as fresh:
         assert fresh.run({}, ["true"]).status == "passed"
-        process = fresh._workers[0]._process
+        process = fresh.workers[0].process
         assert process is not None
         process.kill()
         process.wait()
@@ -133,8 +135,8 @@ def test_starter_that_dies_is_replaced(sandbox: Sandbox) -> None:
 
 def test_starter_that_was_killed_leaves_no_folder() -> None:
     with Sandbox("limits-only", workers=1, without=("namespaces",)) as sandbox:
-        folder = sandbox._workers[0].report["folder"]
-        process = sandbox._workers[0]._process
+        folder = sandbox.workers[0].report["folder"]
+        process = sandbox.workers[0].process
         assert process is not None
         assert Path(folder).is_dir()
         process.kill()
@@ -159,11 +161,13 @@ def test_nothing_is_left_open_in_the_trainer() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"timeout_s": 0}, "timeout_s"), ({"memory_mb": 1}, "memory_mb"),
-        ({"output_bytes": -1}, "output_bytes"), ({"processes": 0}, "processes"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"memory_mb": 1}, "memory_mb"),
+        ({"output_bytes": -1}, "output_bytes"),
+        ({"processes": 0}, "processes"),
         ({"timeout_s": 0, "processes": 0}, "(?s)timeout_s.*processes"),
     ],
-)  # fmt: skip
+)
 def test_limits_that_make_no_sense_are_refused(changes: dict[str, float], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         Limits(**changes)  # type: ignore[arg-type]

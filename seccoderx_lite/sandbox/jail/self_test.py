@@ -1,6 +1,6 @@
-"""Tries, from inside a jail, what a jail must not allow; prints what succeeded as JSON.
+"""Attacks the trainer from inside a jail, and prints the attacks that succeeded as JSON.
 
-Run as a program of its own. Reads its targets as JSON from standard input.
+Runs as a program of its own, and reads its targets as JSON from standard input.
 """
 
 import json
@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 FORKS = 64
+ENVIRONMENT = {"PATH", "LANG", "HOME", "TMPDIR", "USER", "PWD", "LC_CTYPE"}
+"""Variables that the sandbox sets itself, or that Python does; any other came from the trainer."""
 
 
 def main() -> None:
-    """Try everything; print `{promise: [what succeeded, ...]}`."""
+    """Try every attack; print `{"broken": {promise: [attack, ...]}, "forks": count}`."""
     targets = json.loads(sys.stdin.read())
     broken: dict[str, list[str]] = {}
     for promise, name, attempt in _attempts(targets):
@@ -32,21 +34,29 @@ def _attempts(targets: dict[str, Any]) -> Iterator[tuple[str, str, Callable[[], 
     pid, path = targets["pid"], targets["file"]
     yield "secrets", "read the environment of the trainer", lambda: _read(f"/proc/{pid}/environ")
     yield "secrets", "read the memory of the trainer", lambda: _read(f"/proc/{pid}/mem")
-    yield "secrets", "found a secret in its own environment", _own_environment
-    yield "files", "read a file outside", lambda: _read(path)
-    yield "files", "wrote a file outside", lambda: _append(path)
-    yield "files", "listed a folder outside", lambda: os.listdir(os.path.dirname(path))
-    yield "files", "changed the mode of a file outside", lambda: os.chmod(path, 0o777)
-    yield "files", "emptied a file outside", lambda: os.truncate(path, 0)
-    yield "files", "emptied a file by opening it", lambda: os.open(path, os.O_TRUNC)
+    yield "secrets", "found variables of the trainer in its own environment", _own_environment
+    yield "files", "read a file outside the sandbox", lambda: _read(path)
+    yield "files", "wrote a file outside the sandbox", lambda: _append(path)
+    yield "files", "listed a folder outside the sandbox", lambda: os.listdir(os.path.dirname(path))
+    yield "files", "changed the mode of a file outside the sandbox", lambda: os.chmod(path, 0o777)
+    yield "files", "emptied a file outside the sandbox", lambda: os.truncate(path, 0)
+    yield (
+        "files",
+        "emptied a file outside the sandbox by opening it",
+        lambda: os.open(path, os.O_TRUNC),
+    )
     yield "network", "connected over TCP", lambda: _connect("tcp", targets)
     yield "network", "sent over UDP", lambda: _connect("udp", targets)
     yield "network", "connected to a Unix socket", lambda: _connect("unix", targets)
     yield "network", "connected to an abstract socket", lambda: _connect("abstract", targets)
-    yield "signals", "signalled the trainer", lambda: os.kill(pid, 0)
-    yield "signals", "changed limits of the trainer", lambda: _limit(pid)
-    yield "signals", "chose the cores of the trainer", lambda: _place(pid)
-    yield "memory", "allocated over its limit", lambda: bytearray(targets["memory_mb"] << 20)
+    yield "signals", "sent a signal to the trainer", lambda: os.kill(pid, 0)
+    yield "signals", "changed resource limits of the trainer", lambda: _change_limits(pid)
+    yield "signals", "chose the cores that the trainer runs on", lambda: _change_cores(pid)
+    yield (
+        "memory",
+        "allocated more memory than its limit",
+        lambda: bytearray(targets["memory_mb"] << 20),
+    )
 
 
 def _read(path: str) -> None:
@@ -59,16 +69,16 @@ def _append(path: str) -> None:
         pass
 
 
-def _limit(pid: int) -> None:
+def _change_limits(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_CORE, resource.prlimit(pid, resource.RLIMIT_CORE))
 
 
-def _place(pid: int) -> None:
+def _change_cores(pid: int) -> None:
     os.sched_setaffinity(pid, os.sched_getaffinity(pid))
 
 
 def _own_environment() -> None:
-    if not any("CANARY" in name for name in os.environ):
+    if not set(os.environ) - ENVIRONMENT:
         raise OSError("clean")
 
 
@@ -82,11 +92,11 @@ def _connect(kind: str, targets: dict[str, Any]) -> None:
             caller.connect(("127.0.0.1", targets[kind]))
         else:
             caller.connect(targets[kind])
-        caller.send(b"canary")
+        caller.send(b"attack")
 
 
 def _leave_survivor(token: str) -> None:
-    """Leave a process behind that has left its parent, its session and its output."""
+    """Leave a process running that has left its parent, its session and its output."""
     child = os.fork()
     if child == 0:
         try:
@@ -100,7 +110,7 @@ def _leave_survivor(token: str) -> None:
 
 
 def _count_forks() -> int:
-    """How many children could be had at once."""
+    """The number of child processes that can exist at the same time."""
     read_end, write_end = os.pipe()
     count = 0
     try:

@@ -2,7 +2,7 @@ import pytest
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import TestResult
-from seccoderx_lite.sandbox import Limits, Sandbox, shared
+from seccoderx_lite.sandbox import Limits, Sandbox, pytest_tests
 
 SOURCE = """
 import pytest
@@ -58,7 +58,7 @@ def test_fixtures_patches_and_rows_work_in_the_shared_interpreter(sandbox: Sandb
 
 
 def test_result_says_that_its_integrity_is_weak(sandbox: Sandbox) -> None:
-    assert run(sandbox, RIGHT).output.startswith(shared.NOTICE)
+    assert run(sandbox, RIGHT).output.startswith(pytest_tests.NOTICE)
 
 
 def test_one_failing_row_fails_its_test_only(sandbox: Sandbox) -> None:
@@ -76,11 +76,14 @@ def test_one_failing_row_fails_its_test_only(sandbox: Sandbox) -> None:
         ("import os\ndef solve(n): os._exit(0)", ("crashed",)),
         ("import sys; sys.stdin.buffer.read()\ndef solve(n): return 0", ("crashed",)),
         ("print('passed ' * 99)\ndef solve(n): return 0", ("failed",)),
-        ("open('conftest.py', 'w').write('raise SystemExit(0)')\ndef solve(n): return 0",
-         ("failed",)),
+        (
+            "open('conftest.py', 'w').write('raise SystemExit(0)')\ndef solve(n): return 0",
+            ("failed",),
+        ),
         ("import pytest\ndef solve(n): pytest.skip('no')", ("failed", "crashed")),
         ("import sys\nsys.modules['pytest'] = sys\ndef solve(n): return 0", ("failed", "crashed")),
-        ("""
+        (
+            """
 import sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -93,11 +96,24 @@ class Finder:
             reports.TestReport.__init__ = init
 sys.meta_path.insert(0, Finder())
 def solve(n): return 0
-""", ("tampered",)),
+""",
+            ("tampered",),
+        ),
     ],
-    ids=["wrong", "syntax", "exit", "hard exit", "hard exit in call", "swallows the tests",
-         "prints", "conftest", "skip", "replaces pytest", "rewrites reports"],
-)  # fmt: skip
+    ids=[
+        "wrong",
+        "syntax",
+        "exit",
+        "hard exit",
+        "hard exit in call",
+        "swallows the tests",
+        "prints",
+        "conftest",
+        "skip",
+        "replaces pytest",
+        "rewrites reports",
+    ],
+)
 def test_known_hacks_gain_nothing(sandbox: Sandbox, code: str, statuses: tuple[str, ...]) -> None:
     result = run(sandbox, "OFFSET = 0\n" + code)
     assert result.status in statuses, result.output
