@@ -1,7 +1,7 @@
-"""A source file as the pieces that a judge reads one by one: its functions, and the code between.
+"""Split a source file into its functions, which a judge reads one by one.
 
-The outermost functions count: what is nested in one is part of it. Code of Python and JavaScript
-that runs when a file is loaded is one piece more; in the other languages there is none.
+Only the outermost functions count: nested ones are part of them. In Python and JavaScript the code
+that runs when the file is loaded is one more piece; the other languages have none.
 """
 
 from collections.abc import Iterator
@@ -12,42 +12,55 @@ import tree_sitter
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.syntax import is_comment, is_docstring, parse, to_bytes, walk
 
+
+def _types(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _FUNCTIONS: dict[Language, frozenset[str]] = {
-    "python": frozenset({"function_definition"}),
-    "javascript": frozenset({
-        "function_declaration", "generator_function_declaration", "method_definition",
-        "arrow_function", "function_expression", "generator_function", "class_static_block",
-    }),
-    "c": frozenset({"function_definition"}),
-    "cpp": frozenset({"function_definition", "lambda_expression"}),
-    "java": frozenset({"method_declaration", "constructor_declaration", "static_initializer",
-                       "compact_constructor_declaration", "lambda_expression"}),
-    "go": frozenset({"function_declaration", "method_declaration", "func_literal"}),
-}  # fmt: skip
-_WRAPPERS = frozenset({"decorated_definition", "template_declaration", "export_statement"})
-_CALLS = frozenset({"call", "call_expression", "new_expression"})
+    "python": _types("function_definition"),
+    "javascript": _types("""
+        function_declaration generator_function_declaration method_definition arrow_function
+        function_expression generator_function class_static_block
+    """),
+    "c": _types("function_definition"),
+    "cpp": _types("function_definition lambda_expression"),
+    "java": _types("""
+        method_declaration constructor_declaration compact_constructor_declaration
+        static_initializer lambda_expression
+    """),
+    "go": _types("function_declaration method_declaration func_literal"),
+}
+"""Node types of functions, as tree-sitter's grammars name them."""
+_CLASSES = _types("""
+    class_definition class_declaration class_specifier class struct_specifier interface_declaration
+    enum_declaration record_declaration namespace_definition
+""")
+_BODIES = _types("block statement_block compound_statement constructor_body try_statement")
+_WRAPPERS = _types("decorated_definition template_declaration export_statement")
+_CALLS = _types("call call_expression new_expression")
 
 MODULE = "<module>"
-"""Name of the code that runs when a file is loaded."""
+"""Name of the piece that runs when the file is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A piece of a source file."""
+    """A function of a source file, or the code that runs when the file is loaded."""
 
     name: str
-    """As it is written, with its classes in front: `Shop.find`; "<anonymous>" without a name."""
+    """With the names of its classes: `Shop.find`; "<anonymous>" if it has none."""
     code: str
     start_line: int
     """Counted from 1."""
     end_line: int
-    """The last line that belongs to it."""
+    """Last line, inclusive."""
 
 
 def split_functions(code: str, language: Language) -> list[Function]:
     r"""Return the outermost functions of a file, and the code that runs when it is loaded.
 
-    Broken code gives what could be made out of it, never an error.
+    Broken code never raises an error: what the parser recognises is returned.
 
     >>> source = "import os\nclass A:\n    def f(self):\n        return 1\nos.system(cmd)\n"
     >>> [(f.name, f.start_line, f.end_line) for f in split_functions(source, "python")]
@@ -63,9 +76,9 @@ def split_functions(code: str, language: Language) -> list[Function]:
 
 
 def _outermost(node: tree_sitter.Node, language: Language) -> Iterator[tree_sitter.Node]:
-    """Functions that lie in no other, with their decorators, in the order of the text.
+    """Yield functions that are not nested in another, with their decorators, in textual order.
 
-    A callback without a body of statements, such as `x => x + 1`, is left to its surroundings.
+    A callback without a body of statements, such as `x => x + 1`, is part of the code around it.
     """
     stack = [node]
     while stack:
@@ -79,13 +92,10 @@ def _outermost(node: tree_sitter.Node, language: Language) -> Iterator[tree_sitt
 
 
 def _has_body(node: tree_sitter.Node) -> bool:
-    body = node.child_by_field_name("body")
     if node.type in {"class_static_block", "static_initializer"}:
         return True
-    if body is None:
-        return False
-    return body.type in {"block", "statement_block", "compound_statement", "constructor_body",
-                         "try_statement"}  # fmt: skip
+    body = node.child_by_field_name("body")
+    return body is not None and body.type in _BODIES
 
 
 def _function(node: tree_sitter.Node, source: bytes) -> Function:
@@ -112,9 +122,7 @@ def _names(node: tree_sitter.Node) -> list[str]:
     names = [own] if own else []
     above = node.parent
     while above is not None:
-        if above.type in {"class_definition", "class_declaration", "class_specifier", "class",
-                          "struct_specifier", "interface_declaration", "enum_declaration",
-                          "record_declaration", "namespace_definition"}:  # fmt: skip
+        if above.type in _CLASSES:
             names.insert(0, _text(above.child_by_field_name("name")) or "<anonymous>")
         above = above.parent
     return names if own else []
@@ -134,7 +142,7 @@ def _text(node: tree_sitter.Node | None) -> str | None:
 
 
 def _dedent(code: str) -> str:
-    """Code moved to the left margin by the indentation of its first line."""
+    """Remove the indentation of the first line from every line."""
     first = code.split("\n", 1)[0]
     margin = first[: len(first) - len(first.lstrip(" \t"))]
     return "\n".join(line.removeprefix(margin) for line in code.split("\n"))
@@ -143,7 +151,7 @@ def _dedent(code: str) -> str:
 def _module(
     root: tree_sitter.Node, functions: list[tree_sitter.Node], source: bytes
 ) -> list[Function]:
-    """The statements of a file outside its functions, if any of them calls something."""
+    """Return the statements outside functions as one piece, if any of them calls something."""
     inside = {node.id for node in functions}
     kept = [
         child

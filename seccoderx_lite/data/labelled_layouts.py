@@ -1,49 +1,45 @@
-"""The layouts of labelled code, as published and our own."""
+"""The layouts of labelled code: our own and the published ones."""
 
 import re
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from seccoderx_lite.core.languages import language_of_file
 from seccoderx_lite.core.records import Json, LabelledCode
 from seccoderx_lite.data.columns import (
     Layout,
-    Unusable,
+    UnusableRow,
     read_cwes,
+    read_label,
     read_language,
     read_optional_text,
     read_rest,
     read_text,
-    read_truth,
 )
 from seccoderx_lite.data.rows import Row
 
 
-def _own_labelled(row: Row) -> list[LabelledCode]:
-    return [_labelled(row.data, "language")]
-
-
-def _detection_labelled(row: Row) -> list[LabelledCode]:
-    return [_labelled(row.data, "language_suffix")]
-
-
-def _labelled(data: Mapping[str, Json], language: str) -> LabelledCode:
+def _own_labelled(row: Row, language: str = "language") -> list[LabelledCode]:
+    data = row.data
     pair = data.get("pair")
-    return LabelledCode(
-        code=read_text(data, "code"),
-        language=read_language(data[language]),
-        cwe=read_cwes(data["cwe"]),
-        is_vulnerable=read_truth(data["is_vulnerable"]),
-        pair=None if pair is None else str(pair),
-        reasoning=read_optional_text(data, "reasoning"),
-        extra=read_rest(data, "code", language, "cwe", "is_vulnerable", "pair", "reasoning"),
-    )
+    return [
+        LabelledCode(
+            code=read_text(data, "code"),
+            language=read_language(data[language]),
+            cwe=read_cwes(data["cwe"]),
+            is_vulnerable=read_label(data["is_vulnerable"]),
+            pair=None if pair is None else str(pair),
+            reasoning=read_optional_text(data, "reasoning"),
+            extra=read_rest(data, "code", language, "cwe", "is_vulnerable", "pair", "reasoning"),
+        )
+    ]
 
 
 def _vulnerable(row: Row) -> list[LabelledCode]:
-    """Code with a weakness; without a label it is taken to be vulnerable."""
+    """Code with a CWE id; without a label it counts as vulnerable."""
     language = "language" if "language" in row.data else "language_suffix"
-    return [_labelled({"is_vulnerable": True, **row.data}, language)]
+    data = {"is_vulnerable": True, **row.data}
+    return _own_labelled(Row(row.place, row.number, data), language)
 
 
 def _sven_pair(row: Row) -> list[LabelledCode]:
@@ -51,7 +47,7 @@ def _sven_pair(row: Row) -> list[LabelledCode]:
     data = row.data
     before, after = read_text(data, "func_src_before"), read_text(data, "func_src_after")
     if before == after:
-        raise Unusable("fix changes nothing")
+        raise UnusableRow("the fix changes nothing")
     language = read_language(Path(read_text(data, "file_name")).suffix)
     rest = read_rest(data, "func_src_before", "func_src_after", "vul_type")
     return [
@@ -79,29 +75,30 @@ def _judge_answer(row: Row) -> list[LabelledCode]:
     answers = re.findall(r"<answer>(.*?)</answer>", output, re.DOTALL)
     thinking = re.search(r"<think>(.*?)</think>", output, re.DOTALL)
     if not answers or not thinking:
-        raise Unusable("output lacks a think or an answer block")
+        raise UnusableRow("output has no <think> or no <answer> block")
     prompt = read_text(row.data, "instruction")
     return [_from_judge_prompt(prompt, answers[-1], thinking.group(1).strip())]
 
 
 def _from_judge_prompt(prompt: str, label: str, reasoning: str | None) -> LabelledCode:
-    """Take the code, and the weaknesses asked about, out of a rendered prompt.
+    """Read the code, and the weaknesses asked about, from a rendered prompt.
 
-    A label reads "Vulnerable;[CWE-89, CWE-72]" or "Not Vulnerable;[]" (seccoderx.md, 3.2).
+    A label reads "Vulnerable;[CWE-89, CWE-72]" or "Not Vulnerable;[]" (SecCoderX, arXiv
+    2602.07422).
     """
     fence = re.search(r"^```([\w+#]+)[ \t]*\n(.*?)\n```", prompt, re.DOTALL | re.MULTILINE)
     if not fence:
-        raise Unusable("prompt lacks fenced code")
-    truth, _, named = label.partition(";")
-    truths = {"vulnerable": True, "not vulnerable": False}
-    if truth.strip().lower() not in truths:
-        raise Unusable("label is neither Vulnerable nor Not Vulnerable")
+        raise UnusableRow("prompt has no fenced code")
+    text, _, named = label.partition(";")
+    labels = {"vulnerable": True, "not vulnerable": False}
+    if text.strip().lower() not in labels:
+        raise UnusableRow("label is neither Vulnerable nor Not Vulnerable")
     asked = re.findall(r"^Type:\s*(CWE-\d+)", prompt, re.MULTILINE)
     return LabelledCode(
         code=fence.group(2),
         language=read_language(fence.group(1)),
         cwe=read_cwes(re.findall(r"CWE-\d+", named) or asked),
-        is_vulnerable=truths[truth.strip().lower()],
+        is_vulnerable=labels[text.strip().lower()],
         reasoning=reasoning,
     )
 
@@ -115,7 +112,7 @@ def _primevul(row: Row) -> list[LabelledCode]:
             code=read_text(data, "func"),
             language=language if language in ("c", "cpp") else "c",
             cwe=_known_cwes(data["cwe"]),
-            is_vulnerable=read_truth(data["target"], "target"),
+            is_vulnerable=read_label(data["target"], "target"),
             pair=data.get("pair"),
             extra=read_rest(data, "func", "cwe", "target", "pair"),
         )
@@ -123,16 +120,16 @@ def _primevul(row: Row) -> list[LabelledCode]:
 
 
 def _known_cwes(value: Json) -> tuple[str, ...]:
-    """Ids without the NVD's words for having none, such as "NVD-CWE-noinfo" and "CWE-Other"."""
+    """Return the ids, without the NVD's placeholders such as "NVD-CWE-noinfo" and "CWE-Other"."""
     named = re.findall(r"(?<!NVD-)CWE-\d+", str(value or ""), re.IGNORECASE)
     return read_cwes(named)
 
 
 def _with_primevul_pairs(rows: list[Row]) -> list[Row]:
-    """The rows with a column `pair` where the file is one of the paired ones.
+    """Return the rows with a column `pair` if the file is a paired one.
 
-    There a vulnerable function and its fix follow each other all through the file; columns that
-    name the pair do not exist, and one commit may have several.
+    Such a file alternates between a vulnerable function and its fix, or the reverse. No column
+    names the pair, and one commit may have several.
     """
     pairs = list(zip(rows[::2], rows[1::2], strict=False))
     is_paired = len(rows) % 2 == 0 and all(
@@ -160,7 +157,7 @@ def _r2vul(row: Row) -> list[LabelledCode]:
             code=read_text(data, "function"),
             language=read_language(data["lang"]),
             cwe=_known_cwes(weaknesses),
-            is_vulnerable=read_truth(data["vulnerable"], "vulnerable"),
+            is_vulnerable=read_label(data["vulnerable"], "vulnerable"),
             extra=read_rest(data, "function", "lang", "vulnerable", *_R2VUL_CWES),
         )
     ]
@@ -171,7 +168,7 @@ LABELLED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
         "SecCoderX detection test",
         ("code", "is_vulnerable", "language_suffix"),
         ("code", "language_suffix", "cwe", "is_vulnerable"),
-        _detection_labelled,
+        partial(_own_labelled, language="language_suffix"),
     ),
     Layout(
         "labelled code",
@@ -208,4 +205,4 @@ SEED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
     Layout("code", ("code", "language_suffix"), ("code", "language_suffix", "cwe"), _vulnerable),
     *LABELLED_LAYOUTS,
 )
-"""What tasks can be made from; safe code among it is of no use there."""
+"""Layouts of the code that `synth` starts from; code labelled safe is skipped there."""

@@ -1,7 +1,7 @@
-"""Rows of a data set, wherever it lies: built in, a file, a folder, or on the Hugging Face hub.
+"""Rows of a data set: built in, from a file or folder, or from the Hugging Face hub.
 
-What the columns mean is not here: see `datasets`. Heavy packages are imported only by the readers
-that need them.
+What the columns mean is in the layouts. Heavy packages are imported only by the readers that need
+them.
 """
 
 import itertools
@@ -11,48 +11,52 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
 
-_ENDINGS = (".jsonl", ".parquet", ".arrow", ".json")
+Kind = Literal["tasks", "labelled"]
+"""Which file of a built-in world is meant by its name alone."""
+
+_SUFFIXES = (".jsonl", ".parquet", ".arrow", ".json")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _BUILTIN = "builtin:"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object of a data set, and where it stands."""
+    """One object of a data set, and where it was read."""
 
     place: str
     """For messages: file and line."""
     number: int
-    """Counted from 1 over the whole source, before any selection."""
+    """Counted from 1 over the whole source, before a split is selected."""
     data: Mapping[str, Json]
 
 
-def read_rows(source: str | Path, split: str | None, builtin_kind: str) -> list[Row]:
-    """Return the rows of a source; with a split only those of that split, at least one.
+def read_rows(source: str | Path, split: str | None, kind: Kind) -> list[Row]:
+    """Return the rows of a source, at least one; with a split only those of that split.
 
-    `builtin:tiny/tasks` is the file `tasks.jsonl` of the built-in world `tiny`; `builtin:tiny`
-    alone means its file of the kind asked for. In a folder, files named after the split
-    (`train.jsonl`, `train-00000-of-00001.parquet`, `train/data-00000-of-00001.arrow`) are that
-    split; otherwise it is what the column `split` says.
+    `builtin:tiny/tasks` is the file `tasks.jsonl` of the built-in world `tiny`; `builtin:tiny` is
+    its file of the given kind. In a folder, files named after the split (`train.jsonl`,
+    `train-00000-of-00001.parquet`, `train/data-00000-of-00001.arrow`) are that split; otherwise
+    the column `split` decides.
 
     Raises:
         DataError: the source is missing, empty or unreadable, or has no such split.
     """
-    return list(iter_rows(source, split, builtin_kind))
+    return list(iter_rows(source, split, kind))
 
 
-def iter_rows(source: str | Path, split: str | None, builtin_kind: str) -> Iterator[Row]:
-    """Yield what `read_rows` returns; JSON lines and parquet are never in memory as a whole.
+def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row]:
+    """Yield what `read_rows` returns; JSON lines and parquet are read piece by piece.
 
     Raises:
-        DataError: as in `read_rows`, where the reading comes to it.
+        DataError: as `read_rows`, when the reading reaches the fault.
     """
     name = str(source)
-    path = _builtin_path(name, builtin_kind) if name.startswith(_BUILTIN) else Path(name)
+    path = _builtin_path(name, kind) if name.startswith(_BUILTIN) else Path(name)
     if path.is_dir():
         files = _files_of(path)
         of_split = [file for file in files if split and _is_named_after(file, split)]
@@ -60,10 +64,10 @@ def iter_rows(source: str | Path, split: str | None, builtin_kind: str) -> Itera
         split = None if of_split else split
     elif path.exists():
         rows = _numbered([path])
-    elif _HUB_ID.match(name) and not name.endswith(_ENDINGS) and not path.parent.is_dir():
+    elif _HUB_ID.match(name) and not name.endswith(_SUFFIXES) and not path.parent.is_dir():
         rows = _hub_rows(name)
     else:
-        raise DataError(f"{name}: no such file or folder, and no id of a data set on the hub")
+        raise DataError(f"{name}: no such file or folder, and not the id of a data set on the hub")
     first = next(rows, None)
     if first is None:
         raise DataError(f"{name} is empty")
@@ -71,7 +75,7 @@ def iter_rows(source: str | Path, split: str | None, builtin_kind: str) -> Itera
     yield from rows if split is None else _of_split(rows, split, name)
 
 
-def _builtin_path(name: str, kind: str) -> Path:
+def _builtin_path(name: str, kind: Kind) -> Path:
     world, _, file = name.removeprefix(_BUILTIN).partition("/")
     root = Path(str(resources.files("seccoderx_lite.data.builtin")))
     path = root / world / f"{file or kind}.jsonl"
@@ -79,21 +83,24 @@ def _builtin_path(name: str, kind: str) -> Path:
         known = sorted(
             f"{_BUILTIN}{found.parent.name}/{found.stem}" for found in root.glob("*/*.jsonl")
         )
-        raise DataError(f"{name}: no such built-in data (there is {', '.join(known) or 'none'})")
+        raise DataError(f"{name} is not built-in data; use {' or '.join(known) or 'a file'}")
     return path
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """The data files below a folder; a JSON file counts only where there is no other format."""
+    """Return the data files below a folder; JSON files count only if there is no other format.
+
+    A JSON file next to data in another format usually describes that data.
+    """
     visible = [
         file
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not any(part[0] == "." for part in file.relative_to(folder).parts)
     ]
-    for endings in (_ENDINGS[:-1], _ENDINGS[-1:]):
-        if files := [file for file in visible if file.suffix in endings]:
+    for suffixes in (_SUFFIXES[:-1], _SUFFIXES[-1:]):
+        if files := [file for file in visible if file.suffix in suffixes]:
             return files
-    raise DataError(f"{folder}: holds no file ending in {', '.join(_ENDINGS)}")
+    raise DataError(f"{folder} has no data file; file names must end in {', '.join(_SUFFIXES)}")
 
 
 def _is_named_after(file: Path, split: str) -> bool:
@@ -106,27 +113,22 @@ def _numbered(files: Sequence[Path]) -> Iterator[Row]:
     for file in files:
         for place, data in _read_file(file):
             if not isinstance(data, Mapping):
-                kind = type(data).__name__
-                raise DataError(f"{file}, {place}: must be a JSON object, but is a {kind}")
+                raise DataError(
+                    f"{file}, {place}: must be a JSON object (got a {type(data).__name__})"
+                )
             yield Row(f"{file}, {place}", next(numbers), data)
 
 
 def _read_file(file: Path) -> Iterator[tuple[str, Json]]:
     try:
-        if file.suffix == ".jsonl":
-            yield from _jsonl(file)
-        elif file.suffix == ".json":
-            yield from _json(file)
-        elif file.suffix == ".parquet":
-            yield from _parquet(file)
-        elif file.suffix == ".arrow":
-            yield from _arrow(file)
-        else:
-            raise DataError(f"{file}: must end in {', '.join(_ENDINGS)}")
+        read = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".arrow": _arrow}
+        if file.suffix not in read:
+            raise DataError(f"{file}: the file name must end in {', '.join(_SUFFIXES)}")
+        yield from read[file.suffix](file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not text in UTF-8: {error}") from error
+        raise DataError(f"{file} is not UTF-8 text: {error}") from error
 
 
 def _jsonl(file: Path) -> Iterator[tuple[str, Json]]:
@@ -140,7 +142,7 @@ def _jsonl(file: Path) -> Iterator[tuple[str, Json]]:
 
 
 def _json(file: Path) -> Iterator[tuple[str, Json]]:
-    """Entries of a list; a file that starts with an object is read as JSON lines."""
+    """Yield the entries of a list; a file that starts with an object is read as JSON lines."""
     text = file.read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("{"):
         yield from _jsonl(file)
@@ -150,7 +152,7 @@ def _json(file: Path) -> Iterator[tuple[str, Json]]:
     except json.JSONDecodeError as error:
         raise DataError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from error
     if not isinstance(data, list):
-        raise DataError(f"{file}: must hold a list of objects, but holds {data!r:.40}")
+        raise DataError(f"{file}: must contain a list of objects (got {data!r:.40})")
     for number, entry in enumerate(data, start=1):
         yield f"entry {number}", entry
 
@@ -169,7 +171,7 @@ def _parquet(file: Path) -> Iterator[tuple[str, Json]]:
 
 
 def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
-    """Rows of what `datasets` writes with `save_to_disk`."""
+    """Yield the rows of a file that `datasets` wrote with `save_to_disk`."""
     import pyarrow.ipc
 
     try:
@@ -182,14 +184,14 @@ def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
 
 
 def _hub_rows(name: str) -> Iterator[Row]:
-    """All rows of a data set on the hub; the split each is of is in its column `split`."""
+    """Yield all rows of a data set on the hub, each with its split in the column `split`."""
     import datasets
 
     try:
         splits = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{name}: no such file or folder here, and loading it from the hub failed: "
+            f"{name}: no such file or folder, and loading it from the hub failed: "
             f"{type(error).__name__}: {error}"
         ) from error
     numbers = itertools.count(1)
@@ -207,5 +209,5 @@ def _of_split(rows: Iterator[Row], split: str, name: str) -> Iterator[Row]:
         if row.data.get("split") == split:
             yield row
     if split not in found:
-        told = f"its splits are {', '.join(sorted(found))}" if found else "it has no column split"
-        raise DataError(f"{name}: nothing in split {split}; {told}")
+        known = f"its splits are {', '.join(sorted(found))}" if found else "it has no column split"
+        raise DataError(f"{name}: split {split} has no rows; {known}")

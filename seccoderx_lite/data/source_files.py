@@ -1,7 +1,7 @@
-"""The source files below some paths, and which of their lines changed since a git reference.
+"""Find source files, and which of their lines changed since a git reference.
 
-What cannot be read as source is skipped with a reason, never an error. git is only asked about its
-own records: no hook, filter or external diff of the repository runs.
+A file that cannot be read as source is skipped with a reason; it never raises an error. The git
+commands run no hook, filter or external diff of the repository.
 """
 
 import os
@@ -16,9 +16,9 @@ from seccoderx_lite.core.languages import language_of_file
 from seccoderx_lite.core.records import Language
 
 MAX_BYTES = 1_000_000
-"""Larger files are generated or bundled code, which nobody reads function by function."""
+"""Larger files are usually generated or bundled code."""
 
-_PASSED_OVER = {"node_modules", "__pycache__", "venv"}
+_IGNORED_FOLDERS = {"node_modules", "__pycache__", "venv"}
 _HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 LineSpan = tuple[int, int]
@@ -27,8 +27,6 @@ LineSpan = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that can be read."""
-
     path: Path
     language: Language
     code: str
@@ -36,19 +34,19 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What was not judged, and why."""
+    """A file or function that is not reviewed, and why."""
 
     path: Path
     reason: str
     line: int | None = None
-    """Where the skipped function begins; None for a whole file."""
+    """First line of the skipped function; None for a whole file."""
 
 
 def find_sources(paths: Sequence[Path]) -> Iterator[SourceFile | Skipped]:
-    """Yield every source file at or below the paths, in order of name; each file once.
+    """Yield every source file at or below the paths once, in order of name.
 
-    In folders, files in other languages, hidden ones, links, and what package managers put there
-    are passed over in silence; a file named outright is at least skipped with a reason.
+    In folders, files in other languages, hidden files, links and the folders of package managers
+    are ignored; a file that is itself one of the paths is skipped with a reason.
 
     Raises:
         DataError: a path does not exist.
@@ -65,7 +63,7 @@ def find_sources(paths: Sequence[Path]) -> Iterator[SourceFile | Skipped]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if f[0] != "." and f not in _PASSED_OVER)
+        folders[:] = sorted(f for f in folders if f[0] != "." and f not in _IGNORED_FOLDERS)
         for name in sorted(files):
             file = Path(root) / name
             if name[0] != "." and language_of_file(file) and not file.is_symlink():
@@ -73,13 +71,13 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def read_source(path: Path) -> SourceFile | Skipped:
-    """Return a file as source, or why it is not."""
+    """Return a file's code, or why it is skipped."""
     language = language_of_file(path)
     if language is None:
-        return Skipped(path, f"its language is not supported ({path.suffix or 'no ending'})")
+        return Skipped(path, f"its language is not supported ({path.suffix or 'no suffix'})")
     try:
         if not path.is_file():
-            return Skipped(path, "is no regular file")
+            return Skipped(path, "is not a regular file")
         if (size := path.stat().st_size) > MAX_BYTES:
             return Skipped(path, f"too large: {size} bytes, at most {MAX_BYTES}")
         data = path.read_bytes()
@@ -94,18 +92,18 @@ def read_source(path: Path) -> SourceFile | Skipped:
 
 
 class Changes:
-    """The lines that changed since a reference, in the work tree as it is."""
+    """The lines of the working tree that changed since a git reference."""
 
     def __init__(self, reference: str) -> None:
         self._reference = reference
         self._changed: dict[Path, set[str]] = {}
         self._untracked: dict[Path, set[str]] = {}
 
-    def lines(self, path: Path) -> list[LineSpan] | None:
-        """Return the changed spans of a file, none if it is as it was, None if all of it is new.
+    def lines_of(self, path: Path) -> list[LineSpan] | None:
+        """Return the changed spans of a file: [] if unchanged, None if the whole file is new.
 
         Raises:
-            DataError: the file is in no git repository, or the reference is not known there.
+            DataError: the file is not in a git repository, or the reference is unknown there.
         """
         top = self._top(path)
         name = path.resolve().relative_to(top).as_posix()
@@ -113,16 +111,15 @@ class Changes:
             return None
         if name not in self._changed[top]:
             return []
-        told = _git(top, *_DIFF, "--unified=0", self._commit(top), "--", f":(literal){name}")
-        return [_span(int(start), int(count or 1)) for start, count in _HUNK.findall(told)]
+        diff = _git(top, *_DIFF, "--unified=0", self._commit(top), "--", f":(literal){name}")
+        return [_span(int(start), int(count or 1)) for start, count in _HUNK.findall(diff)]
 
     def _top(self, path: Path) -> Path:
         top = Path(_git(path.resolve().parent, "rev-parse", "--show-toplevel").rstrip("\n"))
         if top not in self._changed:
             commit = self._commit(top)
             self._changed[top] = _names(_git(top, *_DIFF, "--name-only", "-z", commit))
-            others = _git(top, "ls-files", "--others", "-z")
-            self._untracked[top] = _names(others)
+            self._untracked[top] = _names(_git(top, "ls-files", "--others", "-z"))
         return top
 
     def _commit(self, top: Path) -> str:
@@ -133,12 +130,12 @@ class Changes:
 _DIFF = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
 
-def _names(told: str) -> set[str]:
-    return set(filter(None, told.split("\0")))
+def _names(output: str) -> set[str]:
+    return set(filter(None, output.split("\0")))
 
 
 def _span(start: int, count: int) -> LineSpan:
-    """The lines of a hunk; where lines were only removed, those on both sides of the gap."""
+    """Return the lines of a hunk; if lines were only removed, the lines around the gap."""
     return (start, start + count - 1) if count else (max(start, 1), start + 1)
 
 
@@ -147,7 +144,7 @@ def _git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     except OSError as error:
-        raise DataError(f"--since: git cannot be run: {error.strerror}") from error
+        raise DataError(f"--since: cannot run git: {error.strerror}") from error
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise DataError(f"--since: {folder}: {reason[0] if reason else 'git failed'}")

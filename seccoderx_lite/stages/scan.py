@@ -79,7 +79,7 @@ def _collect(paths: Sequence[Path], since: str | None) -> tuple[list[_Piece], Sc
             result.skipped.append(source)
             continue
         result.files += 1
-        spans = changes.lines(source.path) if changes else None
+        spans = changes.lines_of(source.path) if changes else None
         found = [f for f in _functions(source) if spans is None or _touches(f, spans)]
         pieces += [_Piece(source.path, source.language, function) for function in found]
     result.functions = len(pieces)

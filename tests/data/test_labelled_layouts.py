@@ -112,7 +112,7 @@ def test_a_file_of_no_known_layout_is_told_all_that_are_known(write):
     with pytest.raises(DataError) as caught:
         load_labelled(write({"source": "x", "label": 1}))
     message = str(caught.value)
-    assert "its columns (source, label) fit no known layout" in message
+    assert "its columns (source, label) match no layout of labelled code" in message
     for known in (
         "PrimeVul: func, target, cwe",
         "R2Vul: function, vulnerable, lang",

@@ -152,7 +152,7 @@ def test_a_sven_row_becomes_a_pair(write, caplog):
     assert (after.code, after.is_vulnerable) == (SVEN["func_src_after"], False)
     assert before.language == "python" and before.cwe == ("CWE-95",)
     assert before.pair == after.pair != before2.pair == after2.pair
-    assert "left out 1 of 3 rows: fix changes nothing (1)" in caplog.text
+    assert "left out 1 of 3 rows: the fix changes nothing (1)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -185,20 +185,29 @@ def test_rows_of_the_judges_cold_start_set_give_reasoning_too(write, caplog):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([OWN_TASK, {"id": "a", "prompt": "p"}], "line 2: lacks language of the layout 'tasks'"),
-        ([{"id": "a", "prompt": "p"}], "line 1: lacks language of the layout 'tasks'; it has id"),
+        (
+            [OWN_TASK, {"id": "a", "prompt": "p"}],
+            "line 2: missing column language, required by the layout 'tasks'",
+        ),
+        (
+            [{"id": "a", "prompt": "p"}],
+            "line 1: missing column language, required by the layout 'tasks'; the row has id",
+        ),
         ([OWN_TASK, "", '{"id": '], "line 3: not valid JSON"),
-        ([OWN_TASK, "[1]"], "line 2: must be a JSON object, but is a list"),
+        ([OWN_TASK, "[1]"], "line 2: must be a JSON object (got a list)"),
         ([], "is empty"),
         (["", "  "], "is empty"),
-        ([OWN_TASK, {**OWN_TASK, "split": "x"}], "ids must be unique, but there is t1 (2 times)"),
-        ([{**OWN_TASK, "language": "rust"}], "line 1: language 'rust' is not supported; give pyth"),
+        (
+            [OWN_TASK, {**OWN_TASK, "split": "x"}],
+            "ids must be unique, but these repeat: t1 (2 times)",
+        ),
+        ([{**OWN_TASK, "language": "rust"}], "line 1: language 'rust' is not supported; use pyth"),
         ([{**OWN_TASK, "language": None}], "line 1: language None is not supported"),
-        ([{**OWN_TASK, "cwe": ["SQL"]}], "line 1: cwe ['SQL'] is no list of CWE ids"),
-        ([{**OWN_TASK, "cwe": {"a": 1}}], "is no list of CWE ids"),
-        ([{**OWN_TASK, "prompt": " "}], "line 1: prompt must be text that is not empty"),
-        ([{**OWN_TASK, "reference": 3}], "line 1: reference must be text"),
-        ([{**OWN_TASK, "tests": {"kind": "unit"}}], "tests must be an object with a kind of calls"),
+        ([{**OWN_TASK, "cwe": ["SQL"]}], "line 1: cwe ['SQL'] is not a list of CWE ids"),
+        ([{**OWN_TASK, "cwe": {"a": 1}}], "is not a list of CWE ids"),
+        ([{**OWN_TASK, "prompt": " "}], "line 1: prompt must be a non-empty string (got ' ')"),
+        ([{**OWN_TASK, "reference": 3}], "line 1: reference must be a non-empty string (got 3)"),
+        ([{**OWN_TASK, "tests": {"kind": "unit"}}], "tests must be an object whose kind is one of"),
         ([{**OWN_TASK, "tests": "{"}], "line 1: tests are not valid JSON"),
         ([{**CYBERSECEVAL, "language": "php"}], "none of its 1 rows can be used: language 'php'"),
     ],
@@ -221,15 +230,15 @@ def test_unknown_columns_list_the_columns_found_and_the_known_layouts(write):
     with pytest.raises(DataError) as caught:
         load_tasks(write({"question": "q", "solution": "s"}))
     message = str(caught.value)
-    assert "line 1: its columns (question, solution) fit no known layout" in message
+    assert "line 1: its columns (question, solution) match no layout of tasks" in message
     for known in ("tasks: id, prompt, language", "SecCoderX alignment", "CyberSecEval instruct"):
         assert known in message
 
 
 def test_labelled_code_given_as_tasks_is_recognised(write):
-    with pytest.raises(DataError, match=r"They are those of 'SVEN', which is of the other kind"):
+    with pytest.raises(DataError, match=r"They match 'SVEN', a layout of labelled code"):
         load_tasks(write(SVEN))
-    with pytest.raises(DataError, match=r"They are those of 'CyberSecEval instruct'"):
+    with pytest.raises(DataError, match=r"They match 'CyberSecEval instruct', a layout of tasks"):
         load_labelled(write(CYBERSECEVAL))
 
 
@@ -241,7 +250,7 @@ def test_a_json_list_names_line_or_entry(write):
     with pytest.raises(DataError, match=r"b.json, entry 2: must be a JSON object"):
         load_tasks(path)
     path = write("3", name="c.json")
-    with pytest.raises(DataError, match=r"must hold a list of objects, but holds 3"):
+    with pytest.raises(DataError, match=r"must contain a list of objects .got 3"):
         load_tasks(path)
 
 
@@ -260,7 +269,7 @@ def test_other_endings_and_other_encodings_are_refused(write, tmp_path):
     with pytest.raises(DataError, match=r"must end in .jsonl, .parquet, .arrow, .json"):
         load_tasks(write(OWN_TASK, name="tasks.csv"))
     (tmp_path / "latin.jsonl").write_bytes(b'{"id": "\xe9"}')
-    with pytest.raises(DataError, match=r"is not text in UTF-8"):
+    with pytest.raises(DataError, match=r"is not UTF-8 text"):
         load_tasks(tmp_path / "latin.jsonl")
 
 
@@ -268,12 +277,12 @@ def test_a_split_is_taken_from_the_column(write):
     path = write(OWN_TASK, {**OWN_TASK, "id": "t2", "split": "transfer"})
     assert [task.id for task in load_tasks(path, "transfer")] == ["t2"]
     assert len(load_tasks(path)) == 2
-    with pytest.raises(DataError, match=r"nothing in split test; its splits are train, transfer"):
+    with pytest.raises(DataError, match=r"split test has no rows; its splits are train, transfer"):
         load_tasks(path, "test")
 
 
 def test_a_split_of_a_file_without_that_column_is_an_error(write):
-    with pytest.raises(DataError, match=r"nothing in split test; it has no column split"):
+    with pytest.raises(DataError, match=r"split test has no rows; it has no column split"):
         load_labelled(write(SVEN), "test")
 
 
@@ -292,7 +301,7 @@ def test_a_folder_gives_all_its_files_or_those_named_after_the_split(write, tmp_
 
 
 def test_an_empty_folder_and_a_missing_file_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"holds no file ending in"):
+    with pytest.raises(DataError, match=r"has no data file"):
         load_tasks(tmp_path)
     with pytest.raises(DataError, match=r"none.jsonl: no such file or folder"):
         load_tasks(tmp_path / "none.jsonl")
@@ -303,7 +312,7 @@ def test_an_empty_folder_and_a_missing_file_are_named(tmp_path):
 def test_a_missing_file_in_a_folder_that_exists_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"^data/tasks: no such file or folder, and no id"):
+    with pytest.raises(DataError, match=r"^data/tasks: no such file or folder, and not the id"):
         load_tasks("data/tasks")
 
 
@@ -318,7 +327,7 @@ def test_builtin_names_are_files_of_the_package(write, tmp_path, monkeypatch):
         with pytest.raises(DataError) as caught:
             load_tasks(name)
         assert str(caught.value) == (
-            f"{name}: no such built-in data (there is builtin:tiny/labelled, builtin:tiny/tasks)"
+            f"{name} is not built-in data; use builtin:tiny/labelled or builtin:tiny/tasks"
         )
 
 

@@ -41,7 +41,7 @@ def test_folders_give_their_source_files_in_order_of_name(write, tmp_path):
         ("a.py", b"x = '\xff'", "is not UTF-8 (byte 6)"),
         ("a.py", b"#" * 1_000_001, "too large: 1000001 bytes, at most 1000000"),
         ("a.rs", b"fn main() {}", "its language is not supported (.rs)"),
-        ("Makefile", b"all:", "its language is not supported (no ending)"),
+        ("Makefile", b"all:", "its language is not supported (no suffix)"),
     ],
 )
 def test_what_is_no_source_is_skipped_with_a_reason(write, name, content, reason):
@@ -62,7 +62,7 @@ def test_a_file_that_may_not_be_read_is_skipped(write, monkeypatch):
 def test_a_pipe_is_skipped_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.py")
     (found,) = find_sources([tmp_path])
-    assert isinstance(found, Skipped) and found.reason == "is no regular file"
+    assert isinstance(found, Skipped) and found.reason == "is not a regular file"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_code(write):
@@ -95,37 +95,37 @@ def test_changed_added_and_new_lines_are_told(repository, write):
     changed = write("a.py", "one\nTWO\nthree\nfour\nfive\nsix\n")
     odd, new = write('odd "näme".py', "one\ntwo\n"), write("new.py")
     changes = Changes("HEAD")
-    assert changes.lines(changed) == [(2, 2), (5, 6)]
-    assert changes.lines(odd) == [(2, 2)]
-    assert changes.lines(new) is None
-    assert changes.lines(repository / "same.py") == []
+    assert changes.lines_of(changed) == [(2, 2), (5, 6)]
+    assert changes.lines_of(odd) == [(2, 2)]
+    assert changes.lines_of(new) is None
+    assert changes.lines_of(repository / "same.py") == []
 
 
 def test_removed_lines_touch_their_neighbours(repository, write):
-    assert Changes("HEAD").lines(write("a.py", "one\nfour\n")) == [(1, 2)]
+    assert Changes("HEAD").lines_of(write("a.py", "one\nfour\n")) == [(1, 2)]
 
 
 def test_committed_changes_count_too(repository, write):
     path = write("a.py", "ONE\ntwo\nthree\nfour\n")
     git(repository, "commit", "-qam", "second")
-    assert Changes("HEAD").lines(path) == []
-    assert Changes("HEAD~1").lines(path) == [(1, 1)]
+    assert Changes("HEAD").lines_of(path) == []
+    assert Changes("HEAD~1").lines_of(path) == [(1, 1)]
 
 
 @pytest.mark.parametrize("reference", ["nosuch", "--output=x"])
 def test_an_unknown_reference_is_an_error(repository, reference):
     with pytest.raises(DataError, match=r"--since: .*(Needed|needed|revision)"):
-        Changes(reference).lines(repository / "a.py")
+        Changes(reference).lines_of(repository / "a.py")
 
 
 def test_no_repository_is_an_error(write):
     with pytest.raises(DataError, match="not a git repository"):
-        Changes("HEAD").lines(write("a.py"))
+        Changes("HEAD").lines_of(write("a.py"))
 
 
 def test_a_diff_program_of_the_repository_is_not_run(repository, write):
     git(repository, "config", "diff.external", "touch ran; false")
     write(".gitattributes", "*.py diff=evil\n")
     git(repository, "config", "diff.evil.textconv", "touch ran; false")
-    assert Changes("HEAD").lines(write("a.py", "ONE\ntwo\nthree\nfour\n")) == [(1, 1)]
+    assert Changes("HEAD").lines_of(write("a.py", "ONE\ntwo\nthree\nfour\n")) == [(1, 1)]
     assert not (repository / "ran").exists()

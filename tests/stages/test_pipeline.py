@@ -186,7 +186,7 @@ def test_a_cascade_without_code_to_calibrate_on_is_refused_before_training(recip
     data = tmp_path / "labelled.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = load_recipe(recipe_file, [f"judge.align.data={data}", "judge.verdict=cascade"])
-    with pytest.raises(DataError, match=r"judge\.align\.data: nothing in split validation"):
+    with pytest.raises(DataError, match=r"judge\.align\.data: split validation has no rows"):
         train(recipe, tmp_path / "run")
 
 
