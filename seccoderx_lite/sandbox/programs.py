@@ -48,7 +48,6 @@ class BuildCache:
         return len(self._builds)
 
     def get(self, key: str) -> Build | None:
-        """A cached build, or None."""
         with self._lock:
             if key in self._builds:
                 self._builds.move_to_end(key)

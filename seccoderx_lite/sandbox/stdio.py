@@ -29,12 +29,10 @@ class Case:
 
     @property
     def stdin(self) -> bytes:
-        """What the program reads."""
         return _bytes(self.given.get("stdin", ""))
 
     @property
     def arguments(self) -> list[str]:
-        """The program's command-line arguments."""
         return [str(argument) for argument in self.given.get("args", [])]
 
     @property

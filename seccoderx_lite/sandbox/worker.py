@@ -43,8 +43,6 @@ _BOOT = (
 
 @dataclass(frozen=True, slots=True)
 class StarterSettings:
-    """What starters are started with."""
-
     pythons: tuple[str, ...]
     """Interpreters in order of preference; one that the jailed user cannot read is skipped."""
     read_only: tuple[str, ...]

@@ -51,7 +51,11 @@ class CallsJob:
         deadline = time.monotonic() + seconds
         work = self.cell.work
         self.tester = self.cell.spawn(
-            lambda: tester.main(3, 4, 5, deadline, work), bounds, keep, watched=False, foreign=False
+            lambda: tester.main(3, 4, 5, deadline, work),
+            bounds,
+            keep,
+            watched=False,
+            in_cgroup=False,
         )
         for end in (theirs, to_candidate):
             end.close()

@@ -115,7 +115,7 @@ def _describe(error: BaseException) -> tuple[list[list[str]], list[object]]:
         encode(args)
         if sum(len(a) for a in args if isinstance(a, str | bytes)) > 10_000:
             args = [str(error)[:10_000]]
-    except BaseException:  # __str__ of a foreign exception may raise anything
+    except BaseException:  # __str__ of an exception may raise anything
         args = []
     return _names(type(error)), args
 

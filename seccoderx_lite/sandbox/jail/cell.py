@@ -1,8 +1,8 @@
 """Isolates a job: namespaces, throw-away user, Landlock, system-call filter, limits.
 
 A `Cell` is set up once per starter (`enter`), gets a new home for every job (`make_home`), and
-starts every process that runs foreign code (`spawn`). Layers are tested in a throw-away child
-first; `layers` says which are on: name -> "", or why it is off.
+starts every process that runs the code under test (`spawn`). Layers are first tested in a
+throw-away child; `layers` says which are on: name -> "", or why it is off.
 """
 
 import contextlib
@@ -60,6 +60,7 @@ class Cell:
     """What Landlock lets every job read."""
     _ruleset: int = -1
     _lock: socket.socket | None = None
+    """Keeps `uid` reserved while it is open."""
     _alive: list[Child] = field(default_factory=list)
 
     # Once per starter
@@ -76,7 +77,7 @@ class Cell:
             self.layers["uid"] = "" if os.getuid() == 0 else "not root: jobs run as this user"
         if self.layers["uid"] == "":
             self.uid, self._lock = users.reserve()
-        why_no_group = _reason(self._join_group) if self.group else "no group was made"
+        why_no_group = _reason(self._join_group) if self.group else "the trainer made no group"
         if "landlock" not in self.layers:
             self.layers["landlock"] = _reason(self._find_landlock)
         if "namespaces" not in self.layers:
@@ -104,7 +105,6 @@ class Cell:
             remove_tree(self.folder)
 
     def has(self, layer: str) -> bool:
-        """Whether a layer is on."""
         return self.layers.get(layer) == ""
 
     def _try_namespaces(self) -> None:
@@ -250,7 +250,7 @@ class Cell:
         bounds: Bounds,
         keep: dict[int, int],
         watched: bool = True,
-        foreign: bool = True,
+        in_cgroup: bool = True,
     ) -> Child:
         """Run `body` in a new jailed process family.
 
@@ -261,13 +261,13 @@ class Cell:
             watched: put a process above it that reports its exact end. Without it, a fork is saved;
                 then, with namespaces, the process has pid 1 and ignores signals from itself, and
                 without them, the supervisor adopts its orphans.
-            foreign: the family will run the candidate: count it in the job's cgroup.
+            in_cgroup: count the family in the job's cgroup, as every one that runs the candidate.
         """
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
         namespaces = sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC
         group = None
-        if foreign and self._jobs and self.has("cgroup"):
+        if in_cgroup and self._jobs and self.has("cgroup"):
             self._jobs.bound(bounds.memory_mb, bounds.processes + 1)
             group = self._jobs.fd
         pid = sc.clone(namespaces if self.has("namespaces") else 0, group)
@@ -315,7 +315,7 @@ class Cell:
                 os._exit(0)
 
     def _confine(self, bounds: Bounds, keep: dict[int, int]) -> None:
-        """Drop every privilege of this process; the last step before foreign code runs."""
+        """Drop every privilege of this process; the last step before the code under test runs."""
         os.setsid()
         for number in IGNORED_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -351,7 +351,7 @@ class Cell:
             os.close(child.status_fd)
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the kernel killed the last foreign family because it used too much memory."""
+        """Whether the kernel killed the last family in the cgroup for its memory."""
         return self._jobs is not None and self.has("cgroup") and self._jobs.ran_out()
 
     def memory_kb(self, child: Child, limit_kb: int) -> int:

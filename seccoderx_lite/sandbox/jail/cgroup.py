@@ -1,7 +1,7 @@
 """cgroup v2: the kernel bounds memory and processes of a whole job, exactly and at any time.
 
 The trainer makes one group per worker (`make`, `remove`) if it may. The starter moves itself into
-the subgroup `self`, and every process family that runs foreign code into the subgroup `jobs`
+the subgroup `self`, and every process family that runs the candidate into the subgroup `jobs`
 (`JobGroup`), whose limits are set for each family. A group holds one job at a time.
 """
 

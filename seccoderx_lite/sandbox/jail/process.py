@@ -4,7 +4,6 @@ import os
 import resource
 import signal
 import struct
-import time
 from dataclasses import dataclass
 
 DISK_MB = 64
@@ -33,7 +32,6 @@ class Child:
 
 
 def close_all_but(kept: int) -> None:
-    """Close all descriptors except one."""
     os.closerange(0, kept)
     os.closerange(kept + 1, 1 << 20)
 
@@ -70,8 +68,3 @@ def poll_end(child: Child, status: int = signal.SIGKILL) -> None:
     """Read the watcher's report; if there is none, `status` is how the family ended."""
     data = os.read(child.status_fd, 4)
     child.ended = struct.unpack("i", data)[0] if len(data) == 4 else int(status)
-
-
-def now() -> float:
-    """Monotonic seconds."""
-    return time.monotonic()

@@ -28,7 +28,6 @@ class RaisesContext:
 
     @property
     def type(self) -> Any:
-        """Class of the caught exception."""
         return type(self.value)
 
     def match(self, pattern: str) -> bool:

@@ -5,12 +5,13 @@ import json
 import os
 import signal
 import socket
+import time
 from typing import Any
 
 from . import process_tree
 from .cell import Cell
 from .codec import read_exactly
-from .process import Child, now
+from .process import Child
 
 SAMPLE_EVERY_S = 0.02
 _PIPE_READ = 1 << 16
@@ -68,7 +69,7 @@ class Watch:
 
     def __init__(self, cell: Cell, seconds: float, memory_mb: int) -> None:
         self.cell = cell
-        self.started = now()
+        self.started = time.monotonic()
         self.seconds = seconds
         self.credit = 0.0
         """Time that ended families waited for a core, in seconds."""
@@ -78,7 +79,7 @@ class Watch:
 
     def wait_ms(self) -> int:
         """Time until the next sample is due."""
-        return max(0, int((self.next_sample - now()) * 1000) + 1)
+        return max(0, int((self.next_sample - time.monotonic()) * 1000) + 1)
 
     def starved_s(self, *families: Child | None) -> float:
         """Seconds the job waited for a core, capped at twice its time limit."""
@@ -89,7 +90,7 @@ class Watch:
 
     def check(self, child: Child | None, helper: Child | None = None) -> None:
         """Raise Stopped if the time is up, or memory or files exceed their limits."""
-        moment = now()
+        moment = time.monotonic()
         late = moment - self.started - self.seconds
         if late >= 0 and late >= self.starved_s(child, helper):
             raise Stopped("timeout")

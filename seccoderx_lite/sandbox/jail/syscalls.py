@@ -65,7 +65,6 @@ def _check(result: int, what: str) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Move the caller into new namespaces."""
     _check(_libc.unshare(flags), f"unshare {flags:#x}")
 
 
@@ -117,7 +116,7 @@ class _CloneArguments(ctypes.Structure):
 def clone(flags: int, cgroup: int | None = None) -> int:
     """Fork into new namespaces, and into a cgroup given by descriptor; returns 0 in the child.
 
-    Only for single-threaded processes. The child must fork again before it runs foreign code,
+    Only for single-threaded processes. The child must fork again before it runs other code,
     because the C library does not know about this fork.
     """
     if cgroup is None:
@@ -145,7 +144,6 @@ def empty_bounding_set() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities."""
     header = _CapabilityHeader(0x20080522, 0)
     call(_CAPSET, ctypes.byref(header), ctypes.byref(_NO_CAPABILITIES))
 
