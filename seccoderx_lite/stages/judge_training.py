@@ -1,13 +1,16 @@
-"""Train the judge: a supervised cold start on reasoned answers, then GRPO on the labels.
+"""Train the judge: a supervised cold start on answers with reasoning, then GRPO on the labels.
 
 The reward of `align` is that of SecCoderX (`seccoder_rm.py`, compute_score_without_cwe):
 0.9 x accuracy + 0.1 x format, accuracy in {0, 1}, format in {0, 0.2}. A verdict that cannot be
-read is the judge's own failure here and scores accuracy 0.
+parsed is the judge's own failure here and has accuracy 0.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, LabelledCode
@@ -19,7 +22,7 @@ from seccoderx_lite.judge.judge import (
     judge_prompt,
     verdict_forms,
 )
-from seccoderx_lite.judge.prompt import VerdictForm, judge_answer, parse_verdict
+from seccoderx_lite.judge.prompt import VerdictForm, judge_answer
 from seccoderx_lite.judge.unsure_band import (
     SETTINGS_FILE,
     after_reasoning,
@@ -28,11 +31,12 @@ from seccoderx_lite.judge.unsure_band import (
 )
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters, save_adapter
 from seccoderx_lite.models.base import Base
+from seccoderx_lite.models.distributed import is_first_process
 from seccoderx_lite.models.generation import render_chat
-from seccoderx_lite.recipe.recipe import ColdStartRecipe, JudgeRecipe, Recipe
-from seccoderx_lite.rewards.label import label_reward
+from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, JudgeRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.training.judge_reward import LabelReward
 from seccoderx_lite.training.order import Row, in_turns
 from seccoderx_lite.training.settings import grpo_config, sequences_a_step, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
@@ -46,20 +50,34 @@ from seccoderx_lite.training.trainers import (
 HELD_OUT_SPLITS = ("held_out", "transfer")
 
 TURNS: tuple[VerdictForm, ...] = ("direct", "direct", "reason")
-"""Which form of answer the steps of the cold start train, in turn.
+"""Forms of answer that the steps of the cold start train, in turn.
 
-The loss is a mean over tokens. A direct answer has one token that says anything; in one batch with
-reasonings it would hardly be heard.
+The loss is a mean over tokens, and a direct answer has one informative token: in one batch with
+long reasoned answers it would have almost no weight.
 """
+
+JudgeStage = Literal["cold_start", "align"]
+
+
+def section_of(judge: JudgeRecipe, stage: JudgeStage) -> ColdStartRecipe | AlignRecipe:
+    """Return the section of a stage that the recipe is known to have."""
+    section = judge.align if stage == "align" else judge.cold_start
+    assert section is not None
+    return section
+
+
+def last_stage(judge: JudgeRecipe) -> JudgeStage:
+    """Return the stage whose adapter becomes the run's judge."""
+    return "align" if judge.align else "cold_start"
 
 
 def cold_start(
     recipe: Recipe, folder: RunFolder, base: Base, progress: Progress = no_progress
 ) -> dict[str, Json]:
-    """Train a new judge adapter on labelled code with reasoning; return what to record.
+    """Train a new judge adapter on labelled code with reasoning; return the summary to record.
 
     Raises:
-        DataError: the data has no reasoning to learn from, or nothing short enough is left.
+        DataError: the data has no reasoning to learn from, or every example is too long.
     """
     judge = recipe.judge
     assert judge is not None and judge.cold_start is not None
@@ -76,7 +94,8 @@ def cold_start(
     train(trainer, checkpoints)
     save_adapter(base.model, "trained", folder.path / "judge" / "cold_start")
     detach_adapters(base)
-    return {"examples": sum(map(len, rows.values())), "too_long": dropped}
+    summary = {"examples": sum(map(len, rows.values())), "too_long": dropped}
+    return summary | _finish(recipe, folder, base, "cold_start")
 
 
 def _sft_rows(
@@ -85,15 +104,15 @@ def _sft_rows(
     section: ColdStartRecipe,
     tokenizer: Any,
 ) -> tuple[dict[VerdictForm, list[Row]], int]:
-    """Return the examples by form of answer, and how many were too long."""
+    """Return the examples by form of answer, and the number that were too long."""
     rows: dict[VerdictForm, list[Row]] = {form: [] for form in verdict_forms(judge)}
     dropped = 0
     for row, form in product(labelled, verdict_forms(judge)):
         if form == "reason" and row.reasoning is None:
             raise DataError(
-                f"judge.cold_start.data: {section.data} has code without `reasoning`; the cold "
-                "start learns to reason from it, so add the column, set judge.verdict: direct, or "
-                "leave judge.cold_start out"
+                f"judge.cold_start.data: {section.data} has rows without `reasoning`, which the "
+                "cold start trains on; add the column, set judge.verdict: direct, or remove "
+                "judge.cold_start"
             )
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
         answer = judge_answer(row.is_vulnerable, row.reasoning if form == "reason" else None)
@@ -110,53 +129,15 @@ def _sft_rows(
     if empty := [form for form in rows if not rows[form]]:
         raise DataError(
             f"judge.cold_start.max_tokens: none of {len(labelled)} {empty[0]} answers fits into "
-            f"{section.max_tokens} tokens with its prompt; raise it"
+            f"{section.max_tokens} tokens together with its prompt; raise it"
         )
     return rows, dropped
-
-
-class LabelReward:
-    """The reward callable of `align`; a callable object, so that it stays picklable."""
-
-    __name__ = "label"
-
-    def __init__(self, clock: PhaseClock) -> None:
-        self._clock = clock
-        self._step: dict[str, float] = {}
-
-    def __call__(
-        self,
-        completions: list[Any],
-        is_vulnerable: list[bool],
-        form: list[VerdictForm],
-        completion_ids: list[list[int]],
-        log_metric: Callable[[str, float], None],
-        **columns: Any,
-    ) -> list[float | None]:
-        """Return 0.9 x accuracy + 0.1 x format of each answer."""
-        self._clock.lap("reference")
-        texts = [completion[0]["content"] for completion in completions]
-        parts = [label_reward(*row) for row in zip(texts, is_vulnerable, form, strict=True)]
-        self._step = {
-            "accuracy": sum(part["accuracy"] for part in parts) / len(parts),
-            "format": sum(part["format"] for part in parts) / len(parts),
-            "unclear_share": sum(parse_verdict(text) == "unclear" for text in texts) / len(texts),
-            "completion_tokens": sum(map(len, completion_ids)),
-        }
-        for name, value in self._step.items():
-            log_metric(name, value)
-        self._clock.lap("reward")
-        return [part["reward"] for part in parts]
-
-    def step_values(self, step: int) -> Mapping[str, Json]:
-        """Return what the last batch adds to the step's record."""
-        return self._step
 
 
 def align(
     recipe: Recipe, folder: RunFolder, base: Base, progress: Progress = no_progress
 ) -> dict[str, Json]:
-    """Train the cold-started judge by GRPO on labels; return what to record."""
+    """Train the judge further by GRPO on labels; return the summary to record."""
     judge = recipe.judge
     assert judge is not None and judge.align is not None
     section = judge.align
@@ -175,7 +156,7 @@ def align(
     train(trainer, checkpoints)
     save_adapter(base.model, "trained", folder.path / "judge" / "align")
     detach_adapters(base)
-    return {"examples": len(rows)}
+    return {"examples": len(rows)} | _finish(recipe, folder, base, "align")
 
 
 def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[Row]:
@@ -187,16 +168,19 @@ def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[Ro
     return rows
 
 
-def finish(recipe: Recipe, folder: RunFolder, base: Base, stage: str, data: str) -> dict[str, Json]:
-    """Calibrate and measure the judge a stage has trained; say beside its adapter how to ask it.
+def _finish(recipe: Recipe, folder: RunFolder, base: Base, stage: JudgeStage) -> dict[str, Json]:
+    """Calibrate and measure the judge after its last stage, and make its adapter the run's judge.
 
-    Returns the accuracy by held-out split of its data, and what calibration found.
+    Its verdict mode and unsure band are stored in the adapter's folder. Returns the accuracy on
+    each held-out split of its data, and the calibration.
     """
     assert recipe.judge is not None
+    if stage != last_stage(recipe.judge) or not is_first_process():
+        return {}
     adapter = folder.path / "judge" / stage
     detach_adapters(base)
     attach_adapter(base, adapter, "judge")
-    rows = load_labelled(data)
+    rows = load_labelled(section_of(recipe.judge, stage).data)
     calibration: dict[str, Json] = {}
     if recipe.judge.verdict == "cascade":
         calibration = _calibrate(Judge.on(base, recipe.judge), in_split(rows, "validation"))
@@ -211,11 +195,21 @@ def finish(recipe: Recipe, folder: RunFolder, base: Base, stage: str, data: str)
         if (held_out := [row for row in rows if row.extra.get("split") == split])
     }
     detach_adapters(base)
+    _replace_folder(adapter, folder.judge_adapter)
     return {"held_out": accuracy, **calibration}
 
 
+def _replace_folder(source: Path, target: Path) -> None:
+    """Copy an adapter without its checkpoints; a killed run leaves no half copy in its place."""
+    copy = target.with_name(f".{target.name}")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("checkpoints"))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(copy, target)
+
+
 def _calibrate(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, Json]:
-    """Ask both ways about validation code and find the band in which reasoning pays."""
+    """Judge validation code in both modes and find the band in which reasoning pays off."""
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in labelled]
     truth = [row.is_vulnerable for row in labelled]
     direct, reasoned = judge.direct(items), judge.reasoned(items)

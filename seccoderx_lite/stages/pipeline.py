@@ -1,12 +1,13 @@
-"""A run: the stages of a recipe in order, each finished one skipped, an interrupted one resumed."""
+"""A run: the stages of a recipe in order; finished ones are skipped, an interrupted one resumes."""
 
+import functools
 import logging
-import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from seccoderx_lite.core.errors import DataError, RecipeError
 from seccoderx_lite.core.records import Json
@@ -16,6 +17,7 @@ from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.models.backends import chosen_backend
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.distributed import is_first_process, wait_for_all
+from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.run.environment import describe_environment
@@ -28,110 +30,59 @@ from seccoderx_lite.training.trackers import require_trackers
 
 logger = logging.getLogger(__name__)
 
-SHARED_STAGES = ("cold_start", "align", "policy")
-"""Stages that several processes work on together; the first one does the others alone."""
-STAGES = ("cold_start", "align", "policy", "evaluate", "export", "report")
-_RESTS_ON = {
-    "cold_start": STAGES[1:],
-    "align": STAGES[2:],
-    "policy": STAGES[3:],
-    "evaluate": ("report",),
-    "export": ("report",),
-}
-"""Stages whose results are void when a stage has run again."""
-
 
 @dataclass
 class _Run:
-    """What the stages of one run share; the base is loaded when a stage first needs it."""
+    """What the stages of one run have in common."""
 
     recipe: Recipe
     folder: RunFolder
     sandbox: Sandbox
     progress: Progress
-    _base: Base | None = field(default=None, init=False)
 
-    @property
+    @functools.cached_property
     def base(self) -> Base:
-        """The shared base model."""
-        if self._base is None:
-            self._base = load_base(self.recipe.model)
-        return self._base
+        """The shared base model, loaded when a stage first needs it."""
+        return load_base(self.recipe.model)
 
 
-def planned_stages(recipe: Recipe) -> list[str]:
-    """Return the stages a recipe asks for, in order."""
-    wanted = {
-        "cold_start": recipe.judge is not None and recipe.judge.cold_start is not None,
-        "align": recipe.judge is not None and recipe.judge.align is not None,
-        "policy": recipe.policy is not None,
-        "evaluate": recipe.evaluate is not None,
-        "export": recipe.export is not None,
-        "report": True,
-    }
-    return [stage for stage in STAGES if wanted[stage]]
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a run."""
+
+    name: str
+    section: str | None
+    """Key of the recipe's section that asks for the stage; None for a stage of every run."""
+    run: Callable[[_Run], dict[str, Json]]
+    """Does the work and returns the summary to record."""
+    check_data: Callable[[Recipe], None] = lambda recipe: None
+    """Loads the stage's data once, so that a wrong file is reported before training starts."""
+    shared: bool = False
+    """All processes of a run work on it together; otherwise the first one does it alone."""
+    leaves: str | None = None
+    """File or folder, relative to the run folder, with its results and its checkpoints."""
+    rests_on: tuple[str, ...] = ()
+    """Stages whose results it uses; it has to run again when one of them has."""
 
 
-def train(
-    recipe: Recipe,
-    run_folder: Path | str | None = None,
-    *,
-    stages: Sequence[str] = (),
-    fresh: bool = False,
-    progress: Progress = no_progress,
-) -> Path:
-    """Run a recipe's stages and return the run folder.
-
-    Finished stages are skipped and an interrupted one goes on from its last checkpoint. Naming
-    stages runs those alone, again if they were finished; later stages that rest on one of them then
-    count as unfinished. All data is read once before the first stage, so that a wrong file is named
-    before hours of work.
-
-    Raises:
-        RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
-        SeccoderxError: whatever a stage raises.
-    """
-    planned = planned_stages(recipe)
-    if unknown := [stage for stage in stages if stage not in planned]:
-        raise RecipeError(
-            f"--stage: {unknown[0]} is not a stage of this recipe; "
-            f"its stages are {', '.join(planned)}"
-        )
-    require_trackers(recipe.report_to)
-    target = Path(run_folder) if run_folder else default_run_folder(recipe)
-    progress = progress if is_first_process() else no_progress
-    with open_sandbox(recipe.sandbox) as sandbox:
-        backend, why = chosen_backend(recipe.model)
-        logger.info("model.backend %s (%s)", backend, why)
-        environment = {**describe_environment(sandbox), "backend": backend}
-        with _run_folder(target, recipe, fresh, environment) as folder:
-            run = _Run(recipe, folder, sandbox, progress)
-            chosen = [stage for stage in planned if not stages or stage in stages]
-            _read_inputs(recipe, [s for s in chosen if stages or not folder.is_done(s)])
-            for stage in chosen:
-                if stage in SHARED_STAGES or is_first_process():
-                    _run_stage(run, stage, again=bool(stages))
-            return folder.path
+def _check_judge_data(recipe: Recipe, stage: Literal["cold_start", "align"]) -> None:
+    judge = recipe.judge
+    assert judge is not None
+    key = f"judge.{stage}.data"
+    rows = load_labelled(judge_training.section_of(judge, stage).data)
+    _require_split(rows, "train", key)
+    if judge.verdict == "cascade" and stage == judge_training.last_stage(judge):
+        _require_split(rows, "validation", key)  # calibrates the unsure band
 
 
-def _read_inputs(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Read the data of all these stages, and let go of it again."""
+def _check_policy_data(recipe: Recipe) -> None:
     judge, policy = recipe.judge, recipe.policy
-    for stage in ("cold_start", "align"):
-        section = getattr(judge, stage, None)
-        if section and stage in stages:
-            rows, key = load_labelled(section.data), f"judge.{stage}.data"
-            _require_split(rows, "train", key)
-            if judge and judge.verdict == "cascade" and section is (judge.align or section):
-                _require_split(rows, "validation", key)  # calibrates the unsure band
-    if policy and "policy" in stages:
-        _require_split(load_tasks(policy.tasks), "train", "policy.tasks")
-        if judge and judge.canaries.data:
-            load_labelled(judge.canaries.data)
-        if policy.reward.formula == "seccoderx":
-            require_codebleu()
-    if recipe.evaluate and "evaluate" in stages:
-        load_suites(recipe.evaluate)
+    assert policy is not None
+    _require_split(load_tasks(policy.tasks), "train", "policy.tasks")
+    if judge and judge.canaries.data:
+        load_labelled(judge.canaries.data)
+    if policy.reward.formula == "seccoderx":
+        require_codebleu()
 
 
 def _require_split(records: Sequence[Record], split: str, key: str) -> None:
@@ -141,93 +92,9 @@ def _require_split(records: Sequence[Record], split: str, key: str) -> None:
         raise DataError(f"{key}: {error}") from error
 
 
-def _run_folder(
-    target: Path, recipe: Recipe, fresh: bool, environment: dict[str, Json]
-) -> RunFolder:
-    """Open the folder in the first process; the others follow when it is there."""
-    if is_first_process():
-        folder = RunFolder.open(target, recipe, fresh, environment)
-        wait_for_all()
-        return folder
-    wait_for_all()
-    return RunFolder.following(target, recipe)
-
-
-def _run_stage(run: _Run, stage: str, again: bool) -> None:
-    """Run a stage unless it is done; processes that share it begin and end it together."""
-    together = wait_for_all if stage in SHARED_STAGES else lambda: None
-    if again and is_first_process():
-        for void in _RESTS_ON.get(stage, ()):
-            run.folder.forget(void)
-            _drop_progress(run.folder, void)
-        run.folder.forget(stage)
-        _drop_results(run.folder, stage)
-    together()
-    is_done = run.folder.is_done(stage)
-    together()
-    if not is_done:
-        run.folder.mark_done(stage, _RUN_STAGE[stage](run))
-    together()
-    run.progress(stage, 1, 1, {"done": True, **run.folder.read_summary(stage)})
-
-
-def _cold_start(run: _Run) -> dict[str, Json]:
-    summary = judge_training.cold_start(run.recipe, run.folder, run.base, run.progress)
-    if run.recipe.judge and run.recipe.judge.align is None:
-        return summary | _finish_judge(run, "cold_start")
-    return summary
-
-
-def _align(run: _Run) -> dict[str, Json]:
-    summary = judge_training.align(run.recipe, run.folder, run.base, run.progress)
-    return summary | _finish_judge(run, "align")
-
-
-def _finish_judge(run: _Run, stage: str) -> dict[str, Json]:
-    """Calibrate and measure the trained judge, then put its adapter in its place."""
-    judge = run.recipe.judge
-    assert judge is not None
-    section = judge.align or judge.cold_start
-    assert section is not None
-    if not is_first_process():
-        return {}
-    summary = judge_training.finish(run.recipe, run.folder, run.base, stage, section.data)
-    copy = run.folder.judge_adapter.with_name(".adapter")
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(
-        run.folder.path / "judge" / stage, copy, ignore=shutil.ignore_patterns("checkpoints")
-    )
-    shutil.rmtree(run.folder.judge_adapter, ignore_errors=True)
-    os.replace(copy, run.folder.judge_adapter)
-    return summary
-
-
-def _policy(run: _Run) -> dict[str, Json]:
-    return policy_training.run(run.recipe, run.folder, run.base, run.sandbox, run.progress)
-
-
-def _drop_results(folder: RunFolder, stage: str) -> None:
-    """Remove what a stage that is to run again has left."""
-    places = {
-        "cold_start": ["judge/cold_start"],
-        "align": ["judge/align"],
-        "policy": ["policy"],
-        "export": ["export"],
-    }
-    for place in places.get(stage, []):
-        shutil.rmtree(folder.path / place, ignore_errors=True)
-    _drop_progress(folder, stage)
-
-
-def _drop_progress(folder: RunFolder, stage: str) -> None:
-    """Remove what a stage would go on from, so that it starts anew; its results stay until then."""
-    for place in ("judge/cold_start", "judge/align", "policy"):
-        if place.endswith(stage):
-            shutil.rmtree(folder.checkpoints(place), ignore_errors=True)
-    if stage == "evaluate":
-        folder.truncate_jsonl("answers.jsonl", lambda row: False)
-    for name in ("metrics.jsonl", "completions.jsonl"):
-        folder.truncate_jsonl(name, lambda row: row.get("stage") != stage)
+def _check_suites(recipe: Recipe) -> None:
+    assert recipe.evaluate is not None
+    load_suites(recipe.evaluate)
 
 
 def _evaluate(run: _Run) -> dict[str, Json]:
@@ -240,32 +107,176 @@ def _evaluate(run: _Run) -> dict[str, Json]:
     }
 
 
-def _export(run: _Run) -> dict[str, Json]:
-    return export.run(run.recipe, run.folder, run.base, run.sandbox, run.progress)
+STAGES = (
+    Stage(
+        "cold_start",
+        "judge.cold_start",
+        lambda run: judge_training.cold_start(run.recipe, run.folder, run.base, run.progress),
+        check_data=lambda recipe: _check_judge_data(recipe, "cold_start"),
+        shared=True,
+        leaves="judge/cold_start",
+    ),
+    Stage(
+        "align",
+        "judge.align",
+        lambda run: judge_training.align(run.recipe, run.folder, run.base, run.progress),
+        check_data=lambda recipe: _check_judge_data(recipe, "align"),
+        shared=True,
+        leaves="judge/align",
+        rests_on=("cold_start",),
+    ),
+    Stage(
+        "policy",
+        "policy",
+        lambda run: policy_training.run(
+            run.recipe, run.folder, run.base, run.sandbox, run.progress
+        ),
+        check_data=_check_policy_data,
+        shared=True,
+        leaves="policy",
+        rests_on=("cold_start", "align"),
+    ),
+    Stage(
+        "evaluate",
+        "evaluate",
+        _evaluate,
+        check_data=_check_suites,
+        leaves="answers.jsonl",
+        rests_on=("cold_start", "align", "policy"),
+    ),
+    Stage(
+        "export",
+        "export",
+        lambda run: export.run(run.recipe, run.folder, run.base, run.sandbox, run.progress),
+        leaves="export",
+        rests_on=("cold_start", "align", "policy"),
+    ),
+    Stage(
+        "report",
+        None,
+        lambda run: {"file": str(report.run(run.folder))},
+        rests_on=("cold_start", "align", "policy", "evaluate", "export"),
+    ),
+)
+"""All stages, in the order in which they run."""
 
 
-def _report(run: _Run) -> dict[str, Any]:
-    return {"file": str(report.run(run.folder))}
+def planned_stages(recipe: Recipe) -> list[str]:
+    """Return the names of the stages a recipe asks for, in order."""
+    return [stage.name for stage in _planned(recipe)]
 
 
-_RUN_STAGE: dict[str, Callable[[_Run], dict[str, Json]]] = {
-    "cold_start": _cold_start,
-    "align": _align,
-    "policy": _policy,
-    "evaluate": _evaluate,
-    "export": _export,
-    "report": _report,
-}
+def _planned(recipe: Recipe) -> list[Stage]:
+    sections = recipe.model_dump()
+    return [
+        stage
+        for stage in STAGES
+        if stage.section is None or value_at(sections, stage.section) is not None
+    ]
+
+
+def train(
+    recipe: Recipe,
+    run_folder: Path | str | None = None,
+    *,
+    stages: Sequence[str] = (),
+    fresh: bool = False,
+    progress: Progress = no_progress,
+) -> Path:
+    """Run a recipe's stages and return the run folder.
+
+    Finished stages are skipped, and an interrupted one resumes from its last checkpoint. `stages`
+    names the only stages to run, even if they are finished; later stages that use their results
+    then count as unfinished. All data is loaded once before the first stage, so that a wrong file
+    is reported before hours of training.
+
+    Raises:
+        RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
+        SeccoderxError: any other error of a stage.
+    """
+    planned = _planned(recipe)
+    if unknown := [name for name in stages if name not in planned_stages(recipe)]:
+        raise RecipeError(
+            f"--stage: {unknown[0]} is not a stage of this recipe; "
+            f"its stages are {', '.join(planned_stages(recipe))}"
+        )
+    require_trackers(recipe.report_to)
+    target = Path(run_folder) if run_folder else default_run_folder(recipe)
+    progress = progress if is_first_process() else no_progress
+    with open_sandbox(recipe.sandbox) as sandbox:
+        backend, why = chosen_backend(recipe.model)
+        logger.info("model.backend: %s (%s)", backend, why)
+        environment = {**describe_environment(sandbox), "backend": backend}
+        with _run_folder(target, recipe, fresh, environment) as folder:
+            run = _Run(recipe, folder, sandbox, progress)
+            chosen = [stage for stage in planned if not stages or stage.name in stages]
+            for stage in chosen:
+                if stages or not folder.is_done(stage.name):
+                    stage.check_data(recipe)
+            for stage in chosen:
+                if stage.shared or is_first_process():
+                    _run_stage(run, stage, again=bool(stages))
+            return folder.path
+
+
+def _run_folder(
+    target: Path, recipe: Recipe, fresh: bool, environment: dict[str, Json]
+) -> RunFolder:
+    """Open the folder in the first process; the other processes wait until it exists."""
+    if is_first_process():
+        folder = RunFolder.open(target, recipe, fresh, environment)
+        wait_for_all()
+        return folder
+    wait_for_all()
+    return RunFolder.following(target, recipe)
+
+
+def _run_stage(run: _Run, stage: Stage, again: bool) -> None:
+    """Run a stage unless it is finished; the processes of a shared one start and end together."""
+    meet = wait_for_all if stage.shared else lambda: None
+    if again and is_first_process():
+        for other in STAGES:
+            if stage.name in other.rests_on:
+                run.folder.forget(other.name)
+                _delete_progress(run.folder, other)
+        run.folder.forget(stage.name)
+        _delete_progress(run.folder, stage)
+        if stage.leaves:
+            shutil.rmtree(run.folder.path / stage.leaves, ignore_errors=True)
+    meet()
+    is_done = run.folder.is_done(stage.name)
+    meet()  # no process may record the stage before all have looked
+    if not is_done:
+        run.folder.mark_done(stage.name, stage.run(run))
+    meet()
+    run.progress(stage.name, 1, 1, {"done": True, **run.folder.read_summary(stage.name)})
+
+
+def _delete_progress(folder: RunFolder, stage: Stage) -> None:
+    """Delete what a stage would resume from and its records; its results stay until it runs."""
+    if stage.leaves and stage.leaves.endswith(".jsonl"):
+        folder.truncate_jsonl(stage.leaves, lambda row: False)
+    elif stage.leaves:
+        shutil.rmtree(folder.checkpoints(stage.leaves), ignore_errors=True)
+    for name in ("metrics.jsonl", "completions.jsonl"):
+        folder.truncate_jsonl(name, lambda row: row.get("stage") != stage.name)
+
+
+@contextmanager
+def _reopened(run_folder: Path | str) -> Iterator[tuple[Recipe, RunFolder, Sandbox]]:
+    """Open a finished run with its stored recipe, to add results to it."""
+    recipe = RunFolder.existing(run_folder).recipe
+    with open_sandbox(recipe.sandbox) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+        yield recipe, folder, sandbox
 
 
 def grade_again(run_folder: Path | str, progress: Progress = no_progress) -> Path:
-    """Grade the stored answers of a run anew, write its evaluation and report, return its folder.
+    """Grade a run's stored answers again, rewrite its evaluation and report, return its folder.
 
     Raises:
         DataError: the run has no answers.
     """
-    recipe = RunFolder.existing(run_folder).recipe
-    with open_sandbox(recipe.sandbox) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+    with _reopened(run_folder) as (recipe, folder, sandbox):
         evaluation.grade_again(recipe, folder, sandbox, progress)
         report.run(folder)
         return folder.path
@@ -278,27 +289,25 @@ def export_again(
     role: str = "policy",
     to: Path | str | None = None,
 ) -> dict[str, Path]:
-    """Export the policy or the judge of a run in the formats asked for; return where each is.
+    """Export a run's policy or judge in other formats; return the folder of each format.
 
     Raises:
-        RecipeError: a format or the role is unknown.
-        RunStopped: an export strays from the live adapter.
+        RecipeError: a format or the role is unknown, or `to` already has a format's folder.
+        RunStopped: an export differs too much from the trained adapter.
     """
     if role not in ("policy", "judge"):
         raise RecipeError(f"--role: must be policy or judge (got {role!r})")
-    recipe = RunFolder.existing(run_folder).recipe
-    document = recipe.model_dump(mode="json")
-    document["export"] = {**(document["export"] or {}), "formats": list(formats)}
-    changed = check_recipe(document, "export")
-    with open_sandbox(recipe.sandbox) as sandbox, RunFolder.open(run_folder, recipe) as folder:
-        if to and (there := [form for form in formats if (Path(to) / form).exists()]):
+    with _reopened(run_folder) as (recipe, folder, sandbox):
+        document = recipe.model_dump(mode="json")
+        document["export"] = {**(document["export"] or {}), "formats": list(formats)}
+        changed = check_recipe(document, "export")
+        if to and (existing := [form for form in formats if (Path(to) / form).exists()]):
             raise RecipeError(
-                f"--to: {Path(to) / there[0]} is there already; choose another folder"
+                f"--output: {Path(to) / existing[0]} already exists; choose another folder"
             )
-        places = {"policy": folder.export, "judge": folder.export / "judge"}
-        target = Path(to) if to else places[role]
+        target = Path(to) if to else folder.export / ("judge" if role == "judge" else "")
         base = recipe.judge.base if role == "judge" and recipe.judge else None
-        # Nothing is trained here, so no backend has to come before the imports above.
+        # Exporting needs no training backend, and unsloth would have to be imported first.
         model = recipe.model.model_copy(
             update={"backend": "transformers", **({"base": base} if base else {})}
         )
