@@ -38,7 +38,7 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.training.judge_reward import LabelReward
 from seccoderx_lite.training.order import Row, in_turns
-from seccoderx_lite.training.settings import grpo_config, sequences_a_step, sft_config
+from seccoderx_lite.training.settings import grpo_config, sequences_per_step, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
     make_grpo_trainer,
@@ -89,7 +89,7 @@ def cold_start(
     recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
     config = sft_config(recipe, section, checkpoints)
     turns = [form for form in TURNS if form in rows]
-    ordered = in_turns(rows, turns, config.max_steps, sequences_a_step(config), recipe.seed)
+    ordered = in_turns(rows, turns, config.max_steps, sequences_per_step(config), recipe.seed)
     trainer = make_sft_trainer(base, recipe, config, ordered, recorder)
     train(trainer, checkpoints)
     save_adapter(base.model, "trained", folder.path / "judge" / "cold_start")

@@ -1,5 +1,5 @@
-"""TRL's trainers set up for one shared base, the policy's reward callable, canaries and alarms.
+"""TRL's trainers set up for one shared base, the reward callables, canaries and alarms.
 
-Uses rewards, reporting, data, judge, run, models, recipe and core. The only room that imports TRL;
-none of its methods is overridden.
+Uses rewards, judge, run, models, recipe and core. The only room that imports TRL, which gets
+callables and callbacks only: none of its methods is overridden.
 """

@@ -1,4 +1,4 @@
-"""Code with known truth that the judge is asked about during the policy's training."""
+"""Canaries: labelled code that the judge is tested on now and then while the policy trains."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from seccoderx_lite.recipe.recipe import Recipe
 
 
 class Canaries:
-    """Code with known truth that the judge meets now and then; its accuracy is watched."""
+    """Balanced labelled code, and the judge's accuracy on it."""
 
     def __init__(self, judge: Judge, recipe: Recipe, labelled: Sequence[LabelledCode]) -> None:
         assert recipe.judge is not None
@@ -19,23 +19,23 @@ class Canaries:
         self._rows = _balanced(labelled, self._settings.count, recipe.seed)
 
     def check(self, step: int) -> dict[str, Json]:
-        """Judge the canaries if their turn has come; return their accuracy for the record.
+        """Judge the canaries every `every` steps; return the accuracy for the step's record.
 
         Raises:
             RunStopped: the accuracy is below the recipe's threshold.
         """
         if step % self._settings.every or not self._rows:
             return {}
-        # A judge that remembers its verdicts of an earlier round would show nothing.
+        # Without its cache: cached verdicts would hide that the judge has changed.
         result = judge_accuracy(self._judge.afresh(), self._rows)
         if not result["n"]:
             return {"canary_accuracy": None}
         if result["accuracy"] < self._settings.min_accuracy:
             raise RunStopped(
-                f"judge.canaries: stopped at step {step}: the judge is right on "
-                f"{result['accuracy']:.2f} of {result['n']:.0f} pieces of code with known truth, "
-                f"below min_accuracy {self._settings.min_accuracy:g}; train the judge longer "
-                "(judge.cold_start, judge.align) before it is used as a reward"
+                f"judge.canaries: stopped at step {step}: the judge's accuracy on "
+                f"{result['n']:.0f} labelled samples is {result['accuracy']:.2f}, below "
+                f"min_accuracy {self._settings.min_accuracy:g}; train the judge longer "
+                "(judge.cold_start, judge.align) or lower judge.canaries.min_accuracy"
             )
         return {"canary_accuracy": result["accuracy"]}
 

@@ -1,7 +1,7 @@
-"""Which rows training meets, and when; a pure function of the seed.
+"""The order of training rows, as a pure function of the seed.
 
-Written out in full, training is one epoch, and a resumed run meets exactly the rows that an
-unbroken one would; trainers shuffle a later epoch differently after a restart.
+All passes over the data are written out in full, so that training is one epoch: after a restart,
+trainers shuffle a second epoch differently than an uninterrupted run would.
 """
 
 import random
@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound=str)
 
 
 def in_training_order(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
-    """Return `count` rows: pass after pass over all of them, each shuffled anew."""
+    """Return `count` rows: several passes over all rows, each in a new random order."""
     rng = random.Random(seed)
     ordered: list[Row] = []
     while len(ordered) < count:
@@ -30,7 +30,7 @@ def in_turns(
     step_size: int,
     seed: int,
 ) -> list[Row]:
-    """Return the rows of `steps` steps, each of one kind, the kinds taking turns.
+    """Return the rows of `steps` steps; all rows of a step are of one kind, in turn.
 
     >>> kinds = {"long": [{"n": 1}], "short": [{"n": 2}]}
     >>> [row["n"] for row in in_turns(kinds, ["short", "short", "long"], 4, 2, seed=0)]

@@ -1,8 +1,7 @@
-"""Out of memory while training, caught once: smaller micro-batches, the same step.
+"""Out of memory in training: retry once, from the last finished step, with half the micro-batch.
 
-Half the sequences go through the model at once and twice as many such passes make a step, so the
-gradient is that of the whole batch as before. The weights are those of the last finished step:
-training goes on from there, not from the last checkpoint.
+Half as many sequences go through the model per pass and twice as many passes make a step, so the
+gradient is still that of the whole batch.
 """
 
 import gc
@@ -20,27 +19,25 @@ logger = logging.getLogger(__name__)
 
 _WAY_OUT = (
     "lower group_size, prompts_per_step, max_completion_tokens or model.max_prompt_tokens; "
-    "`seccoderx-lite estimate RECIPE` tells which helps"
+    "`seccoderx-lite estimate RECIPE` shows which of them helps"
 )
 
 
 class _UpdateWatch(TrainerCallback):
-    """Knows whether the optimiser is changing weights at this moment."""
+    """Knows whether the optimiser is updating the weights at this moment."""
 
     def __init__(self) -> None:
         self.is_updating = False
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the weights change."""
         self.is_updating = True
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After they have changed."""
         self.is_updating = False
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that GPU or main memory ran out."""
+    """Return whether an error means that GPU or main memory ran out."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     if not isinstance(error, RuntimeError):
@@ -49,10 +46,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def train_within_memory(trainer: Any, checkpoint: Path | None) -> None:
-    """Run a trainer from a checkpoint; out of memory, go on once with half the micro-batch.
+    """Run a trainer from a checkpoint; if memory runs out, retry once with half the micro-batch.
 
     Raises:
-        ModelError: memory ran out a second time, or where halving cannot help.
+        ModelError: memory ran out a second time, or the step cannot be repeated.
     """
     watch = _UpdateWatch()
     trainer.add_callback(watch)
@@ -63,8 +60,8 @@ def train_within_memory(trainer: Any, checkpoint: Path | None) -> None:
         if not is_out_of_memory(error):
             raise
         size = _smaller_micro_batch(trainer, watch, error)
-    # Outside of `except`: the error's frames hold the tensors that did not fit.
-    checkpoint = _go_on_with(trainer, size)
+    # Outside of `except`: the error's frames keep the tensors that did not fit alive.
+    checkpoint = _use_micro_batch(trainer, size)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except RuntimeError as error:
@@ -78,25 +75,25 @@ def train_within_memory(trainer: Any, checkpoint: Path | None) -> None:
 
 def _smaller_micro_batch(trainer: Any, watch: _UpdateWatch, error: RuntimeError) -> int:
     now = trainer.args.per_device_train_batch_size
-    told = f"out of memory at step {trainer.state.global_step + 1}: {_first_line(error)}; "
+    problem = f"out of memory at step {trainer.state.global_step + 1}: {_first_line(error)}; "
     if trainer.args.world_size > 1:
         raise ModelError(
-            f"{told}with several processes this is not caught: halve "
-            "trainer.per_device_train_batch_size and start again to go on from the last checkpoint"
+            f"{problem}there is no retry with several processes: halve "
+            "trainer.per_device_train_batch_size and run again to resume from the last checkpoint"
         ) from error
     if watch.is_updating:
         raise ModelError(
-            f"{told}the weights were being updated, so the step cannot be repeated; start again "
-            "to go on from the last checkpoint, with a lower model.lora.rank"
+            f"{problem}the weights were being updated, so the step cannot be repeated; run again "
+            "to resume from the last checkpoint, with a lower model.lora.rank"
         ) from error
     if now == 1:
-        raise ModelError(f"{told}the micro-batch is already 1; {_WAY_OUT}") from error
+        raise ModelError(f"{problem}the micro-batch is already 1; {_WAY_OUT}") from error
     whole = now * trainer.args.gradient_accumulation_steps
     return next(size for size in range(now // 2, 0, -1) if whole % size == 0)
 
 
-def _go_on_with(trainer: Any, size: int) -> Path | None:
-    """Set a smaller micro-batch and keep the last finished step; return its checkpoint."""
+def _use_micro_batch(trainer: Any, size: int) -> Path | None:
+    """Set a smaller micro-batch and save the last finished step; return its checkpoint."""
     trainer.model.zero_grad(set_to_none=True)
     gc.collect()
     if torch.cuda.is_available():
@@ -112,10 +109,16 @@ def _go_on_with(trainer: Any, size: int) -> Path | None:
     trainer._metrics["train"].clear()
     step = trainer.state.global_step
     logger.warning(
-        "out of memory at step %d: micro-batches of %d instead of %d, %d instead of %d a step; "
-        "going on from step %d. To begin so next time: trainer.per_device_train_batch_size: %d",
-        step + 1, size, was, args.gradient_accumulation_steps, accumulated, step, size,
-    )  # fmt: skip
+        "out of memory at step %d: retrying with micro-batches of %d instead of %d, %d instead of "
+        "%d per step, from step %d. To start with them: trainer.per_device_train_batch_size: %d",
+        step + 1,
+        size,
+        was,
+        args.gradient_accumulation_steps,
+        accumulated,
+        step,
+        size,
+    )
     if step == 0:
         return None
     trainer._save_checkpoint(trainer.model, trial=None)

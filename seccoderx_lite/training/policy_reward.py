@@ -1,6 +1,7 @@
 """The policy's reward as the callable that TRL calls, with its records and alarms."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,12 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.alarms import Alarms, step_shares
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.step_records import PhaseClock
-from seccoderx_lite.training.trainers import (
-    mean,
-)
 
 logger = logging.getLogger(__name__)
 
 
 class CompositeReward:
-    """The one reward callable of policy training; keeps what the step's record needs."""
+    """The only reward callable of policy training; keeps the metrics of the last batch."""
 
     __name__ = "composite"
 
@@ -42,7 +40,7 @@ class CompositeReward:
         self._folder = folder
         self._clock = clock
         self._canaries = canaries
-        self._ringing: set[str] = set()
+        self._logged: set[str] = set()
         self._step: dict[str, Json] = {}
 
     def __call__(
@@ -77,54 +75,52 @@ class CompositeReward:
         return [item.reward for item in scored]
 
     def _raise_alarms(self, step: int, shares: Mapping[str, float | None]) -> None:
-        if self._alarms is None:  # only now the records lost by an interruption are gone
+        # Not before the first step: resuming has dropped the records past the checkpoint by then.
+        if self._alarms is None:
             records = self._folder.read_jsonl("metrics.jsonl")
             earlier = [record for record in records if record["stage"] == "policy"]
             self._alarms = Alarms(self._alarm_settings, earlier)
-        messages = self._alarms.check(step, shares)
-        self._step["alarms"] = messages
-        names = {message.split()[0] for message in messages}
-        for message in messages:
-            if message.split()[0] not in self._ringing:
-                logger.warning("step %d: alarm: %s", step, message)
-        self._ringing = names
-        if messages and self._alarm_settings.action == "stop":
+        alarms = self._alarms.check(step, shares)
+        self._step["alarms"] = [alarm.message for alarm in alarms]
+        for alarm in alarms:
+            if alarm.name not in self._logged:
+                logger.warning("step %d: alarm: %s", step, alarm.message)
+        self._logged = {alarm.name for alarm in alarms}  # logged again only after a step without it
+        if alarms and self._alarm_settings.action == "stop":
             raise RunStopped(
-                f"policy: stopped at step {step}: {'; '.join(messages)}; look at "
-                "completions.jsonl, then change the reward, the judge or the threshold under "
+                f"policy: stopped at step {step}: {'; '.join(self._step['alarms'])}; look at "
+                "completions.jsonl, then change the reward, the judge or the threshold in "
                 "policy.alarms"
             )
 
     def step_values(self, step: int) -> Mapping[str, Json]:
-        """Return what the last batch adds to the step's record."""
+        """Return the last batch's metrics for the step's record."""
         return self._step
 
 
 def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
-    names = scored[0].parts.keys()
     values: dict[str, Json] = {
-        f"reward/{name}": mean([float(p) for s in scored if (p := s.parts[name]) is not None])
-        for name in names
+        f"reward/{name}": _mean([float(p) for s in scored if (p := s.parts[name]) is not None])
+        for name in scored[0].parts
     }
     tested = [item.tests for item in scored if item.tests]
     attacked = [tests for tests in tested if tests.security_total]
-    values["functional_share"] = mean([tests.functional_share or 0.0 for tests in tested])
-    values["security_share"] = mean([float(tests.is_secure) for tests in attacked])
-    values["rollout_esr"] = mean(
-        [(tests.functional_share or 0.0) * tests.is_secure for tests in attacked]
-    )
-    values["judged_safe_share"] = mean(
-        [
-            float(item.verdict.label == "safe")
-            for item in scored
-            if item.verdict and item.verdict.label
-        ]
-    )
-    values["unclear_verdicts"] = sum(
-        item.verdict is not None and item.verdict.label == "unclear" for item in scored
-    )
-    values["unscored"] = sum(item.reward is None for item in scored)
-    return values
+    labels = [item.verdict.label for item in scored if item.verdict and item.verdict.label]
+    return values | {
+        "functional_share": _mean([tests.functional_share or 0.0 for tests in tested]),
+        "security_share": _mean([float(tests.is_secure) for tests in attacked]),
+        "rollout_esr": _mean(
+            [(tests.functional_share or 0.0) * tests.is_secure for tests in attacked]
+        ),
+        "judged_safe_share": _mean([float(label == "safe") for label in labels]),
+        "unclear_verdicts": labels.count("unclear"),
+        "unscored": sum(item.reward is None for item in scored),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if not math.isnan(value)]
+    return sum(finite) / len(finite) if finite else None
 
 
 def _rollout_records(

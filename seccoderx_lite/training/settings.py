@@ -45,9 +45,10 @@ def _common_arguments(
 def _micro_batch(
     whole: int, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, name: str
 ) -> tuple[int, int]:
-    """Sequences at once, and how often a step, in each process; at most as `trainer` says.
+    """Return sequences per forward pass and passes per optimiser step, for each process.
 
-    With several processes each takes an equal share of the step.
+    `trainer.per_device_train_batch_size` is an upper bound of the former. Each of several processes
+    takes an equal share of the step.
     """
     share, rest = divmod(whole, process_count())
     if rest:
@@ -56,21 +57,22 @@ def _micro_batch(
         )
     micro = micro_batch(share, section.trainer)
     if micro < 1 or share % micro:
-        told = name if process_count() == 1 else f"{name} / {process_count()} processes"
+        whole_name = name if process_count() == 1 else f"{name} / {process_count()} processes"
         raise ModelError(
-            f"trainer.per_device_train_batch_size: must divide {told} = {share} (got {micro})"
+            f"trainer.per_device_train_batch_size: must divide {whole_name} = {share} (got {micro})"
         )
     return micro, share // micro
 
 
 def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
-    """Return the settings of supervised training with the loss on the answer only.
+    """Return the settings of supervised training, with the loss on the answer only.
 
-    Cosine schedule after a warm-up of 10%, as in SecCoderX's cold start. A smaller
-    `trainer.per_device_train_batch_size` is made up for by gradient accumulation.
+    The learning rate follows a cosine after a warm-up of 10%, as in SecCoderX's cold start. With a
+    smaller `trainer.per_device_train_batch_size`, gradients are accumulated over more micro-batches
+    and the step stays the same.
 
     Raises:
-        ModelError: the examples of a step cannot be divided into micro-batches of that size.
+        ModelError: `batch_size` cannot be divided into micro-batches of that size.
     """
     micro, accumulated = _micro_batch(section.batch_size, section, "batch_size")
     return SFTConfig(
@@ -90,10 +92,10 @@ def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> S
 
 
 def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: Path) -> GRPOConfig:
-    """Return the settings of GRPO: which one exactly is said in `stages.policy_training`.
+    """Return the settings of GRPO; `stages.policy_training` describes the variant exactly.
 
-    A smaller `trainer.per_device_train_batch_size` is made up for by gradient accumulation, so a
-    step always sees `prompts_per_step` whole groups.
+    With a smaller `trainer.per_device_train_batch_size`, gradients are accumulated over more
+    micro-batches, so that a step always has `prompts_per_step` whole groups.
 
     Raises:
         ModelError: the rollouts of a step cannot be divided into micro-batches of that size.
@@ -101,8 +103,8 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
     rollouts = section.group_size * section.prompts_per_step
     if section.prompts_per_step % process_count():
         raise ModelError(
-            f"prompts_per_step: must be a multiple of the number of processes, "
-            f"{process_count()}, so that each scores whole groups (got {section.prompts_per_step})"
+            f"prompts_per_step: must be a multiple of the number of processes, {process_count()}, "
+            f"because each scores whole groups (got {section.prompts_per_step})"
         )
     micro, accumulated = _micro_batch(rollouts, section, "group_size x prompts_per_step")
     return GRPOConfig(
@@ -126,22 +128,22 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
 
 
 def rollout_engine(section: GrpoRecipe | AlignRecipe) -> dict[str, Any]:
-    """Return TRL's settings for what samples the rollouts.
+    """Return TRL's settings for the engine that samples the rollouts.
 
     Raises:
-        ModelError: vLLM is asked for and is not installed, or there is no GPU for it.
+        ModelError: the recipe asks for vLLM, which is not installed or has no GPU.
     """
     if not isinstance(section, GrpoRecipe) or section.rollout_engine == "generate":
         return {}
     if find_spec("vllm") is None or not torch.cuda.is_available():
         raise ModelError(
             "policy.grpo.rollout_engine: vllm needs the package vllm and a GPU, and this machine "
-            f"has {'no GPU' if find_spec('vllm') else 'no package vllm'}; install it with "
-            "`pip install vllm`, or set rollout_engine: generate"
+            f"has {'no GPU' if find_spec('vllm') else 'no package vllm'}; set rollout_engine: "
+            "generate, or on a machine with a GPU `pip install vllm`"
         )
     return {"use_vllm": True, "vllm_mode": "colocate"}
 
 
-def sequences_a_step(config: SFTConfig | GRPOConfig) -> int:
-    """Over all processes."""
+def sequences_per_step(config: SFTConfig | GRPOConfig) -> int:
+    """Return the sequences of one optimiser step, over all processes."""
     return int(config.train_batch_size) * config.gradient_accumulation_steps * process_count()

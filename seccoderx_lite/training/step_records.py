@@ -1,4 +1,4 @@
-"""One metrics record per optimiser step, and checks of gradients and optimiser."""
+"""One record in metrics.jsonl per optimiser step, and checks of the gradients and the optimiser."""
 
 import resource
 import time
@@ -21,41 +21,39 @@ from seccoderx_lite.training.role_proofs import check_optimizer
 
 
 class PhaseClock:
-    """Seconds each phase of the current optimiser step took."""
+    """Measures the seconds of each phase of the current optimiser step."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self._mark = time.perf_counter()
 
     def start(self) -> None:
-        """Begin a step."""
         self._seconds = {}
         self._mark = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """Count the time since the last mark towards a phase."""
+        """Add the time since the last call to a phase."""
         now = time.perf_counter()
         self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._mark
         self._mark = now
 
     def has(self, phase: str) -> bool:
-        """Say whether this step already has such a phase."""
         return phase in self._seconds
 
     def read(self) -> dict[str, float]:
-        """Return seconds by phase, and their total as `step`."""
+        """Return the seconds of each phase, and their sum as `step`."""
         return {**self._seconds, "step": sum(self._seconds.values())}
 
 
 def peak_memory_bytes() -> int:
-    """Return the peak of GPU memory, or without a GPU of this process's resident memory."""
+    """Return the peak GPU memory; without a GPU, this process's peak resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class StepRecorder(TrainerCallback):
-    """Writes one metrics record a step, and checks what may not go wrong silently."""
+    """Writes one metrics record per step, and stops a run that would train the wrong weights."""
 
     def __init__(
         self,
@@ -72,27 +70,24 @@ class StepRecorder(TrainerCallback):
         self._step_values = step_values
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check that the optimiser will train the trained adapter and nothing else."""
+        """Check the optimiser's parameters, and drop the records past the checkpoint."""
         check_optimizer(kwargs["optimizer"], kwargs["model"])
         _drop_records_after(self._folder, self._stage, state.global_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
         self._clock.start()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check that gradients reached the trained adapter and nothing else."""
         if state.global_step == 0:
             _check_gradients(kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop the clock."""
         self._clock.lap("update")
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Append the step's record and show it."""
+        """Append the step's record and report it."""
         logs = kwargs.get("logs") or {}
-        if "loss" not in logs:  # the summary at the end of training
+        if "loss" not in logs:  # TRL also logs a summary at the end of training
             return
         record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
         record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
@@ -105,15 +100,16 @@ class StepRecorder(TrainerCallback):
         self._progress(self._stage, state.global_step, state.max_steps, record)
 
 
+_SAME_NAME = ("loss", "grad_norm", "learning_rate", "reward", "reward_std", "kl", "entropy")
 _KEPT_LOGS = {
-    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
-    "reward": "reward", "reward_std": "reward_std", "kl": "kl", "entropy": "entropy",
+    **{name: name for name in _SAME_NAME},
     "frac_reward_zero_std": "zero_variance_share",
     "completions/mean_length": "completion_length",
     "completions/clipped_ratio": "truncated_share",
     "mean_token_accuracy": "token_accuracy",
     "sampling/sampling_logp_difference/mean": "sampling_logprob_gap",
-}  # fmt: skip
+}
+"""TRL's names of what is recorded, and the names in metrics.jsonl."""
 
 
 def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
@@ -127,6 +123,6 @@ def _check_gradients(model: Any) -> None:
     trained = {id(parameter) for parameter in adapter_parameters(model, "trained").values()}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and id(parameter) not in trained:
-            raise ModelError(f"gradient: {name} is not part of the trained adapter but has one")
+            raise ModelError(f"gradient: {name} has one but is not part of the trained adapter")
         if id(parameter) in trained and parameter.grad is None:
-            raise ModelError(f"gradient: {name} belongs to the trained adapter but has none")
+            raise ModelError(f"gradient: {name} has none but is part of the trained adapter")

@@ -1,7 +1,8 @@
-"""TensorBoard, Weights & Biases and trackio: training curves besides the run's `metrics.jsonl`.
+"""TensorBoard, Weights & Biases and trackio: training curves in addition to `metrics.jsonl`.
 
 Each stage is one run there, named `<recipe> <stage>`, in the project `seccoderx-lite` (for Weights
-& Biases in `WANDB_PROJECT`, if that is set). It gets what TRL logs, and every part of the reward.
+& Biases in `WANDB_PROJECT`, if that is set), with everything that TRL logs and every part of the
+reward.
 """
 
 import os
@@ -16,7 +17,7 @@ PROJECT = "seccoderx-lite"
 
 
 def require_trackers(names: Sequence[str]) -> None:
-    """Check that the packages behind `report_to` are there, before anything is computed.
+    """Check that the packages of `report_to` are installed.
 
     Raises:
         RecipeError: one is not installed.
@@ -24,13 +25,13 @@ def require_trackers(names: Sequence[str]) -> None:
     for name in names:
         if find_spec(name) is None:
             raise RecipeError(
-                f"report_to: the package {name} is not installed; pip install {name}, "
-                "or take it out of report_to"
+                f"report_to: the package {name} is not installed; `pip install {name}`, "
+                "or remove it from report_to"
             )
 
 
 def tracker_arguments(names: Sequence[str], recipe: str, stage: str) -> dict[str, Any]:
-    """Return the trainer's arguments that open a run of this stage in each tracker."""
+    """Return the trainer's arguments that start a run of this stage in each tracker."""
     if "wandb" in names:
         os.environ.setdefault("WANDB_PROJECT", PROJECT)
     return {
@@ -41,6 +42,6 @@ def tracker_arguments(names: Sequence[str], recipe: str, stage: str) -> dict[str
 
 
 def finish_stage(names: Sequence[str]) -> None:
-    """Close the stage's run; Weights & Biases would put the next stage's curves into it."""
+    """End the stage's run; otherwise Weights & Biases would add the next stage's curves to it."""
     if "wandb" in names:
         import_module("wandb").finish()

@@ -1,15 +1,12 @@
-"""What both training stages share: TRL's trainers set up for one shared base, and their records.
+"""TRL's trainers for one shared base, and how a run resumes from their checkpoints.
 
-Only callables and callbacks are handed to TRL; none of its methods is overridden. A trainer's
-checkpoints hold the trained adapter alone. After every optimiser step one object goes to
-`metrics.jsonl`; on resume, records past the checkpoint are dropped first, so the file reads as if
-the run had never been interrupted.
+A checkpoint holds the trained adapter alone. On resume, records in `metrics.jsonl` past the
+checkpoint are dropped first, so the file reads as if the run had never been interrupted.
 """
 
 import functools
 import json
 import logging
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,19 +28,19 @@ from seccoderx_lite.models.distributed import (
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.training.order import in_training_order
 from seccoderx_lite.training.out_of_memory import train_within_memory
-from seccoderx_lite.training.settings import sequences_a_step
+from seccoderx_lite.training.settings import sequences_per_step
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trackers import finish_stage
 
 logger = logging.getLogger(__name__)
 
-datasets.disable_progress_bars()  # `Progress` is told instead
+datasets.disable_progress_bars()  # stages report their own progress
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint, and delete half-written ones.
+    """Return the newest complete checkpoint, and delete incomplete ones.
 
-    A trainer writes its state file last, so a checkpoint without a readable one is not complete.
+    The trainer writes its state file last: without a readable one a checkpoint is incomplete.
     """
     complete: list[tuple[int, Path]] = []
     for checkpoint in folder.glob("checkpoint-*"):
@@ -62,8 +59,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     Raises:
         ModelError: memory ran out, and smaller micro-batches could not help.
     """
-    # Adapters stay in float32: TRL casts those of a 4-bit base to bfloat16, which swallows small
-    # steps.
+    # TRL casts the adapters of a 4-bit base to bfloat16, where small updates are rounded away.
     for parameter in adapter_parameters(trainer.model, "trained").values():
         parameter.data = parameter.data.float()
     trainer.model.save_pretrained = functools.partial(
@@ -71,7 +67,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     if is_first_process():
-        latest_checkpoint(checkpoints)  # half-written ones are gone before the others look
+        latest_checkpoint(checkpoints)  # deletes incomplete ones before other processes look
     wait_for_all()
     checkpoint = latest_checkpoint(checkpoints)
     if checkpoint:
@@ -87,7 +83,7 @@ def make_sft_trainer(
     rows: list[dict[str, Json]],
     recorder: StepRecorder,
 ) -> Any:
-    """Return TRL's supervised trainer for a new adapter on the bare base; rows are met in order."""
+    """Return TRL's supervised trainer for a new adapter; it takes the rows in the given order."""
     set_seed(recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     trainer = SFTTrainer(
@@ -110,9 +106,9 @@ def make_grpo_trainer(
     reward: Callable[..., list[float | None]],
     recorder: StepRecorder,
 ) -> Any:
-    """Return TRL's GRPO trainer: for the adapter on the base, or a new one on a bare base."""
+    """Return TRL's GRPO trainer for the adapter on the base, or for a new one on a bare base."""
     set_seed(recipe.seed)
-    count = int(config.max_steps) * sequences_a_step(config) // (config.num_generations or 1)
+    count = int(config.max_steps) * sequences_per_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     trainer = GRPOTrainer(
@@ -129,24 +125,18 @@ def make_grpo_trainer(
 
 
 def prepare_generation(base: Base, clock: PhaseClock) -> None:
-    """Make the trainer's `generate` work as the recipe says, and count its time as `rollout`.
+    """Make the trainer's `generate` use the recipe's settings, and time it as phase `rollout`.
 
-    Later calls in a step are the judge's; they stay part of its phase.
+    Only the first call of a step is the rollout; later ones are the judge's, timed as `judge`.
     """
     generate = base.model.generate
 
     @functools.wraps(generate)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        with generating(base) as how:
-            result = generate(*args, **{**how, **kwargs})
+        with generating(base) as options:
+            result = generate(*args, **{**options, **kwargs})
         if not clock.has("rollout"):
             clock.lap("rollout")
         return result
 
     base.model.generate = timed
-
-
-def mean(values: list[float]) -> float | None:
-    """Return the mean, or None of nothing."""
-    finite = [value for value in values if not math.isnan(value)]
-    return sum(finite) / len(finite) if finite else None

@@ -69,7 +69,7 @@ def test_canaries_are_judged_anew_in_every_round_and_a_fall_stops_the_run():
     assert watch.check(1) == {}
     assert watch.check(2) == {"canary_accuracy": 1.0}
     generator.answer = lambda prompt: "Not Vulnerable"
-    with pytest.raises(RunStopped, match=r"step 4: the judge is right on 0\.50 of 2"):
+    with pytest.raises(RunStopped, match=r"step 4: the judge's accuracy on 2 labelled .* 0\.50"):
         watch.check(4)
 
 
@@ -131,8 +131,7 @@ def test_a_resumed_run_remembers_the_steps_its_alarms_are_about(folder, stage, r
     resumed = policy(alarms={"window": 3})
     reward = CompositeReward([WEAK], RefusingScorer(), resumed, folder, PhaseClock(), None)
     step(reward, number=2)
-    names = {alarm.split()[0] for alarm in reward.step_values(3)["alarms"]}
-    assert ("stub_share" in names) is rings
+    assert any("stub_share" in alarm for alarm in reward.step_values(3)["alarms"]) is rings
 
 
 def test_steps_that_an_interruption_lost_are_no_part_of_the_alarms_window(folder):

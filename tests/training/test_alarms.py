@@ -100,9 +100,9 @@ QUIET = {
 )  # fmt: skip
 def test_each_threshold_raises_its_own_alarm_once_the_window_is_full(name, value):
     alarms = Alarms(AlarmsRecipe(window=3))
-    told = [alarms.check(step, {**QUIET, name: value}) for step in (1, 2, 3)]
-    assert told[:2] == [[], []]
-    assert [message.split()[0] for message in told[2]] == [name]
+    first, second, third = (alarms.check(step, {**QUIET, name: value}) for step in (1, 2, 3))
+    assert first == second == []
+    assert [alarm.name for alarm in third] == [name]
 
 
 def test_completions_that_got_no_reward_are_counted():
@@ -113,8 +113,8 @@ def test_the_window_begins_with_the_steps_before_an_interruption():
     loud = {**QUIET, "stub_share": 0.9}
     earlier = [{"stage": "policy", "step": step, **loud} for step in range(1, 6)]
     alarms = Alarms(AlarmsRecipe(window=3), earlier)
-    (message,) = alarms.check(6, loud)
-    assert message.startswith("stub_share is 0.90")
+    (alarm,) = alarms.check(6, loud)
+    assert alarm.message.startswith("stub_share is 0.90")
 
 
 def test_a_step_that_is_done_again_counts_once():

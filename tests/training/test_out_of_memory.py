@@ -55,7 +55,7 @@ def test_half_the_micro_batch_goes_on_from_the_last_step(tmp_path, error, caplog
     assert reward.steps == [0, 1, 2, 2]
     args = trainer.args
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (4, 2)
-    assert "micro-batches of 4 instead of 8, 2 instead of 1 a step" in caplog.text
+    assert "micro-batches of 4 instead of 8, 2 instead of 1 per step" in caplog.text
 
 
 def test_memory_that_runs_out_in_the_first_step_is_caught_too(tmp_path):

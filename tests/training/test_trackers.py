@@ -21,7 +21,7 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(tmp
         },
         "small",
     )  # fmt: skip
-    with pytest.raises(RecipeError, match=r"report_to: .* pip install trackio"):
+    with pytest.raises(RecipeError, match=r"report_to: .* `pip install trackio`"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
