@@ -1,4 +1,4 @@
-"""Put adapters on a base, take them off, save them, and take digests of them."""
+"""LoRA adapters: create, load, remove, save, and compute digests."""
 
 import hashlib
 from pathlib import Path
@@ -8,9 +8,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.backends import (
-    new_unsloth_adapter,
-)
+from seccoderx_lite.models.backends import new_unsloth_adapter
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.distributed import is_first_process
 from seccoderx_lite.recipe.recipe import LoraRecipe
@@ -38,34 +36,28 @@ def lora_config(recipe: LoraRecipe) -> LoraConfig:
 
 
 def adapter_to_train(base: Base, recipe: LoraRecipe, seed: int) -> LoraConfig | None:
-    """Return what TRL shall make a new adapter from, None if there is one on the base.
+    """Return the configuration of a new adapter for TRL, or None if the base has an adapter.
 
-    unsloth's trainers take no configuration, so there the new adapter is put on here.
+    unsloth's trainers take no configuration, so with unsloth the new adapter is created here.
     """
     if isinstance(base.model, PeftModel):
         return None
     if base.backend == "unsloth":
-        base.model = _unsloth_adapter(base, recipe, seed)
+        base.model = new_unsloth_adapter(base.model, recipe, seed)
         return None
     return lora_config(recipe)
-
-
-def _unsloth_adapter(base: Base, recipe: LoraRecipe, seed: int = 0) -> PeftModel:
-    on_gpu = torch.cuda.is_available()
-    adapted: PeftModel = new_unsloth_adapter(base.model, recipe, seed=seed, checkpointing=on_gpu)
-    return adapted
 
 
 def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = False) -> None:
     """Load a saved adapter onto the base under its role's name.
 
     Raises:
-        ModelError: the folder is no adapter, or it was made for another base.
+        ModelError: the folder is not an adapter, or it was trained on another base.
     """
     name = ADAPTER_NAMES[role]
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"{role} adapter: {folder} holds no adapter_config.json; "
+            f"{role} adapter: {folder} has no adapter_config.json; "
             "give the folder of a PEFT adapter"
         )
     try:
@@ -73,18 +65,18 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
             config = PeftConfig.from_pretrained(str(folder))
             config.inference_mode = not trainable
             if base.backend == "unsloth" and trainable:
-                base.model = _unsloth_adapter(base, _lora_recipe(config))
+                base.model = new_unsloth_adapter(base.model, _lora_recipe(config))
             else:
                 base.model = get_peft_model(base.model, config, adapter_name=name)
         loaded = base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
         if strays := [*loaded.missing_keys, *loaded.unexpected_keys]:
-            raise ValueError(f"{len(strays)} tensors are on one side only, such as {strays[0]}")
+            raise ValueError(f"{len(strays)} tensors do not match, such as {strays[0]}")
     except (RuntimeError, ValueError) as error:
         detach_adapters(base)
         reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(
             f"{role} adapter: {folder} does not fit the base {base.name!r} ({reason}); "
-            "use an adapter trained on this base, or set the base it was trained on"
+            "use an adapter trained on this base, or set model.base to the base of the adapter"
         ) from error
 
 
@@ -98,17 +90,17 @@ def _lora_recipe(config: Any) -> LoraRecipe:
 
 
 def detach_adapters(base: Base) -> None:
-    """Take every adapter off and leave the bare base model, ready for other adapters."""
+    """Remove every adapter, leaving the bare base model, ready for other adapters."""
     if isinstance(base.model, PeftModel):
         base.model = base.model.unload()
-        # The injected configuration stays on the model and would be saved with it.
+        # PEFT leaves this on the model, and it would be saved with it.
         if hasattr(base.model, "peft_config"):
             del base.model.peft_config
     base.model.requires_grad_(False)
 
 
 def save_adapter(model: PeftModel, role: Role, folder: Path) -> None:
-    """Save one role's adapter, and nothing else, in the PEFT layout; the first process does."""
+    """Save one role's adapter alone, in the PEFT layout; only the first process writes."""
     if not is_first_process():
         return
     name = ADAPTER_NAMES[role]

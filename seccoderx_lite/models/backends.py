@@ -1,9 +1,8 @@
-"""Which library loads a base and puts a new adapter on it: transformers, or unsloth.
+"""The library that loads a base and creates adapters: transformers or unsloth.
 
-unsloth changes transformers, PEFT and TRL while it is imported, so it has to be there before them:
-`use_backend` is called before anything else that needs torch. On a GPU it brings attention,
-checkpointing and trainers of its own; on a CPU it is its own loader around the stock libraries,
-which is what the tests can run.
+Importing unsloth patches transformers, PEFT and TRL, so it must be imported before them: call
+`use_backend` before anything else that needs torch. On a GPU, unsloth has its own attention,
+checkpointing and trainers; on a CPU it is a loader for the standard libraries, which the tests run.
 """
 
 import sys
@@ -16,21 +15,21 @@ from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 
 Backend = Literal["transformers", "unsloth"]
 
-_CHANGED_BY_UNSLOTH = ("transformers", "peft", "trl")
+_PATCHED_BY_UNSLOTH = ("transformers", "peft", "trl")
 
 
 def chosen_backend(recipe: ModelRecipe) -> tuple[Backend, str]:
-    """Return the backend of a recipe, and why it is this one."""
+    """Return the backend of a recipe, and the reason for it."""
     if recipe.backend != "auto":
-        return recipe.backend, "as model.backend says"
+        return recipe.backend, "set by model.backend"
     return "transformers", "auto: no measurement shows unsloth to be faster here"
 
 
 def use_backend(recipe: ModelRecipe) -> Backend:
-    """Import what the backend of a recipe needs before all else, and return which one it is.
+    """Import unsloth if a recipe uses it, and return the recipe's backend.
 
     Raises:
-        ModelError: unsloth is asked for and is missing, cannot be imported, or comes too late.
+        ModelError: unsloth is not installed, cannot be imported, or is imported too late.
     """
     backend, _ = chosen_backend(recipe)
     if backend == "unsloth" and "unsloth" not in sys.modules:
@@ -44,25 +43,25 @@ def _import_unsloth() -> None:
             "model.backend: unsloth is not installed; install it with "
             "`pip install 'seccoderx-lite[unsloth]'`, or set model.backend: transformers"
         )
-    if early := [name for name in _CHANGED_BY_UNSLOTH if name in sys.modules]:
+    if early := [name for name in _PATCHED_BY_UNSLOTH if name in sys.modules]:
         raise ModelError(
-            f"model.backend: unsloth must be imported before {', '.join(early)}, which it changes; "
-            "put `import unsloth` first in the script or notebook and start it anew"
+            f"model.backend: unsloth must be imported before {', '.join(early)}, which it patches; "
+            "put `import unsloth` first in the script or notebook and restart it"
         )
     try:
-        with redirect_stdout(sys.stderr):  # it greets; results are what belongs on stdout
+        with redirect_stdout(sys.stderr):  # it prints a banner; stdout is for results
             import unsloth  # noqa: F401
     except ImportError as error:
         raise ModelError(f"model.backend: unsloth cannot be imported: {error}") from error
 
 
 def load_with_unsloth(
-    source: str, *, four_bits: bool, dtype: Any, checkpointing: bool, **options: Any
+    source: str, *, four_bits: bool, dtype: Any, **options: Any
 ) -> tuple[Any, Any]:
     """Return the model and tokenizer of a hub id or folder, loaded by unsloth.
 
-    The model is the one that is named, never unsloth's own upload of it in 4 bits, since an
-    export is merged into what is named. `options` go to unsloth's `from_pretrained`.
+    Loads exactly that model, never unsloth's own 4-bit upload of it, because an export is merged
+    into that model. `options` go to unsloth's `from_pretrained`.
     """
     from transformers import AutoConfig
     from unsloth import FastLanguageModel
@@ -75,14 +74,14 @@ def load_with_unsloth(
             dtype=dtype,
             load_in_4bit=four_bits,
             use_exact_model_name=True,
-            use_gradient_checkpointing=_checkpointing(checkpointing),
+            use_gradient_checkpointing=_checkpointing(),
             **options,
         )
     return model, tokenizer
 
 
-def new_unsloth_adapter(model: Any, lora: LoraRecipe, *, seed: int, checkpointing: bool) -> Any:
-    """Return the PeftModel with a new adapter `default` on a bare base that unsloth loaded."""
+def new_unsloth_adapter(model: Any, lora: LoraRecipe, seed: int = 0) -> Any:
+    """Return a PeftModel: a bare base loaded by unsloth, with a new adapter `default`."""
     from unsloth import FastLanguageModel
 
     return FastLanguageModel.get_peft_model(
@@ -91,9 +90,11 @@ def new_unsloth_adapter(model: Any, lora: LoraRecipe, *, seed: int, checkpointin
         lora_alpha=lora.alpha,
         target_modules=lora.target_modules,
         random_state=seed,
-        use_gradient_checkpointing=_checkpointing(checkpointing),
+        use_gradient_checkpointing=_checkpointing(),
     )
 
 
-def _checkpointing(wanted: bool) -> str | bool:
-    return "unsloth" if wanted else False
+def _checkpointing() -> str | bool:
+    import torch
+
+    return "unsloth" if torch.cuda.is_available() else False

@@ -9,11 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.backends import (
-    Backend,
-    load_with_unsloth,
-    use_backend,
-)
+from seccoderx_lite.models.backends import Backend, load_with_unsloth, use_backend
 from seccoderx_lite.recipe.recipe import ModelRecipe
 
 
@@ -21,7 +17,7 @@ from seccoderx_lite.recipe.recipe import ModelRecipe
 class Base:
     """A loaded base model with its tokenizer.
 
-    `model` is the plain transformers model until an adapter is put on it, then the PeftModel.
+    `model` is the plain transformers model, or the PeftModel once an adapter is on it.
     """
 
     name: str
@@ -29,11 +25,10 @@ class Base:
     tokenizer: Any
     backend: Backend = "transformers"
     fast_generation: bool = True
-    """Whether it generates as `decoding` and `float_copies` do, or as transformers does."""
+    """Whether it generates with `decoding` and `float_copies`, or as transformers does."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -42,7 +37,7 @@ def resolve_base(name: str) -> str:
     """Return the folder or hub id behind a recipe's `model.base`.
 
     Raises:
-        ModelError: `builtin:` names nothing that ships with the package.
+        ModelError: a `builtin:` name does not exist.
     """
     if not name.startswith("builtin:"):
         return name
@@ -50,23 +45,21 @@ def resolve_base(name: str) -> str:
         Path(str(files("seccoderx_lite.data.builtin"))) / name.removeprefix("builtin:") / "model"
     )
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"model.base: nothing called {name!r} ships with the package; use builtin:tiny"
-        )
+        raise ModelError(f"model.base: {name!r} does not exist; the package contains builtin:tiny")
     return str(folder)
 
 
 def compute_dtype() -> torch.dtype:
-    """Return bfloat16 on GPUs that have it, float16 on older ones, float32 on a CPU."""
+    """Return bfloat16 on GPUs that support it, float16 on older ones, float32 on a CPU."""
     if not torch.cuda.is_available():
         return torch.float32
-    # A T4 has bfloat16 in emulation only, which is slow.
+    # A T4 only emulates bfloat16, which is slow.
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bf16 else torch.float16
 
 
 def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Return how a base is held in 4 bits: NF4 with double quantisation, computing in `dtype`."""
+    """Return the 4-bit quantisation: NF4 with double quantisation, computing in `dtype`."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -76,17 +69,17 @@ def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def load_base(recipe: ModelRecipe) -> Base:
-    """Load a base model once, in NF4 or unquantised, on the GPU if there is one.
+    """Load a base model, in NF4 or unquantised, on the GPU if there is one.
 
     Raises:
-        ModelError: it cannot be found or loaded, its tokenizer has no chat template, or its
-            backend is not there.
+        ModelError: it cannot be found or loaded, its tokenizer has no chat template, or its backend
+            is not installed.
     """
     backend = use_backend(recipe)
     load = _load_with_unsloth if backend == "unsloth" else _load_with_transformers
     options: dict[str, Any] = {"dtype": compute_dtype()}
     if not torch.cuda.is_available():
-        # On a CPU the backward pass of the fused attention takes twice the time of the plain one.
+        # On a CPU the backward pass of fused attention takes twice as long as that of eager.
         options["attn_implementation"] = "eager"
     else:
         options["device_map"] = {"": torch.cuda.current_device()}
@@ -106,15 +99,12 @@ def _load_with_transformers(
     if four_bits:
         options = {**options, "quantization_config": nf4_config(options["dtype"])}
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-    _require_chat_template(tokenizer, source)  # before gigabytes of weights are fetched
+    _require_chat_template(tokenizer, source)  # before gigabytes of weights are downloaded
     return AutoModelForCausalLM.from_pretrained(source, **options), tokenizer
 
 
 def _load_with_unsloth(source: str, four_bits: bool, options: dict[str, Any]) -> tuple[Any, Any]:
-    on_gpu = torch.cuda.is_available()
-    model, tokenizer = load_with_unsloth(
-        source, four_bits=four_bits, checkpointing=on_gpu, **options
-    )
+    model, tokenizer = load_with_unsloth(source, four_bits=four_bits, **options)
     _require_chat_template(tokenizer, source)
     tokenizer.padding_side = "left"
     return model, tokenizer
@@ -123,15 +113,15 @@ def _load_with_unsloth(source: str, four_bits: bool, options: dict[str, Any]) ->
 def _require_chat_template(tokenizer: Any, source: str) -> None:
     if tokenizer.chat_template is None:
         raise ModelError(
-            f"model.base: the tokenizer of {source!r} has no chat template, so prompts cannot be "
-            "rendered; use the instruct version of the model, or add a template to its folder"
+            f"model.base: the tokenizer of {source!r} has no chat template, which prompts need; "
+            "use the instruct version of the model, or add a template to its folder"
         )
 
 
 def _keep_weights_trainable(model: Any) -> None:
     """Stop 4-bit layers from repacking their weights for inference on CPUs with AVX512-BF16.
 
-    The repacked layout has no backward pass and is never undone.
+    The repacked layout has no backward pass, and repacking cannot be undone.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -1,7 +1,7 @@
-"""Generating a batch without work for nothing.
+"""Batched generation without redundant work.
 
-Rollouts of one group begin with the same prompt, and some completions end long before others. Here
-equal prompts are read once, and a completion that has ended leaves the batch.
+The rollouts of one group share a prompt, and some completions end long before others. Here equal
+prompts are computed once, and a finished completion leaves the batch.
 """
 
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def generating(base: "Base") -> Iterator[dict[str, Any]]:
-    """Let a base generate in the way of its recipe; gives what to tell `generate` besides.
+    """Prepare a base to generate as its recipe says; yields keyword arguments for `generate`.
 
-    On a CPU from float copies of the weights, see `float_copies`.
+    On a CPU, layers compute with copies of the weights meanwhile; see `float_copies`.
     """
     if not base.fast_generation:
         yield {}
@@ -42,30 +42,32 @@ def generating(base: "Base") -> Iterator[dict[str, Any]]:
 
 
 def _decodes(base: "Base") -> bool:
-    """Say whether `decode` can stand for what a model itself does; unsloth has its own way."""
+    """Whether `decode` can replace the model's own generation; unsloth has its own."""
     model = getattr(base.model, "get_base_model", lambda: base.model)()
     is_plain = (
         type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
     )
     return (
-        base.backend == "transformers" and is_plain and _has_rows(DynamicCache(config=model.config))
+        base.backend == "transformers"
+        and is_plain
+        and _keeps_rows(DynamicCache(config=model.config))
     )
 
 
-def _has_rows(cache: Any) -> bool:
-    """Say whether a cache keeps the keys and values of every token and row where the model is."""
+def _keeps_rows(cache: Any) -> bool:
+    """Whether a cache keeps the keys and values of every token and row on the model's device."""
     kinds = (DynamicLayer, DynamicSlidingWindowLayer)
     return all(type(layer) in kinds for layer in cache.layers) and not cache.offloading
 
 
-_OF_THE_FIRST_BATCH = (
+_FIXED_BATCH_PROCESSORS = (
     EncoderNoRepeatNGramLogitsProcessor,
     EncoderRepetitionPenaltyLogitsProcessor,
     PrefixConstrainedLogitsProcessor,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
-"""Processors that remember the rows they saw first, of which some leave."""
+"""Logits processors that remember the rows of the first batch, of which some leave."""
 
 
 def decode(
@@ -76,51 +78,49 @@ def decode(
     generation_config: Any,
     **model_kwargs: Any,
 ) -> torch.Tensor:
-    """Sample, or take the likeliest token, until every row has ended; for `custom_generate`.
+    """Sample or decode greedily until every row has finished; for `custom_generate`.
 
-    Every row has its random numbers from the start: what it says does not hang on when others end.
-    Without sampling none are drawn, so that a verdict which is remembered, and not asked for again,
-    changes nothing.
+    Random numbers are drawn up front, so a completion does not depend on when other rows finish.
+    Greedy decoding draws none, so that a cached verdict leaves the random state as a new one would.
 
     Args:
         model: A causal language model.
         input_ids: Prompts, padded left; shape (rows, tokens).
-        logits_processor: Makes scores of logits.
-        stopping_criteria: Says which rows have ended.
-        generation_config: Says whether to sample, and how to pad.
+        logits_processor: Turns logits into scores.
+        stopping_criteria: Tells which rows have finished.
+        generation_config: Whether to sample, and the padding token.
         model_kwargs: Attention mask and an empty cache.
 
     Returns:
         Prompts and completions, padded right; shape (rows, tokens).
 
     Raises:
-        ModelError: what is asked for cannot be done in this way (beams, another kind of cache,
-            processors that remember rows), the model does not use its cache, or its logits are no
-            numbers.
+        ModelError: the settings are not supported (beams, another kind of cache, processors that
+            remember rows), the model does not use its cache, or its logits are not finite.
     """
     _check(generation_config, logits_processor)
     cache, mask = model_kwargs["past_key_values"], model_kwargs["attention_mask"]
     begin, end = input_ids.shape[1], stopping_criteria.max_length
-    logits = _read(model, input_ids, mask, cache)
+    logits = _prefill(model, input_ids, mask, cache)
     sequences = input_ids.new_full((len(input_ids), end), generation_config.pad_token_id)
     sequences[:, :begin] = input_ids
     if generation_config.do_sample:
         size = (end - begin, len(input_ids))
-        chances = torch.rand(size, dtype=torch.float64, device=input_ids.device)
+        uniform = torch.rand(size, dtype=torch.float64, device=input_ids.device)
     rows = torch.arange(len(input_ids), device=input_ids.device)
     for length in range(begin, end):
         scores = logits_processor(sequences[rows, :length], logits)
         if generation_config.do_sample:
-            tokens = draw(scores, chances[length - begin, rows])
+            tokens = sample_tokens(scores, uniform[length - begin, rows])
         else:
             tokens = scores.argmax(dim=-1)
         sequences[rows, length] = tokens
-        going = ~stopping_criteria(sequences[rows, : length + 1], scores)
-        if not going.any():
+        unfinished = ~stopping_criteria(sequences[rows, : length + 1], scores)
+        if not unfinished.any():
             return sequences[:, : length + 1]
-        if not going.all():
-            rows, mask, tokens = rows[going], mask[going], tokens[going]
-            cache.batch_select_indices(going.nonzero()[:, 0])
+        if not unfinished.all():
+            rows, mask, tokens = rows[unfinished], mask[unfinished], tokens[unfinished]
+            cache.batch_select_indices(unfinished.nonzero()[:, 0])
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         logits = _next_logits(model, tokens[:, None], mask, cache)
     return sequences
@@ -130,57 +130,58 @@ def _check(generation_config: Any, logits_processor: Any) -> None:
     mode = generation_config.get_generation_mode()
     if mode not in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH):
         raise ModelError(
-            f"model.fast_generation: samples or takes the likeliest token, it cannot do "
+            f"model.fast_generation: supports sampling and greedy decoding, not "
             f"{mode.value.replace('_', ' ')}; set it to false"
         )
     for processor in logits_processor:
-        if isinstance(processor, _OF_THE_FIRST_BATCH):
+        if isinstance(processor, _FIXED_BATCH_PROCESSORS):
             raise ModelError(
-                f"model.fast_generation: completions that have ended leave the batch, which "
-                f"{type(processor).__name__} does not expect; set it to false"
+                f"model.fast_generation: finished completions leave the batch, which "
+                f"{type(processor).__name__} does not support; set it to false"
             )
 
 
-def draw(scores: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
-    """Return of each row the token in whose share of the probability its chance falls.
+def sample_tokens(scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Sample one token per row by inverse transform.
 
     Args:
-        scores: Logits, those of impossible tokens -inf; shape (rows, vocabulary).
-        chances: Uniform in [0, 1), in float64; shape (rows,).
+        scores: Logits, -inf for impossible tokens; shape (rows, vocabulary).
+        uniform: Uniform random numbers in [0, 1), in float64; shape (rows,).
 
     Raises:
         ModelError: a score is NaN or infinite, or all tokens of a row are impossible.
 
-    >>> draw(torch.tensor([[0.0, -torch.inf, 0.0]] * 2), torch.tensor([0.49, 0.51])).tolist()
+    >>> scores = torch.tensor([[0.0, -torch.inf, 0.0]] * 2)
+    >>> sample_tokens(scores, torch.tensor([0.49, 0.51])).tolist()
     [0, 2]
     """
-    shares = torch.softmax(scores, dim=-1).double().cumsum_(dim=-1)
-    points = chances.double() * shares[:, -1]
+    cumulative = torch.softmax(scores, dim=-1).double().cumsum_(dim=-1)
+    points = uniform.double() * cumulative[:, -1]
     if not points.isfinite().all():
         raise ModelError(
-            "sampling: the model's logits are not all numbers, so there is nothing to draw from; "
-            "its weights have diverged, or it overflows in 16 bits: try a lower learning_rate, or "
-            "a GPU with bfloat16"
+            "sampling: the model's logits are not all finite, so no token can be drawn; its "
+            "weights have diverged, or it overflows in 16 bits: try a lower learning_rate, or a "
+            "GPU with bfloat16"
         )
-    return torch.searchsorted(shares, points[:, None], right=True)[:, 0]
+    return torch.searchsorted(cumulative, points[:, None], right=True)[:, 0]
 
 
-def _read(
+def _prefill(
     model: Any, input_ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
 ) -> torch.Tensor:
     """Fill the cache with the prompts; return the logits after each, shape (rows, vocabulary)."""
-    if not _has_rows(cache):
+    if not _keeps_rows(cache):
         raise ModelError(
-            f"model.fast_generation: needs keys and values of every token and row, not a "
-            f"{type(cache).__name__} of other layers; set it to false, or leave "
-            "cache_implementation as it is"
+            f"model.fast_generation: needs a cache with the keys and values of every token and "
+            f"row, not this {type(cache).__name__}; set it to false, or keep the default "
+            "cache_implementation"
         )
     distinct, row_of = torch.stack([input_ids, mask], dim=1).unique(dim=0, return_inverse=True)
     logits = _next_logits(model, distinct[:, 0], distinct[:, 1], cache)
     if cache.get_seq_length() != input_ids.shape[1]:
         raise ModelError(
-            "model.fast_generation: the model kept no keys and values of its prompts, as with "
-            "gradient checkpointing; set it to false"
+            "model.fast_generation: the model did not fill its cache, as with gradient "
+            "checkpointing; set it to false"
         )
     cache.batch_select_indices(row_of)
     return logits[row_of]

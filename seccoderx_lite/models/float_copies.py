@@ -1,12 +1,12 @@
-"""Generating on a CPU with one matrix a layer instead of 4-bit weights and an adapter beside them.
+"""Faster generation on a CPU: layers compute with float32 copies of weights plus adapter.
 
-Every token that is generated unpacks the 4-bit weights and multiplies with the two small matrices
-of the adapter, layer by layer. On a CPU much of the time of a small model goes into that. Here a
-float32 copy of each layer's weights is made, with the active adapter added, and stands in for the
-layer for as long as a `with` block lasts. The weights themselves are not touched.
+Normally every generated token unpacks the 4-bit weights of each layer and multiplies with the two
+matrices of the adapter, which takes much of a small model's time on a CPU. Inside a `float_copies`
+block, each layer uses one float32 matrix instead: its weights with the active adapter added. The
+weights themselves are not changed. (The export's merge is in `stages.export`.)
 
-In 16 bits this is not done: adding would round small updates of the adapter away, and a policy
-would be sampled that is not the one in training.
+Models in 16 bits are left alone: adding would round small updates of the adapter away, and the
+sampled policy would not be the one in training.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,15 +19,15 @@ from peft.utils.integrations import dequantize_bnb_weight
 from torch.nn.functional import linear
 
 MAX_BYTES = 1 << 30
-"""Models whose copies would take more generate without them: a CPU's memory is worth more then."""
+"""Most memory for copies; larger models generate without them."""
 
 
 @contextmanager
 def float_copies(model: Any) -> Iterator[None]:
-    """Let the layers of a model compute with merged copies of their weights; for inference only.
+    """Let a model's layers compute with copies of their weights; for inference only.
 
-    Nothing is changed for models on a GPU, in 16 bits or too large, nor inside another `merged`.
-    No role may be swapped inside.
+    Does nothing for models on a GPU, in 16 bits or too large, nor inside another such block. Roles
+    cannot be switched inside.
     """
     with ExitStack() as stack:
         if (
@@ -38,19 +38,19 @@ def float_copies(model: Any) -> Iterator[None]:
             layers = _plain_layers(model)
             weights = sum(layer.in_features * layer.out_features for layer in layers)
             for layer in layers if 4 * weights <= MAX_BYTES else []:
-                stack.enter_context(_standing_in(layer, _product(layer)))
+                stack.enter_context(_replaced_forward(layer, _forward_with_copy(layer)))
         yield
 
 
 def has_float_copies(model: Any) -> bool:
-    """Say whether copies stand in for layers now."""
+    """Whether layers compute with copies now."""
     return any("forward" in vars(layer) for layer in _plain_layers(model))
 
 
 def _plain_layers(model: Any) -> list[Any]:
-    """The layers that are a matrix with LoRA of the plain kind beside it; others stay as they are.
+    """Return the layers that are one matrix plus plain LoRA; the others are left alone.
 
-    Subclasses of Linear may compute something else, DoRA does, and `lora_bias` adds a bias.
+    Subclasses of Linear may compute something else, as DoRA does, and `lora_bias` adds a bias.
     """
     return [
         module
@@ -67,7 +67,7 @@ def _is_4bit(layer: Any) -> bool:
 
 
 @contextmanager
-def _standing_in(layer: Any, forward: Callable[..., torch.Tensor]) -> Iterator[None]:
+def _replaced_forward(layer: Any, forward: Callable[..., torch.Tensor]) -> Iterator[None]:
     layer.forward = forward
     try:
         yield
@@ -76,7 +76,7 @@ def _standing_in(layer: Any, forward: Callable[..., torch.Tensor]) -> Iterator[N
 
 
 @torch.no_grad()
-def _product(layer: Any) -> Callable[..., torch.Tensor]:
+def _forward_with_copy(layer: Any) -> Callable[..., torch.Tensor]:
     base = layer.get_base_layer()
     weight = dequantize_bnb_weight(base.weight) if _is_4bit(base) else base.weight.detach()
     if not layer.disable_adapters:

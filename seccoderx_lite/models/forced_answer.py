@@ -1,7 +1,7 @@
-"""How probable one continuation is against another, from one forward pass instead of generation.
+"""Probability of one forced answer against another, from one forward pass instead of generation.
 
-What many prompts begin with (instructions, the description of a weakness) is computed once and its
-keys and values are shared by all of them, see `prefix_cache`.
+Prefixes that many prompts share (instructions, the description of a weakness) are computed once;
+see `prefix_cache`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ def forced_answer_probabilities(
     model: Any,
     tokenizer: Any,
     texts: Sequence[str],
-    shared: Sequence[str],
-    choices: tuple[str, str],
+    prefixes: Sequence[str],
+    answers: tuple[str, str],
     *,
     batch_size: int,
-    prefixes: PrefixCache,
+    prefix_cache: PrefixCache,
 ) -> list[float]:
-    """Return for each text the probability of the first choice against the second, in [0, 1].
+    """Return per text the probability of the first answer against the second, in [0, 1].
 
     The two are compared at the first token in which they differ, under the active adapter.
 
@@ -32,20 +32,23 @@ def forced_answer_probabilities(
         model: A causal language model.
         tokenizer: Its tokenizer.
         texts: Rendered prompts.
-        shared: What each text begins with and others begin with too; "" for nothing.
-        choices: The two continuations; neither may be the beginning of the other.
-        batch_size: Most texts in one forward pass.
-        prefixes: Keeps what was computed of `shared`; told of the weights that act now.
+        prefixes: The beginning of each text that other texts share; "" for none.
+        answers: The two continuations; neither may be a prefix of the other.
+        batch_size: Most texts per forward pass.
+        prefix_cache: Keys and values of prefixes under the current weights.
+
+    Raises:
+        ValueError: one answer is a prefix of the other.
     """
     if not texts:
         return []
-    split = _split_all(tokenizer, texts, shared, choices)
+    split = _split_all(tokenizer, texts, prefixes, answers)
     probabilities = [0.0] * len(split)
     on_cpu = next(model.parameters()).device.type == "cpu"
-    most = MAX_TOKENS_ON_CPU if on_cpu else None
-    for places in _batches([len(item.rest) for item in split], batch_size, most):
+    max_tokens = MAX_TOKENS_ON_CPU if on_cpu else None
+    for places in _batches([len(item.rest) for item in split], batch_size, max_tokens):
         batch = [split[place] for place in places]
-        logits = _last_logits(model, tokenizer, batch, prefixes)
+        logits = _last_logits(model, tokenizer, batch, prefix_cache)
         first = torch.tensor([item.tokens[0] for item in batch], device=logits.device)
         second = torch.tensor([item.tokens[1] for item in batch], device=logits.device)
         margin = logits.gather(1, first[:, None]) - logits.gather(1, second[:, None])
@@ -56,22 +59,22 @@ def forced_answer_probabilities(
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """The tokens of one text up to where the choices part, and the two tokens that part them."""
+    """One text as tokens, up to the place where the answers differ, and their tokens there."""
 
-    head: tuple[int, ...]
+    prefix: tuple[int, ...]
     rest: tuple[int, ...]
     tokens: tuple[int, int]
 
 
 def _split_all(
-    tokenizer: Any, texts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+    tokenizer: Any, texts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
 ) -> list[_Split]:
-    heads = list(dict.fromkeys(shared))
-    tokens_of = dict(zip(heads, _tokens(tokenizer, heads), strict=True))
-    first, second = (_tokens(tokenizer, [text + choice for text in texts]) for choice in choices)
+    distinct = list(dict.fromkeys(prefixes))
+    tokens_of = dict(zip(distinct, _tokens(tokenizer, distinct), strict=True))
+    first, second = (_tokens(tokenizer, [text + answer for text in texts]) for answer in answers)
     return [
-        _split(one, other, tokens_of[head], choices)
-        for one, other, head in zip(first, second, shared, strict=True)
+        _split(one, other, tokens_of[prefix], answers)
+        for one, other, prefix in zip(first, second, prefixes, strict=True)
     ]
 
 
@@ -81,14 +84,15 @@ def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _split(
-    first: Sequence[int], second: Sequence[int], shared: Sequence[int], choices: tuple[str, str]
+    first: Sequence[int], second: Sequence[int], prefix: Sequence[int], answers: tuple[str, str]
 ) -> _Split:
     parting = _common_length(first, second)
     if parting in (len(first), len(second)):
-        raise ValueError(f"one of the choices {choices} is the beginning of the other")
+        raise ValueError(f"the answers {answers}: one must not be the beginning of the other")
     stem = first[:parting]
-    # The last token before the text goes on may be another one than at its end.
-    length = min(_common_length(shared, stem), len(stem) - 1)
+    # Inside the whole text, the prefix's last token may be merged with what follows. One token must
+    # remain to be computed, because its logits are needed.
+    length = min(_common_length(prefix, stem), len(stem) - 1)
     return _Split(tuple(stem[:length]), tuple(stem[length:]), (first[parting], second[parting]))
 
 
@@ -98,28 +102,33 @@ def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 _LEAST_FILLED = 0.75
-"""Texts shorter than this share of the longest of their batch go into the next one."""
+"""A text shorter than this share of the longest in its batch starts the next batch."""
 
 MAX_TOKENS_ON_CPU = 1024
-"""Most tokens in one forward pass on a CPU: what is computed of more does not stay in its caches
+"""Most tokens per forward pass on a CPU; the results of more do not fit its caches
 (2 cores, tiny base: 1.36 s for 494 verdicts, 1.58 s with up to 64 texts at once)."""
 
 
-def _batches(lengths: Sequence[int], size: int, tokens: int | None = None) -> Iterator[list[int]]:
-    """Yield the places of texts in batches of like length, so that little of one is padding.
+def _batches(
+    lengths: Sequence[int], batch_size: int, max_tokens: int | None = None
+) -> Iterator[list[int]]:
+    """Yield indices of texts in batches of similar length, to keep padding low.
 
-    A batch has `size` texts at most, and so many `tokens` with its padding, if more than one text.
+    A batch has at most `batch_size` texts and, unless it is a single text, `max_tokens` tokens with
+    padding.
 
     >>> list(_batches([10, 40, 9, 39, 41], 2))
     [[4, 1], [3], [0, 2]]
-    >>> list(_batches([10, 40, 10, 10], 3, tokens=20))
+    >>> list(_batches([10, 40, 10, 10], 3, max_tokens=20))
     [[1], [0, 2], [3]]
     """
     order = sorted(range(len(lengths)), key=lambda place: lengths[place], reverse=True)
     batch: list[int] = []
     for place in order:
         longest = lengths[batch[0]] if batch else 0
-        is_full = len(batch) == size or (tokens and (len(batch) + 1) * longest > tokens)
+        is_full = len(batch) == batch_size or (
+            max_tokens and (len(batch) + 1) * longest > max_tokens
+        )
         if batch and (is_full or lengths[place] < _LEAST_FILLED * longest):
             yield batch
             batch = []
@@ -128,20 +137,20 @@ def _batches(lengths: Sequence[int], size: int, tokens: int | None = None) -> It
 
 
 def _last_logits(
-    model: Any, tokenizer: Any, batch: Sequence[_Split], prefixes: PrefixCache
+    model: Any, tokenizer: Any, batch: Sequence[_Split], prefix_cache: PrefixCache
 ) -> torch.Tensor:
     """Return the logits after the last token of each text; shape (len(batch), vocabulary)."""
-    heads = [item.head for item in batch]
-    past = prefixes.past(model, tokenizer, heads) if all(heads) else None
+    prefixes = [item.prefix for item in batch]
+    past = prefix_cache.past_key_values(model, tokenizer, prefixes) if all(prefixes) else None
     if past is None:
-        ids, mask = padded_left(model, tokenizer, [item.head + item.rest for item in batch])
-        output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=False,
-                       position_ids=positions(mask))  # fmt: skip
+        ids, mask = padded_left(model, tokenizer, [item.prefix + item.rest for item in batch])
+        cached: dict[str, Any] = {"position_ids": positions(mask), "use_cache": False}
     else:
-        cache, head_mask = past
+        cache, prefix_mask = past
         ids, mask = padded_left(model, tokenizer, [item.rest for item in batch])
-        mask = torch.cat([head_mask, mask], dim=1)
-        output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, past_key_values=cache,
-                       position_ids=positions(mask)[:, head_mask.shape[1] :])  # fmt: skip
+        mask = torch.cat([prefix_mask, mask], dim=1)
+        new = slice(prefix_mask.shape[1], None)
+        cached = {"position_ids": positions(mask)[:, new], "past_key_values": cache}
+    output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, **cached)
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits

@@ -1,7 +1,9 @@
-"""Text in, text out: batched generation on the loaded base, or from an OpenAI-compatible server."""
+"""The `Generator` protocol, and batched generation with one role of the loaded base.
 
-import logging
-from collections.abc import Callable, Sequence
+Importing this module does not import torch.
+"""
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:  # these import torch
@@ -9,35 +11,37 @@ if TYPE_CHECKING:  # these import torch
     from seccoderx_lite.models.base import Base
     from seccoderx_lite.models.prefix_cache import PrefixCache
 
-logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
 class Generator(Protocol):
-    """Anything that completes prompts; None stands for a prompt whose generation failed."""
+    """Completes prompts; None stands for a prompt whose generation failed."""
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
-        """Return one completion a prompt, in order; temperature 0 is greedy."""
+        """Return one completion per prompt, in order; temperature 0 is greedy."""
         ...
 
     def answer_probabilities(
-        self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+        self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
     ) -> list[float | None]:
-        """Return for each prompt the probability of the first answer against the second.
+        """Return per prompt the probability of the first of two answers, the second being 1 - p.
 
-        `shared` is what each prompt begins with and others begin with too.
+        Args:
+            prompts: complete prompts.
+            prefixes: the beginning of each prompt that other prompts share; "" for none.
+            answers: the two answers.
         """
         ...
 
     def identity(self) -> str:
-        """Return what tells this generator from one that could answer otherwise."""
+        """Return a cache key: equal keys mean equal answers."""
         ...
 
 
 def render_chat(tokenizer: Any, prompt: str) -> str:
-    """Return a prompt as one user turn of the model's chat, ready for the assistant's answer."""
+    """Return a prompt as one user turn in the model's chat template, ready for the answer."""
     text: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
     )
@@ -52,13 +56,11 @@ def generate_texts(
     max_new_tokens: int,
     temperature: float,
     batch_size: int,
-    on_batch: Callable[[int], None] | None = None,
-    **how: Any,
+    **options: Any,
 ) -> list[str]:
-    """Return one completion a prompt from the active adapter, in the order of the prompts.
+    """Return one completion per prompt from the active adapter, in order.
 
-    Prompts are sorted by length into batches, so that little of a batch is padding. `on_batch` is
-    told how many prompts each finished batch had; `how` goes to the model's `generate`.
+    `options` are passed to the model's `generate`.
     """
     import torch
 
@@ -66,17 +68,8 @@ def generate_texts(
 
     texts = [render_chat(tokenizer, prompt) for prompt in prompts]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    # Prompts of similar length share a batch, to keep padding low.
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
-    sampling: dict[str, Any] = {
-        "do_sample": False,
-        "temperature": None,
-        "top_k": None,
-        "top_p": None,
-    }
-    if temperature > 0:
-        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    # Else that of the model's generation config (1.1 in Qwen2.5-Coder), which training never sees.
-    sampling["repetition_penalty"] = 1.0
     completions = [""] * len(ids)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -87,81 +80,88 @@ def generate_texts(
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
-                **sampling,
-                **how,
+                **_sampling(temperature),
+                **options,
             )
         new_ids = output[:, batch.shape[1] :]
         decoded = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
         for index, text in zip(chosen, decoded, strict=True):
             completions[index] = text
-        if on_batch:
-            on_batch(len(chosen))
     return completions
 
 
+def _sampling(temperature: float) -> dict[str, Any]:
+    # The default would be the model's generation config (1.1 in Qwen2.5-Coder), unused in training.
+    plain = {"repetition_penalty": 1.0}
+    if temperature > 0:
+        return {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, **plain}
+    return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None, **plain}
+
+
 class RoleGenerator:
-    """A generator that answers as one role of the shared base."""
+    """A generator that uses one role of the shared base."""
 
     def __init__(self, base: "Base", role: "Role", batch_size: int) -> None:
         self._base = base
         self._role = role
         self._batch_size = batch_size
-        self._prefixes: PrefixCache | None = None
+        self.prefix_cache: PrefixCache | None = None
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
-        """Return one completion a prompt, in order."""
+        """Return one completion per prompt, in order."""
         from seccoderx_lite.models.decoding import generating
         from seccoderx_lite.models.roles import acting_as
 
+        tokenizer = self._base.tokenizer
         with (
-            acting_as(self._role, self._base.model, self._base.tokenizer) as model,
-            generating(self._base) as how,
+            acting_as(self._role, self._base.model, tokenizer) as model,
+            generating(self._base) as options,
         ):
-            return list(
-                generate_texts(
-                    model,
-                    self._base.tokenizer,
-                    prompts,
-                    max_new_tokens=max_new_tokens,
-                    temperature=temperature,
-                    batch_size=self._batch_size,
-                    **how,
-                )
+            texts = generate_texts(
+                model,
+                tokenizer,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                batch_size=self._batch_size,
+                **options,
             )
+        return list(texts)
 
     def answer_probabilities(
-        self, prompts: Sequence[str], shared: Sequence[str], choices: tuple[str, str]
+        self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
     ) -> list[float | None]:
         """Return the probabilities from one forward pass; see `forced_answer`."""
         from seccoderx_lite.models.decoding import generating
         from seccoderx_lite.models.forced_answer import forced_answer_probabilities
-        from seccoderx_lite.models.prefix_cache import PrefixCache, weights_of
+        from seccoderx_lite.models.prefix_cache import PrefixCache, weights_key
         from seccoderx_lite.models.roles import acting_as
 
-        self._prefixes = self._prefixes or PrefixCache()
+        self.prefix_cache = self.prefix_cache or PrefixCache()
         tokenizer = self._base.tokenizer
         texts = [render_chat(tokenizer, prompt) for prompt in prompts]
-        heads = [text.partition(head)[0] + head if head and head in text else ""
-                 for text, head in zip(texts, shared, strict=True)]  # fmt: skip
+        rendered_prefixes = [
+            text.partition(prefix)[0] + prefix if prefix and prefix in text else ""
+            for text, prefix in zip(texts, prefixes, strict=True)
+        ]
         with acting_as(self._role, self._base.model, tokenizer) as model, generating(self._base):
-            self._prefixes.under(weights_of(model, self._role))
-            return list(
-                forced_answer_probabilities(
-                    model,
-                    tokenizer,
-                    texts,
-                    heads,
-                    choices,
-                    batch_size=self._batch_size,
-                    prefixes=self._prefixes,
-                )
+            self.prefix_cache.use_weights(weights_key(model, self._role))
+            probabilities = forced_answer_probabilities(
+                model,
+                tokenizer,
+                texts,
+                rendered_prefixes,
+                answers,
+                batch_size=self._batch_size,
+                prefix_cache=self.prefix_cache,
             )
+        return list(probabilities)
 
     @property
     def is_on_cpu(self) -> bool:
-        """Whether the base is."""
+        """Whether the base is on a CPU."""
         return self._base.device.type == "cpu"
 
     def identity(self) -> str:

@@ -1,7 +1,7 @@
-"""What prompts begin with, computed once: its keys and values, kept from call to call.
+"""Keys and values of prompt prefixes, kept between calls.
 
-They are those of one state of the weights. `under` says which state it is now and forgets all there
-was under another one, so that a judge that was trained further never meets keys of its past.
+Entries belong to one state of the weights. `use_weights` drops the entries of any other state, so
+that a retrained judge never reuses stale entries.
 """
 
 from collections import OrderedDict
@@ -14,44 +14,44 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from seccoderx_lite.models.adapters import Role, adapter_parameters
 
 MAX_BYTES = 128 << 20
-"""Most memory a cache keeps between calls; what was used longest ago goes first."""
+"""Most memory a cache keeps between calls; the least recently used entries go first."""
 
 Prefix = tuple[int, ...]
 """Token ids."""
-_Layers = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of each layer, of shape (heads, tokens, size of a head)."""
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values per layer; shape (heads, tokens, head size)."""
 
 
 class PrefixCache:
     """Keys and values of prefixes under one state of a model's weights."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.entries: OrderedDict[Prefix, Layers] = OrderedDict()
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Prefix, _Layers] = OrderedDict()
         self._weights: Hashable = None
-        self._works = True
+        self._is_supported = True
 
-    def under(self, weights: Hashable) -> None:
-        """Keep only what was computed under these weights."""
+    def use_weights(self, weights: Hashable) -> None:
+        """Drop the entries if they were computed under other weights; see `weights_key`."""
         if weights != self._weights:
-            self._kept.clear()
+            self.entries.clear()
             self._weights = weights
 
-    def past(
+    def past_key_values(
         self, model: Any, tokenizer: Any, prefixes: Sequence[Prefix]
     ) -> tuple[DynamicCache, torch.Tensor] | None:
-        """Return a past that starts row n with prefix n, and its attention mask, padded left.
+        """Return a cache whose row n begins with prefix n, and its attention mask, padded left.
 
-        None for models whose cache is of another kind than keys and values of every token.
+        None for models whose cache does not keep the keys and values of every token.
         """
-        if not self._works:
+        if not self._is_supported:
             return None
         distinct = list(dict.fromkeys(prefixes))
-        found = {prefix: self._kept[prefix] for prefix in distinct if prefix in self._kept}
+        found = {prefix: self.entries[prefix] for prefix in distinct if prefix in self.entries}
         if missing := [prefix for prefix in distinct if prefix not in found]:
             computed = _computed(model, tokenizer, missing)
             if computed is None:
-                self._works = False
+                self._is_supported = False
                 return None
             found |= computed
         self._keep(found)
@@ -69,26 +69,26 @@ class PrefixCache:
         mask = torch.arange(length, device=device) >= length - lengths[:, None]
         return past, mask.long()
 
-    def _keep(self, used: dict[Prefix, _Layers]) -> None:
+    def _keep(self, used: dict[Prefix, Layers]) -> None:
         for prefix, layers in used.items():
-            self._kept[prefix] = layers
-            self._kept.move_to_end(prefix)
+            self.entries[prefix] = layers
+            self.entries.move_to_end(prefix)
         while self.bytes > self._max_bytes:
-            self._kept.popitem(last=False)
+            self.entries.popitem(last=False)
 
     @property
     def bytes(self) -> int:
-        """Memory of what is kept."""
+        """Memory of all entries."""
         return sum(
-            part.nbytes for layers in self._kept.values() for layer in layers for part in layer
+            part.nbytes for layers in self.entries.values() for layer in layers for part in layer
         )
 
 
-def weights_of(model: Any, role: Role) -> Hashable:
-    """Return what differs whenever a role's adapter, or how strongly it acts, does.
+def weights_key(model: Any, role: Role) -> Hashable:
+    """Return a key that changes whenever the role's adapter or its scaling changes.
 
-    A weighted sum of each tensor's bits, in wrapping 64-bit integers. Computed where the weights
-    are, so it is cheap enough for every call, unlike `roles.adapter_digest`.
+    Contains a weighted sum of each tensor's bits, in wrapping 64-bit integers. It is computed on
+    the device of the weights, so it is cheap enough for every call, unlike `adapter_digest`.
     """
     if role == "reference":
         return role
@@ -103,12 +103,13 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def _weighted_bits(tensor: torch.Tensor) -> torch.Tensor:
     bits = tensor.contiguous().flatten().view(_BITS[tensor.element_size()]).long()
+    # The factors differ per place, so that swapped values change the sum; odd ones lose no bits.
     places = torch.arange(1, len(bits) + 1, device=bits.device)
     return (bits * (places * 0x1E3779B97F4A7C15 | 1)).sum()
 
 
 def _rows(parts: Sequence[torch.Tensor], rows: torch.Tensor, length: int) -> torch.Tensor:
-    """Return part `rows[n]` as row n, padded left to a length; parts are (heads, tokens, size)."""
+    """Return part `rows[n]` as row n, padded left to `length`; parts are (heads, tokens, size)."""
     if len(parts) == 1:
         return parts[0].expand(len(rows), -1, -1, -1)
     return torch.stack(
@@ -118,16 +119,21 @@ def _rows(parts: Sequence[torch.Tensor], rows: torch.Tensor, length: int) -> tor
 
 def _computed(
     model: Any, tokenizer: Any, prefixes: Sequence[Prefix]
-) -> dict[Prefix, _Layers] | None:
+) -> dict[Prefix, Layers] | None:
     ids, mask = padded_left(model, tokenizer, prefixes)
-    output = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=True,
-                   position_ids=positions(mask))  # fmt: skip
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(mask),
+        logits_to_keep=1,
+        use_cache=True,
+    )
     layers = getattr(output.past_key_values, "layers", [])
     if not layers or any(type(layer) is not DynamicLayer for layer in layers):
         return None
     return {
         prefix: [
-            # A copy: a view would keep the memory of all.
+            # Clones: a view would keep the memory of the whole batch.
             (
                 layer.keys[row, :, -len(prefix) :].clone(),
                 layer.values[row, :, -len(prefix) :].clone(),
@@ -141,7 +147,7 @@ def _computed(
 def padded_left(
     model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and their mask as tensors on the model's device."""
+    """Return token ids, padded left, and their attention mask on the model's device."""
     length = max(map(len, sequences))
     missing = [length - len(ids) for ids in sequences]
     padded = [
@@ -155,5 +161,5 @@ def padded_left(
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Return the position of every token, counted without padding."""
+    """Return the position of every token, not counting padding."""
     return (mask.cumsum(dim=1) - 1).clamp(min=0)

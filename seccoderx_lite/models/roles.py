@@ -1,10 +1,9 @@
-"""One base model in memory, several roles: the base is loaded once, adapters are swapped.
+"""Switch between roles: the base is loaded once, and each role activates its own adapter.
 
-On the model the trained adapter is called `default` (TRL and unsloth hard-code that name) and the
-judge adapter `judge`; the reference policy is the base with adapters switched off. `acting_as` is
-the only place that switches, and it puts back everything it touched: active adapter,
-`requires_grad`, train/eval mode, gradient checkpointing, the kind of attention, the cache switch
-and the padding side.
+The reference policy is the base with its adapters disabled. `acting_as` is the only place that
+switches, and it restores everything it changed: active adapter, `requires_grad`, train/eval mode,
+gradient checkpointing, attention implementation, `use_cache` and padding side.
+
 Switch only between an optimiser step and the next forward pass: a switch between forward and
 backward loses gradients without an error.
 """
@@ -27,12 +26,12 @@ transformers_logging.disable_progress_bar()
 
 
 _GENERATING = "_flag_for_generation"
-"""With this attribute unsloth's modules take their path for inference; its `generate` sets it."""
+"""unsloth's `generate` sets this attribute; modules that have it take their inference path."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """Everything about a model that acting as a role may disturb."""
+    """Everything that acting as a role may change."""
 
     active: tuple[str, ...]
     layers: tuple[tuple[tuple[str, ...], bool], ...]
@@ -97,17 +96,17 @@ def _restore(model: Any, tokenizer: Any, state: _State) -> None:
 
 @contextmanager
 def acting_as(role: Role, model: Any, tokenizer: Any) -> Iterator[Any]:
-    """Make one role active for inference, and restore everything afterwards.
+    """Activate one role for inference, and restore everything afterwards.
 
-    Inside, the model is in eval mode with gradients off, fused attention where it has it, caching
-    on and padding on the left.
+    Inside, the model is in eval mode without gradients, with fused attention if it supports it, the
+    cache on and padding on the left.
 
     Raises:
-        ModelError: the role's adapter is not on the model, merged copies of another role's weights
-            are in use, or something could not be restored.
+        ModelError: the role's adapter is not on the model, `float_copies` of another role are in
+            use, or something could not be restored.
     """
     if has_float_copies(model):
-        raise ModelError(f"role {role}: roles cannot be swapped while merged copies are in use")
+        raise ModelError(f"role {role}: roles cannot be switched inside float_copies")
     before = _snapshot(model, tokenizer)
     try:
         _activate(role, model)
@@ -116,7 +115,7 @@ def acting_as(role: Role, model: Any, tokenizer: Any) -> Iterator[Any]:
             if hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = False
         if before.attention == "eager" and model._supports_sdpa:
-            model.config._attn_implementation = "sdpa"  # faster, without its backward pass
+            model.config._attn_implementation = "sdpa"  # eager is faster only in the backward pass
         model.config.use_cache = True
         tokenizer.padding_side = "left"
         with torch.no_grad():
@@ -149,6 +148,6 @@ def _check_restored(role: Role, before: _State, after: _State) -> None:
     ]
     if changed:
         raise ModelError(
-            f"role {role}: {', '.join(changed)} not restored after the switch; training on would "
-            "update the wrong weights, so the run stops"
+            f"role {role}: {', '.join(changed)} not restored after the switch; further training "
+            "would update the wrong weights, so the run stops"
         )

@@ -38,7 +38,7 @@ def test_auto_is_transformers_and_says_why():
 
 
 def test_a_named_backend_is_taken():
-    assert chosen_backend(UNSLOTH) == ("unsloth", "as model.backend says")
+    assert chosen_backend(UNSLOTH) == ("unsloth", "set by model.backend")
 
 
 @pytest.mark.skipif(INSTALLED, reason="unsloth is installed")

@@ -15,7 +15,7 @@ from transformers import (
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import Base, load_base
-from seccoderx_lite.models.decoding import decode, draw, generating
+from seccoderx_lite.models.decoding import decode, generating, sample_tokens
 from seccoderx_lite.models.generation import RoleGenerator, render_chat
 from seccoderx_lite.recipe.recipe import ModelRecipe
 from seccoderx_lite.training.step_records import PhaseClock
@@ -192,29 +192,32 @@ def test_samples_of_one_prompt_differ_and_a_seed_gives_them_again(model):
 def test_an_impossible_token_is_never_drawn(chance):
     scores = torch.full((1, 50), -torch.inf)
     scores[0, [7, 31]] = torch.tensor([2.0, 1.0])
-    assert draw(scores, torch.tensor([chance], dtype=torch.float64)).item() in (7, 31)
+    assert sample_tokens(scores, torch.tensor([chance], dtype=torch.float64)).item() in (7, 31)
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
 def test_logits_that_are_no_numbers_are_told(model, wrong):
     model.get_output_embeddings().weight.data[3] = wrong
-    with pytest.raises(ModelError, match="logits are not all numbers"):
+    with pytest.raises(ModelError, match="logits are not all finite"):
         say(model, PROMPTS, do_sample=True, custom_generate=decode)
 
 
 def test_no_possible_token_at_all_is_told():
-    with pytest.raises(ModelError, match="nothing to draw from"):
-        draw(torch.full((1, 5), -torch.inf), torch.zeros(1))
+    with pytest.raises(ModelError, match="no token can be drawn"):
+        sample_tokens(torch.full((1, 5), -torch.inf), torch.zeros(1))
 
 
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"num_beams": 2}, "cannot do beam search; set it to false"),
-        ({"prompt_lookup_num_tokens": 2}, "cannot do assisted generation; set it to false"),
+        ({"num_beams": 2}, "not beam search; set it to false"),
+        ({"prompt_lookup_num_tokens": 2}, "not assisted generation; set it to false"),
         ({"encoder_repetition_penalty": 2.0}, "EncoderRepetitionPenalty.*set it to false"),
         ({"guidance_scale": 2.0}, "UnbatchedClassifierFreeGuidance.*set it to false"),
-        ({"cache_implementation": "offloaded"}, "needs keys and values .* set it to false"),
+        (
+            {"cache_implementation": "offloaded"},
+            "needs a cache with the keys .* set it to false",
+        ),
     ],
 )
 def test_what_cannot_be_done_in_this_way_is_refused(model, asked, told):

@@ -88,7 +88,7 @@ def test_a_model_that_computes_in_16_bits_is_left_alone(base):
 def test_no_role_is_swapped_while_copies_of_another_are_in_use(base):
     with (
         float_copies(base.model),
-        pytest.raises(ModelError, match="merged copies are in use"),
+        pytest.raises(ModelError, match="cannot be switched inside float_copies"),
         acting_as("reference", base.model, base.tokenizer),
     ):
         pass

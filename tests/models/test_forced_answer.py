@@ -33,7 +33,7 @@ def probabilities(base, shared=SHARED, choices=CHOICES, batch_size=8, prefixes=N
     with torch.no_grad():
         return forced_answer_probabilities(
             base.model, base.tokenizer, TEXTS, shared, choices,
-            batch_size=batch_size, prefixes=prefixes or PrefixCache(),
+            batch_size=batch_size, prefix_cache=prefixes or PrefixCache(),
         )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_on_a_cpu_a_pass_has_few_tokens_however_many_texts_are_allowed(base, see
     monkeypatch.setattr(forced_answer, "MAX_TOKENS_ON_CPU", 3 * length)
     forced_answer_probabilities(
         base.model, base.tokenizer, [TEXTS[4]] * 8, [""] * 8, CHOICES,
-        batch_size=64, prefixes=PrefixCache(),
+        batch_size=64, prefix_cache=PrefixCache(),
     )  # fmt: skip
     assert [len(ids) for ids in seen] == [3, 3, 2]
 

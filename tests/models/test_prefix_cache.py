@@ -13,7 +13,7 @@ from seccoderx_lite.models.adapters import (
 )
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import RoleGenerator
-from seccoderx_lite.models.prefix_cache import PrefixCache, weights_of
+from seccoderx_lite.models.prefix_cache import PrefixCache, weights_key
 from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 
@@ -93,20 +93,20 @@ def test_another_adapter_under_the_same_name_has_no_memory_of_the_first(base, tm
 def test_a_judge_that_does_not_change_remembers(base):
     generator = RoleGenerator(base, "judge", 4)
     first = asked(generator)
-    kept = dict(generator._prefixes._kept)
+    kept = dict(generator.prefix_cache.entries)
     assert kept
     assert asked(generator) == pytest.approx(first, abs=1e-6)
-    assert all(generator._prefixes._kept[prefix] is layers for prefix, layers in kept.items())
+    assert all(generator.prefix_cache.entries[prefix] is layers for prefix, layers in kept.items())
 
 
 def test_weights_are_told_apart_by_how_strongly_they_act(base):
     with acting_as("judge", base.model, base.tokenizer) as model:
-        before = weights_of(model, "judge")
-        assert weights_of(model, "judge") == before
+        before = weights_key(model, "judge")
+        assert weights_key(model, "judge") == before
         config = model.peft_config["judge"]
         config.lora_alpha *= 2
         try:
-            assert weights_of(model, "judge") != before
+            assert weights_key(model, "judge") != before
         finally:
             config.lora_alpha //= 2
 
@@ -116,9 +116,9 @@ def test_memory_is_bounded_and_the_longest_unused_goes_first(base, prefixes_that
     cache = PrefixCache()
     one, other = (1, 2, 3), (4, 5, 6)
     with acting_as("judge", base.model, base.tokenizer) as model:
-        cache.past(model, base.tokenizer, [one])
+        cache.past_key_values(model, base.tokenizer, [one])
         small = PrefixCache(max_bytes=cache.bytes * prefixes_that_fit)
         for prefix in (one, other):
-            past, mask = small.past(model, base.tokenizer, [prefix] * 2)
+            past, mask = small.past_key_values(model, base.tokenizer, [prefix] * 2)
             assert past.get_seq_length() == 3 and mask.tolist() == [[1, 1, 1]] * 2
-    assert list(small._kept) == [other][:prefixes_that_fit]
+    assert list(small.entries) == [other][:prefixes_that_fit]
