@@ -1,7 +1,7 @@
-"""Several processes of one run, as `accelerate launch` starts them; alone, all of it does nothing.
+"""Distributed runs, as started by `accelerate launch`; with one process nothing here has an effect.
 
-Each process has its own model, judge and sandbox and takes its share of every step. The first one
-alone writes the run folder.
+Each process has its own model, judge and sandbox, and does an equal share of every step. Only the
+first process writes the run folder.
 """
 
 import os
@@ -17,33 +17,32 @@ from seccoderx_lite.core.records import Json
 
 Value = TypeVar("Value")
 
-_PATIENCE = timedelta(days=1)
-"""The others wait while the first process measures a judge or merges an export."""
+_TIMEOUT = timedelta(days=1)
+"""The others wait for the first process while it measures a judge or merges an export."""
 
-# Processes on a CPU are told that their device is "cpu:0", which torch.load does not know.
+# Distributed processes on a CPU get the device "cpu:0", which torch.load does not know.
 torch.serialization.register_package(
     15, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
 )
 
 
 def process_count() -> int:
-    """Return how many processes share the run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first_process() -> bool:
-    """Say whether this process is the one that writes."""
+    """Whether this process is the one that writes."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Block until every process has called this."""
     if process_count() > 1:
-        PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).wait_for_everyone()
+        PartialState(cpu=not torch.cuda.is_available(), timeout=_TIMEOUT).wait_for_everyone()
 
 
 def gather_values(value: Value) -> list[Value]:
-    """Return the value of every process, in their order."""
+    """Return the value of every process, in order of rank."""
     return list(gather_object([value])) if process_count() > 1 else [value]
 
 
@@ -51,16 +50,16 @@ _SUMMED = {"completion_tokens", "unscored", "unclear_verdicts"}
 
 
 def combine_step_values(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """Return the values of a step of which each process did an equal share: sums, or means."""
+    """Return one record for a step from those of the processes: sums for counts, else means."""
     if len(shares) == 1:
         return dict(shares[0])
-    whole: dict[str, Json] = {}
+    combined: dict[str, Json] = {}
     for name in shares[0]:
         values = [share[name] for share in shares if share.get(name) is not None]
         if name == "alarms":
-            whole[name] = list(dict.fromkeys(alarm for alarms in values for alarm in alarms))
+            combined[name] = list(dict.fromkeys(alarm for alarms in values for alarm in alarms))
         elif name in _SUMMED:
-            whole[name] = sum(values)
+            combined[name] = sum(values)
         else:
-            whole[name] = sum(values) / len(values) if values else None
-    return whole
+            combined[name] = sum(values) / len(values) if values else None
+    return combined

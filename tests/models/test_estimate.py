@@ -15,8 +15,8 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
-from seccoderx_lite.models.estimate import activation_bytes, cache_bytes, generation_bytes
 from seccoderx_lite.models.shapes import model_shape
+from seccoderx_lite.models.step_memory import activation_bytes, cache_bytes, generation_bytes
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -150,5 +150,5 @@ def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, 
 
 
 def test_a_missing_config_is_named(tmp_path):
-    with pytest.raises(ModelError, match="no config to estimate from"):
+    with pytest.raises(ModelError, match="cannot load its config"):
         model_shape(str(tmp_path / "nowhere"))

@@ -74,7 +74,7 @@ def test_a_missing_converter_is_named_with_the_ways_to_get_it(monkeypatch, tmp_p
 
 def test_a_checkout_without_the_converter_is_named(tmp_path):
     pytest.importorskip("gguf", reason="needs the extra [gguf]")
-    with pytest.raises(ModelError, match=r"export\.llama_cpp: .* holds no convert_hf_to_gguf\.py"):
+    with pytest.raises(ModelError, match=r"export\.llama_cpp: .* has no convert_hf_to_gguf\.py"):
         find_converter(str(tmp_path))
 
 

@@ -2,17 +2,10 @@
 
 import pytest
 
-from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.cli.estimate import fit_message
 from seccoderx_lite.models.estimate import Shapes, estimate
-from seccoderx_lite.models.memory_fit import (
-    CARDS,
-    GIB,
-    card_of,
-    least_seconds,
-    memory_of,
-    smallest_change,
-    verdict,
-)
+from seccoderx_lite.models.gpus import GIB, GPUS, least_seconds
+from seccoderx_lite.models.memory_fit import memory_fit, smallest_change
 from seccoderx_lite.models.shapes import Linear, ModelShape
 from seccoderx_lite.recipe.reading import with_value
 from seccoderx_lite.recipe.recipe import check_recipe
@@ -70,20 +63,20 @@ def test_the_changed_recipe_fits_and_no_part_of_the_change_is_idle(gigabytes):
 
 def test_nothing_is_proposed_where_the_weights_alone_are_too_large():
     assert smallest_change(recipe(), SHAPES, GIB) is None
-    fits, words = verdict(recipe(), SHAPES, GIB)
-    assert not fits
-    assert "take a smaller base" in words
+    fit = memory_fit(recipe(), SHAPES, GIB)
+    assert not fit.fits
+    assert "use a smaller base" in fit_message(fit)
 
 
-def test_the_verdict_is_told_as_overrides_that_train_takes():
-    fits, words = verdict(recipe(), SHAPES, 12 * GIB)
-    assert not fits
-    assert words.endswith("-o policy.grpo.trainer.per_device_train_batch_size=4")
+def test_the_verdict_has_overrides_that_train_takes():
+    fit = memory_fit(recipe(), SHAPES, 12 * GIB)
+    assert not fit.fits
+    assert fit_message(fit).endswith("-o policy.grpo.trainer.per_device_train_batch_size=4")
 
 
 def test_a_recipe_that_fits_needs_no_change():
     small = recipe(trainer={"per_device_train_batch_size": 1})
-    assert verdict(small, SHAPES, 24 * GIB)[0]
+    assert memory_fit(small, SHAPES, 24 * GIB).fits
 
 
 @pytest.mark.parametrize(("name", "settings"), [
@@ -96,28 +89,8 @@ def test_more_of_anything_takes_more_memory(name, settings):
     assert peak > estimate(recipe(), SHAPES).peak_bytes
 
 
-def test_least_time_is_work_over_the_cards_rates():
-    told = estimate(recipe(), SHAPES)
-    card = CARDS["T4"]
-    seconds = told.work.flops / 65e12 + told.work.decode_bytes / 320e9
-    assert least_seconds(told, card) == pytest.approx(seconds)
-    assert least_seconds(told, CARDS["H100 80GB"]) < seconds
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("16GB", 16), ("16 GiB", 16), ("15.5", 15.5), ("24g", 24)]
-)
-def test_memory_is_read_as_cards_are_sold(text, size):
-    assert memory_of(text) == size * GIB
-
-
-@pytest.mark.parametrize("text", ["", "much", "16TB", "0GB", "-1GB"])
-def test_memory_that_is_no_size_is_refused(text):
-    with pytest.raises(RecipeError, match="--memory: must be a size such as 16GB"):
-        memory_of(text)
-
-
-def test_an_unknown_card_is_refused_with_those_known():
-    assert card_of("t4") is CARDS["T4"]
-    with pytest.raises(RecipeError, match="give T4, L4, "):
-        card_of("Voodoo")
+def test_least_time_is_work_over_the_gpus_rates():
+    estimated = estimate(recipe(), SHAPES)
+    seconds = estimated.work.flops / 65e12 + estimated.work.decode_bytes / 320e9
+    assert least_seconds(estimated.work, GPUS["T4"]) == pytest.approx(seconds)
+    assert least_seconds(estimated.work, GPUS["H100 80GB"]) < seconds

@@ -20,7 +20,7 @@ from seccoderx_lite.judge.prompt import judge_answer, render_judge_prompt
 from seccoderx_lite.models.adapters import lora_config, save_adapter
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.estimate import Shapes, estimate
-from seccoderx_lite.models.memory_fit import CARDS, GIB
+from seccoderx_lite.models.gpus import GIB, GPUS
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import load_recipe
@@ -59,7 +59,7 @@ def test_the_header_says_the_estimated_memory_and_the_recipe_fits_its_card(file,
     assert header is not None
     assert float(header[1]) == pytest.approx(told.peak_bytes / GIB, abs=0.051)
     assert header[2] == told.worst.name
-    assert told.peak_bytes < CARDS[header[3]].memory_bytes
+    assert told.peak_bytes < GPUS[header[3]].memory_bytes
 
 
 def labelled_rows():

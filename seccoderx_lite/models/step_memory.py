@@ -1,0 +1,74 @@
+"""Bytes that a training step or a generation adds to the weights, from the model's shape."""
+
+from seccoderx_lite.models.shapes import ModelShape
+
+GPU_DTYPE_BYTES = 2
+"""bfloat16, or float16 on older GPUs."""
+
+
+def layer_bytes(shape: ModelShape, rank: int, dtype_bytes: int) -> int:
+    """Return the bytes that one decoder layer keeps per token for the backward pass.
+
+    Two norms keep their float32 inputs (4 + 4 per hidden unit) and the two adapter inputs they
+    produce; attention keeps query, key, value and output; the MLP keeps gate, activation, up and
+    product; seven adapters keep their inner values.
+    """
+    norms = 8 * shape.hidden + 2 * dtype_bytes * shape.hidden
+    attention = dtype_bytes * 2 * (shape.query + shape.key)
+    mlp = 4 * dtype_bytes * shape.intermediate
+    return norms + attention + mlp + 7 * dtype_bytes * rank
+
+
+def activation_bytes(
+    shape: ModelShape,
+    tokens: int,
+    rank: int,
+    dtype_bytes: int,
+    is_checkpointed: bool,
+    loss_bytes: int,
+) -> int:
+    """Return the peak of activations, logits and their gradients.
+
+    The loss needs `loss_bytes` when all layers have been computed, and none when their gradients
+    are computed. With gradient checkpointing every layer keeps its input only, and one layer at a
+    time is recomputed.
+    """
+    layer = layer_bytes(shape, rank, dtype_bytes)
+    kept, recomputed = layer * shape.layers, 0
+    if is_checkpointed:
+        kept, recomputed = shape.layers * dtype_bytes * shape.hidden, layer
+    gradients = 2 * dtype_bytes * shape.intermediate
+    return tokens * kept + max(loss_bytes, tokens * (recomputed + gradients))
+
+
+def cache_bytes(shape: ModelShape, tokens: int) -> int:
+    """Return the bytes of the key-value cache: 2 x layers x key-value width per token."""
+    return 2 * shape.layers * shape.key * GPU_DTYPE_BYTES * tokens
+
+
+_DRAW_BYTES, _SCORE_BYTES = 20, 8
+"""Bytes per logit while a token is sampled: raw, scaled and probability in float32 (4 + 4 + 4), and
+the cumulative sum in float64 (8). The first two stay until those of the next token are computed."""
+
+
+def generation_bytes(
+    shape: ModelShape, rows: int, prompt: int, longest: int, distinct: int | None = None
+) -> int:
+    """Return the peak of generation: while the prompts are computed, or at the last token.
+
+    Args:
+        shape: The model's.
+        rows: Texts generated at once.
+        prompt: Tokens per prompt.
+        longest: Tokens per completion.
+        distinct: How many of the prompts differ and are computed (default: all).
+    """
+    s, tokens = GPU_DTYPE_BYTES, rows * (prompt + longest)
+    distinct = distinct or rows
+    prefill = distinct * prompt * (3 * s * shape.intermediate + (4 + 3 * s) * shape.hidden)
+    prefill += distinct * prompt * prompt  # the padding mask, one byte per entry
+    grown = cache_bytes(shape, tokens) // (2 * shape.layers)  # the keys of one layer, copied
+    expanded = 2 * tokens * shape.query * s if shape.key < shape.query else 0
+    logits = rows * shape.vocabulary
+    last = max(max(grown, expanded) + _SCORE_BYTES * logits, _DRAW_BYTES * logits)
+    return max(cache_bytes(shape, distinct * prompt) + prefill, cache_bytes(shape, tokens) + last)
