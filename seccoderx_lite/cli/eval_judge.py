@@ -1,14 +1,17 @@
 """`eval judge`: from names and options to one or two measured judges."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from seccoderx_lite.core.detection_scores import JudgeEvaluation
 from seccoderx_lite.core.errors import RecipeError
-from seccoderx_lite.core.records import Json, LabelledCode
+from seccoderx_lite.core.records import Json, LabelledCode, VerdictLabel
+from seccoderx_lite.evaluation.detection import compare_detection
 from seccoderx_lite.judge.loading import load_judge
-from seccoderx_lite.run import files as folder_files
+from seccoderx_lite.run import files
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.stages import judge_evaluation
 
@@ -25,14 +28,15 @@ def evaluate_judge(
     run_folder: Path | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
-) -> tuple[Path, dict[str, Json]]:
-    """Measure a judge, with `against` another one beside it; return the folder and the result.
+) -> tuple[Path, JudgeEvaluation]:
+    """Measure a judge and, with `against`, compare it with another; return folder and result.
 
-    `against` is a judge's name as in `judge_loading`, or the folder of an earlier evaluation of the
+    `against` is a judge as `judge.loading` takes it, or the folder of an earlier evaluation on the
     same data. `settings` are fields of `JudgeRecipe` for both judges.
 
     Raises:
-        SeccoderxError: a judge or the data cannot be had, or the folder is of another evaluation.
+        SeccoderxError: a judge or the data cannot be loaded, or the folder is of another
+            evaluation.
     """
     labelled = judge_evaluation.load_data(data, limit, seed)
     measure = functools.partial(
@@ -49,16 +53,15 @@ def evaluate_judge(
         return folder, result
     earlier = Path(against)
     if (earlier / judge_evaluation.ANSWERS).is_file() and not (earlier / "recipe.yaml").is_file():
-        other, name = earlier, _checked(earlier, labelled)
+        other = earlier
+        _check_same_data(earlier, labelled)
     else:
-        other, name = default_folder(against, data, settings), against
+        other = default_folder(against, data, settings)
         measure(load_judge(against, settings=settings), folder=other)
-    first, second = (
-        judge_evaluation.final_verdicts(judge_evaluation.read_answers(place, len(labelled), count))
-        for place, count in ((folder, samples), (other, _samples_of(other)))
-    )
-    result["comparison"] = judge_evaluation.compare(labelled, first, second, name, seed)
-    folder_files.write_json(folder / judge_evaluation.EVALUATION, result)
+    first, second = (_stored_labels(place, len(labelled)) for place in (folder, other))
+    comparison = compare_detection(labelled, first, second, seed, against)
+    result = dataclasses.replace(result, comparison=comparison)
+    files.write_json(folder / judge_evaluation.EVALUATION, result.as_json())
     return folder, result
 
 
@@ -70,17 +73,15 @@ def default_folder(model: str, data: str, settings: Mapping[str, Json] | None = 
     return Path("runs") / "-".join(["eval-judge", *words])
 
 
-def _samples_of(folder: Path) -> int:
-    count: int = folder_files.read_json(folder / judge_evaluation.SETTINGS)["samples"]
-    return count
+def _stored_labels(folder: Path, count: int) -> list[VerdictLabel | None]:
+    samples = judge_evaluation.read_settings(folder).samples
+    return judge_evaluation.final_labels(judge_evaluation.read_verdicts(folder, count, samples))
 
 
-def _checked(folder: Path, labelled: list[LabelledCode]) -> str:
-    """The name of the judge of an earlier evaluation, if it was of the same data."""
-    there = folder_files.read_json(folder / judge_evaluation.SETTINGS)
-    if there["data"]["digest"] != judge_evaluation.digest_of(labelled):
+def _check_same_data(folder: Path, labelled: list[LabelledCode]) -> None:
+    data = judge_evaluation.read_settings(folder).data
+    if data.digest != judge_evaluation.digest_of(labelled):
         raise RecipeError(
-            f"--against: {folder} was measured on other code ({there['data']['source']}, "
-            f"{there['data']['n']} pieces); give the same --data and --limit"
+            f"--against: {folder} was measured on other code ({data.source}, {data.n} samples); "
+            "give the same --data and --limit"
         )
-    return str(folder)

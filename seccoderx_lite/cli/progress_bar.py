@@ -72,12 +72,12 @@ def _measures(values: Mapping[str, Any]) -> str:
 
 def print_results(folder: Path) -> None:
     """Print the evaluation of a run and the paths of its exports and report."""
+    from seccoderx_lite.core.scores import Evaluation
     from seccoderx_lite.reporting.text import describe_evaluation
-    from seccoderx_lite.run.folder import RunFolder
+    from seccoderx_lite.run.files import read_record
 
-    run = RunFolder.existing(folder)
     if (folder / "evaluation.json").exists():
-        for line in describe_evaluation(run.read_json("evaluation.json")):
+        for line in describe_evaluation(read_record(folder / "evaluation.json", Evaluation)):
             typer.echo(line)
     for place in ("export/merged", "export/adapter", "export/gguf", "report.html"):
         if (folder / place).exists():

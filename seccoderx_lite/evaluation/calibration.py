@@ -1,36 +1,22 @@
 """How good a judge's probabilities are: ranking (ROC AUC) and calibration; pure arithmetic."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seccoderx_lite.core.detection_scores import ProbabilityScores, ReliabilityBin
 from seccoderx_lite.core.records import LabelledCode
-from seccoderx_lite.evaluation.intervals import Floats, Interval, percentiles_95, wilson_interval
+from seccoderx_lite.core.scores import Interval
+from seccoderx_lite.evaluation.intervals import Floats, percentiles_95, wilson_interval
 
 Truths = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """The code whose probability lies in (low, high], the first bin with its lower end."""
-
-    low: float
-    high: float
-    n: int
-    mean_probability: float
-    vulnerable_share: float
-    """Share of it that is vulnerable; equal to the mean probability if calibrated."""
-    interval_95: Interval
-    """Of the vulnerable share."""
 
 
 def reliability_bins(
     truths: Sequence[bool], probabilities: Sequence[float], bins: int = 10
 ) -> list[ReliabilityBin]:
-    """Return the bins of equal width that are not empty.
+    """Return the non-empty bins of equal width.
 
     Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599), section 2.
 
@@ -63,7 +49,7 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     """Return the mean distance of probability and truth over bins, weighted by their size.
 
     Equation 3 of arXiv 1706.04599, with the probability of the positive class instead of the
-    confidence. In [0, 1]; biased upwards on few pieces of code, so it comes without an interval.
+    confidence. In [0, 1]; biased upwards on few samples, so it has no interval.
 
     >>> bins = reliability_bins([False, True, True], [0.25, 0.25, 1.0], bins=2)
     >>> round(expected_calibration_error(bins), 4)  # (2 * |0.25 - 0.5| + 1 * 0) / 3
@@ -73,54 +59,42 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(each.n * abs(each.mean_probability - each.vulnerable_share) for each in bins) / total
 
 
-@dataclass(frozen=True, slots=True)
-class ProbabilityScores:
-    """Ranking and calibration of the probabilities that code is vulnerable."""
-
-    roc_auc: float | None
-    """Chance that vulnerable code gets a higher probability than safe code; ties count half."""
-    expected_calibration_error: float
-    bins: Sequence[ReliabilityBin]
-    n: int
-    without: int
-    """Pieces of code whose verdict came without a probability."""
-    interval_95: Mapping[Literal["roc_auc"], Interval]
-    """By bootstrap over pairs."""
-
-
 def score_probabilities(
     labelled: Sequence[LabelledCode],
     probabilities: Sequence[float | None],
     seed: int = 0,
     resamples: int = 2000,
 ) -> ProbabilityScores | None:
-    """Return ranking and calibration over the code that has a probability; None without any.
+    """Return ranking and calibration over the samples that have a probability; None without any.
 
-    ROC AUC is the Mann-Whitney statistic (Hanley and McNeil, Radiology 143, 1982); None where all
-    the code is vulnerable, or none.
+    ROC AUC is the Mann-Whitney statistic (Hanley and McNeil, Radiology 143, 1982); None if all the
+    code is vulnerable, or none.
 
     Raises:
-        ValueError: there are not as many probabilities as pieces of code.
+        ValueError: the numbers of probabilities and samples differ.
 
     >>> code = [LabelledCode("", "c", (), truth) for truth in (True, True, False, False)]
     >>> score_probabilities(code, [0.9, 0.4, 0.4, 0.1]).roc_auc  # (2 + 1 + 0.5) / 4
     0.875
     """
     if len(labelled) != len(probabilities):
-        raise ValueError(f"got {len(labelled)} pieces of code, {len(probabilities)} probabilities")
+        raise ValueError(
+            f"needs one probability per sample (got {len(labelled)} samples and "
+            f"{len(probabilities)} probabilities)"
+        )
     known = [(c, p) for c, p in zip(labelled, probabilities, strict=True) if p is not None]
     if not known:
         return None
     known.sort(key=lambda pair: pair[1])
     truths = np.array([code.is_vulnerable for code, _ in known])
     p = np.array([probability for _, probability in known], dtype=np.float64)
-    names = {code.pair or number: number for number, (code, _) in enumerate(known)}
-    places = {name: place for place, name in enumerate(names)}
-    cluster = np.array([places[code.pair or n] for n, (code, _) in enumerate(known)])
+    pairs = [code.pair or number for number, (code, _) in enumerate(known)]
+    cluster_of = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+    clusters = np.array([cluster_of[pair] for pair in pairs])
     auc = float(_auc(np.ones((1, len(p))), truths, p)[0])
     interval = None
-    if not np.isnan(auc) and len(places) > 1:
-        interval = _auc_interval(truths, p, cluster, seed, resamples)
+    if not np.isnan(auc) and len(cluster_of) > 1:
+        interval = _auc_interval(truths, p, clusters, seed, resamples)
     bins = reliability_bins(truths.tolist(), p.tolist())
     return ProbabilityScores(
         roc_auc=None if np.isnan(auc) else auc,
@@ -133,7 +107,10 @@ def score_probabilities(
 
 
 def _auc(weights: Floats, truths: Truths, p: Floats) -> Floats:
-    """ROC AUC of each row of weights, shape (R, N), over N probabilities in ascending order."""
+    """ROC AUC per row of weights, shape (R, N), over N probabilities in ascending order.
+
+    Not `scipy.stats.mannwhitneyu`, which takes no weights: the bootstrap needs R of them at once.
+    """
     starts = np.flatnonzero(np.diff(p, prepend=-1.0))
     positive = np.add.reduceat(weights * truths, starts, axis=1)
     negative = np.add.reduceat(weights * ~truths, starts, axis=1)
@@ -145,16 +122,16 @@ def _auc(weights: Floats, truths: Truths, p: Floats) -> Floats:
 
 
 def _auc_interval(
-    truths: Truths, p: Floats, cluster: NDArray[np.int64], seed: int, resamples: int
+    truths: Truths, p: Floats, clusters: NDArray[np.int64], seed: int, resamples: int
 ) -> Interval | None:
     generator = np.random.default_rng(seed)
-    count = int(cluster.max()) + 1
+    count = int(clusters.max()) + 1
     at_once = max(1, 1_000_000 // len(p))  # keeps the weights below about 8 MB
     values = [
         _auc(
             generator.multinomial(
                 count, np.full(count, 1 / count), size=min(at_once, resamples - done)
-            )[:, cluster].astype(np.float64),
+            )[:, clusters].astype(np.float64),
             truths,
             p,
         )

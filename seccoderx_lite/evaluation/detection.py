@@ -1,32 +1,37 @@
 """How well a judge tells vulnerable code from safe code; pure arithmetic.
 
-The positive class is vulnerable code. An unclear verdict is wrong and is counted; a judge that
-failed is `None`: its verdict stays outside every rate and is counted. Shares get Wilson intervals,
-other rates a bootstrap over pairs. Probabilities are in `calibration`, scores of completions in
+The positive class is vulnerable code. An unclear verdict counts as wrong; a verdict of None (the
+judge could not be run) is excluded from every rate and counted. Shares get Wilson intervals, other
+rates a bootstrap over pairs. Probabilities are in `calibration`, scores of completions in
 `metrics`.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.detection_scores import (
+    PAIR_OUTCOMES,
+    Comparison,
+    DetectionMetric,
+    DetectionScores,
+    PairOutcome,
+    PairScores,
+    RateDifference,
+)
 from seccoderx_lite.core.records import LabelledCode, VerdictLabel
-from seccoderx_lite.evaluation.intervals import Floats, Interval, bootstrap_counts, wilson_interval
+from seccoderx_lite.evaluation.intervals import Floats, bootstrap_counts, wilson_interval
 
 Verdicts: TypeAlias = Sequence[VerdictLabel | None]
-DetectionMetric = Literal[
-    "accuracy", "precision", "recall", "specificity", "f1", "balanced_accuracy"
-]
 
 
 def majority(verdicts: Verdicts) -> VerdictLabel | None:
-    """Return the verdict most clear answers agree on; a tie is "safe", as in SecCoderX.
+    """Return the verdict that most clear verdicts agree on; a tie is "safe", as in SecCoderX.
 
-    Answers that are unscored (None) do not vote; with nothing but those the result is unscored.
+    Unscored verdicts (None) do not vote; if all are unscored, so is the result.
 
     >>> majority(["vulnerable", "unclear", "vulnerable", "safe"])
     'vulnerable'
@@ -39,46 +44,16 @@ def majority(verdicts: Verdicts) -> VerdictLabel | None:
     return "vulnerable" if counts["vulnerable"] > counts["safe"] else "safe"
 
 
-@dataclass(frozen=True, slots=True)
-class DetectionScores:
-    """The usual rates of a detector, with vulnerable code as the positive class.
-
-    A ratio is None where it is undefined, such as the recall over code none of which is vulnerable.
-    """
-
-    accuracy: float | None
-    precision: float | None
-    recall: float | None
-    specificity: float | None
-    """Recall of the safe class."""
-    f1: float | None
-    balanced_accuracy: float | None
-    """Mean of recall and specificity."""
-    n: int
-    """Verdicts that count."""
-    unclear: int
-    """Verdicts that were neither; each is counted as wrong."""
-    unscored: int
-    """Pieces of code without a verdict through our fault; outside everything above."""
-    confusion: Mapping[str, Mapping[str, int]]
-    """Truth ("vulnerable", "safe"), then verdict ("vulnerable", "safe", "unclear")."""
-    interval_95: Mapping[DetectionMetric, Interval]
-    """Of each rate that has a value."""
-    per_language: Mapping[str, "DetectionScores"] = field(default_factory=dict)
-    per_cwe: Mapping[str, "DetectionScores"] = field(default_factory=dict)
-    """The same per weakness; code with several weaknesses counts once in each."""
-
-
 def score_detection(
     labelled: Sequence[LabelledCode], verdicts: Verdicts, seed: int = 0
 ) -> DetectionScores:
     """Return how well verdicts agree with the truth, as SecCoderX's `vulnerability_evaluator.py`.
 
     Unclear counts as the opposite of the truth. Departures: a ratio of 0 to 0 is None, not 0, and
-    our own failures are left out and counted. The seed is that of the bootstrap.
+    internal errors are excluded and counted. `seed` seeds the bootstrap.
 
     Raises:
-        ValueError: there are not as many verdicts as pieces of code.
+        ValueError: the numbers of verdicts and samples differ.
 
     >>> code = [LabelledCode("", "c", (), truth) for truth in (True, True, True, False, False)]
     >>> verdicts = ["vulnerable", "vulnerable", "unclear", "safe", "vulnerable"]
@@ -104,7 +79,10 @@ _Judged: TypeAlias = tuple[LabelledCode, VerdictLabel | None]
 
 def _judged(labelled: Sequence[LabelledCode], verdicts: Verdicts) -> list[_Judged]:
     if len(labelled) != len(verdicts):
-        raise ValueError(f"got {len(labelled)} pieces of code and {len(verdicts)} verdicts")
+        raise ValueError(
+            "needs one verdict per sample "
+            f"(got {len(labelled)} samples and {len(verdicts)} verdicts)"
+        )
     return list(zip(labelled, verdicts, strict=True))
 
 
@@ -158,7 +136,7 @@ def _cell(code: LabelledCode, verdict: VerdictLabel) -> tuple[int, int, int, int
 
 
 def _clusters(judged: Sequence[_Judged]) -> list[tuple[int, ...]]:
-    """Counts of each pair, and of each piece of code that has none."""
+    """Counts per pair, and per sample that is in no pair."""
     groups: dict[str | int, list[tuple[int, int, int, int]]] = {}
     for number, (code, verdict) in enumerate(judged):
         if verdict is not None:
@@ -192,97 +170,66 @@ def _divide(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
-@dataclass(frozen=True, slots=True)
-class PairScores:
-    """PrimeVul's pairwise metrics: counts of pairs of vulnerable code and its fix."""
-
-    correct: int
-    """P-C: the vulnerable side is called vulnerable, the fixed side safe."""
-    both_vulnerable: int
-    """P-V."""
-    both_safe: int
-    """P-B: both called benign."""
-    reversed: int
-    """P-R: the vulnerable side is called safe, the fixed side vulnerable."""
-    unclear: int
-    """Pairs with an unclear side; counted in `n`, and never correct."""
-    n: int
-    left_out: int
-    """Pairs with an unscored side, and groups that are not one vulnerable and one safe side."""
-
-    def share(self, count: int) -> tuple[float, Interval]:
-        """Return a count as a share of all pairs, with its 95% interval; needs a pair."""
-        return count / self.n, wilson_interval(count, self.n)
-
-
 def score_pairs(labelled: Sequence[LabelledCode], verdicts: Verdicts) -> PairScores:
-    """Return how pairs were judged; arXiv 2403.18624, section 4.1 ("PrimeVul").
+    """Return the pairwise scores of PrimeVul (arXiv 2403.18624, section 4.1).
 
     Departure: PrimeVul's classifiers have no unclear verdicts; here such pairs are a fifth outcome.
 
     Raises:
-        ValueError: there are not as many verdicts as pieces of code.
+        ValueError: the numbers of verdicts and samples differ.
 
     >>> sides = [(True, "a"), (False, "a"), (True, "b"), (False, "b")]
     >>> code = [LabelledCode("", "c", (), truth, pair=pair) for truth, pair in sides]
     >>> scores = score_pairs(code, ["vulnerable", "safe", "safe", "vulnerable"])
-    >>> scores.correct, scores.reversed, scores.n, scores.share(scores.correct)[0]
-    (1, 1, 2, 0.5)
+    >>> scores.correct, scores.reversed, scores.n
+    (1, 1, 2)
     """
     groups: dict[str, list[_Judged]] = {}
     for code, verdict in _judged(labelled, verdicts):
         if code.pair is not None:
             groups.setdefault(code.pair, []).append((code, verdict))
-    outcomes: Counter[tuple[str, str] | None] = Counter(map(_outcome, groups.values()))
-    left_out = outcomes.pop(None, 0)
-    clear = {
-        "correct": outcomes["vulnerable", "safe"],
-        "both_vulnerable": outcomes["vulnerable", "vulnerable"],
-        "both_safe": outcomes["safe", "safe"],
-        "reversed": outcomes["safe", "vulnerable"],
-    }
-    n = outcomes.total()
-    return PairScores(**clear, unclear=n - sum(clear.values()), n=n, left_out=left_out)
+    counts = Counter(map(_pair_outcome, groups.values()))
+    n = sum(counts[outcome] for outcome in PAIR_OUTCOMES)
+    return PairScores(
+        **{outcome: counts[outcome] for outcome in PAIR_OUTCOMES},
+        n=n,
+        left_out=counts[None],
+        interval_95={o: wilson_interval(counts[o], n) for o in PAIR_OUTCOMES} if n else {},
+    )
 
 
-def _outcome(sides: Sequence[_Judged]) -> tuple[str, str] | None:
-    """Verdict on the vulnerable side and on the safe one; None where there is no such pair."""
+_PAIR_OUTCOMES: Mapping[tuple[VerdictLabel, VerdictLabel], PairOutcome] = {
+    ("vulnerable", "safe"): "correct",
+    ("vulnerable", "vulnerable"): "both_vulnerable",
+    ("safe", "safe"): "both_safe",
+    ("safe", "vulnerable"): "reversed",
+}
+"""By the verdicts on the vulnerable side and on the fixed one."""
+
+
+def _pair_outcome(sides: Sequence[_Judged]) -> PairOutcome | None:
+    """None for a group that is not a pair, or has an unscored side."""
     by_truth = {code.is_vulnerable: verdict for code, verdict in sides}
-    vulnerable, safe = by_truth.get(True), by_truth.get(False)
-    return None if len(sides) != 2 or not vulnerable or not safe else (vulnerable, safe)
-
-
-@dataclass(frozen=True, slots=True)
-class RateDifference:
-    """How much better the first of two judges is than the second, on the same code."""
-
-    mean: float
-    """First minus second."""
-    interval_95: Interval | None
-    """By paired bootstrap; a difference is established where 0 lies outside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two judges on the same code."""
-
-    differences: Mapping[DetectionMetric, RateDifference]
-    """Accuracy, F1 and balanced accuracy, where both judges have them."""
-    n: int
-    left_out: int
-    """Code that one of the two left unscored."""
+    vulnerable, fixed = by_truth.get(True), by_truth.get(False)
+    if len(sides) != 2 or vulnerable is None or fixed is None:
+        return None
+    return _PAIR_OUTCOMES.get((vulnerable, fixed), "unclear")
 
 
 def compare_detection(
-    labelled: Sequence[LabelledCode], first: Verdicts, second: Verdicts, seed: int = 0
+    labelled: Sequence[LabelledCode],
+    first: Verdicts,
+    second: Verdicts,
+    seed: int = 0,
+    against: str = "the second judge",
 ) -> Comparison:
     """Return the difference between two judges by a paired bootstrap over pairs.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap", chapter 13: both judges are scored on
-    the same resample of the code, so what is hard for both cancels.
+    the same resamples, so what is hard for both cancels out. `against` names the second judge.
 
     Raises:
-        ValueError: the verdicts are not as many as the pieces of code.
+        ValueError: the numbers of verdicts and samples differ.
 
     >>> code = [LabelledCode("", "c", (), i % 2 == 0) for i in range(40)]
     >>> right = ["vulnerable", "safe"] * 20
@@ -310,4 +257,4 @@ def compare_detection(
         mean = float(gap(sums)[0])
         if not np.isnan(mean):
             differences[name] = RateDifference(mean, bootstrap_counts(clusters, gap, seed))
-    return Comparison(differences, len(both), len(labelled) - len(both))
+    return Comparison(against, differences, len(both), len(labelled) - len(both))

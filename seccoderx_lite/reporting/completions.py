@@ -1,18 +1,22 @@
-"""Completions to read: before beside after with their differences, and rollouts with verdicts.
+"""Completions to read: before and after with their differences, and rollouts with verdicts.
 
-Only so many are shown, the telling ones first, so that the page stays small whatever the run.
+Only a limited number is shown, the most informative first, so that the page stays small.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from markupsafe import Markup
+
 from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.reporting.page import safe, section, weakness
+from seccoderx_lite.core.scores import PHASES
+from seccoderx_lite.reporting.page import Section, render, weakness
 
 Row = Mapping[str, Json]
+"""A line of answers.jsonl or completions.jsonl."""
 Item = TypeVar("Item")
 
 MOST_PAIRS = 80
@@ -22,91 +26,126 @@ TEXT_CHARS = 4000
 DIFF_LINES = 150
 """Longest code whose differences are marked."""
 
-CHANGES = {
-    "gained": "insecure or broken before, secure and working after",
-    "lost": "secure and working before, not after",
-    "failing": "not secure and working, before or after",
-    "passing": "secure and working both times",
-    "unscored": "could not be measured",
-}
+CHANGES = ("gained", "lost", "failing", "passing", "unscored")
+"""What became of a task from before to after, in the order in which they are shown."""
+CHANGE_TONES = {"gained": "good", "lost": "bad"}
 OUTCOMES = {
     "fooled": "fooled the judge",
     "vulnerable": "judged vulnerable",
     "other": "anything else",
     "right": "safe and passing",
 }
+OUTCOME_TONES = {"fooled": "bad", "right": "good"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A choice by which the reader of the page narrows what is shown."""
+
+    name: str
+    every: str
+    """Text of the choice that excludes nothing."""
+    options: Sequence[tuple[str, str]]
+    """Values with their texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of code; the mark is "add" or "del" if only one of two versions has it."""
+
+    text: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One completion of a pair."""
+
+    phase: str
+    score: Json
+    code: str
+    lines: Sequence[Line]
+    """The lines of the code where differences are marked, else empty."""
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A task with its completions before and after."""
+
+    change: str
+    tone: str
+    suite: str
+    task: str
+    weaknesses: str
+    prompt: str
+    sides: Sequence[Side]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout of training with its verdict."""
+
+    outcome: str
+    tone: str
+    verdict: str | None
+    reward: str
+    step: int
+    task: str
+    tests: str | None
+    prompt: str
+    completion: str
+    reasoning: str
+    parts: str
+    test_output: str
 
 
 @dataclass
-class Pairs:
-    """One completion of each phase a task, read from answers line by line."""
+class PairCollector:
+    """Keeps one completion per task and phase, while answers are read row by row."""
 
     _rows: dict[tuple[str, str], dict[str, Row]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """Keep a row if it is the first of its phase, a greedy one before a sampled one."""
-        own = self._rows.setdefault((row["suite"], row["task"]), {})
-        held = own.get(row["phase"])
+        phases = self._rows.setdefault((row["suite"], row["task"]), {})
+        held = phases.get(row["phase"])
         if held is None or (row["sample"] == -1 and held["sample"] != -1):
-            own[row["phase"]] = {**row, "completion": _cut(row["completion"] or "")}
+            phases[row["phase"]] = {**row, "completion": _cut(row["completion"] or "")}
 
-    def section(self) -> str:
-        """Return the browser of completions, "" without any."""
-        changed = [(_change(own), own) for own in self._rows.values()]
-        chosen = _in_turn(changed, list(CHANGES), MOST_PAIRS)
-        suites = list(dict.fromkeys(next(iter(own.values()))["suite"] for _, own in chosen))
-        controls = [
-            ("change", "every outcome", [(name, name) for name in CHANGES]),
-            ("suite", "every suite", [(suite, suite) for suite in suites]),
+    def section(self) -> Section:
+        """Return the browser of completions."""
+        changed = [(_change(phases), phases) for phases in self._rows.values()]
+        chosen = _in_turn(changed, CHANGES, MOST_PAIRS)
+        pairs = [_pair(change, phases) for change, phases in chosen]
+        suites = dict.fromkeys(pair.suite for pair in pairs)
+        filters = [
+            Filter("change", "every outcome", [(name, name) for name in CHANGES]),
+            Filter("suite", "every suite", [(suite, suite) for suite in suites]),
         ]
-        items = (_pair(change, own) for change, own in chosen)
         note = (
             f"Before and after on {len(chosen)} of {len(changed)} tasks; every completion is in "
             "answers.jsonl."
         )
-        return _browser("completions", "Completions", controls, items, note)
+        body = render("pairs", filters=filters, pairs=pairs) if pairs else Markup()
+        return Section("completions", "Completions", body, note)
 
 
 def shortened(row: Row) -> Row:
-    """Return a rollout with no text longer than what is shown of it."""
+    """Return a rollout without the part of its texts that is not shown."""
     return {name: _cut(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
-def rollouts(rows: Sequence[Row]) -> str:
+def rollout_section(rows: Sequence[Row]) -> Section:
     """Return the browser of training rollouts, those that fooled the judge first."""
     distinct = {(row["step"], row["task"], row["completion"]): row for row in rows}.values()
     newest = sorted(distinct, key=lambda row: -row["step"])
     chosen = _in_turn([(_outcome(row), row) for row in newest], list(OUTCOMES), MOST_ROLLOUTS)
-    items = (_rollout(row) for _, row in chosen)
-    shown = len(chosen)
-    note = f"{shown} different ones, with their verdicts, of the {len(rows)} that were kept."
-    controls = [("outcome", "every rollout", list(OUTCOMES.items()))]
-    return _browser("rollouts", "Rollouts", controls, items, note)
-
-
-def _browser(
-    identifier: str,
-    title: str,
-    controls: Sequence[tuple[str, str, Sequence[tuple[str, str]]]],
-    items: Iterable[str],
-    note: str,
-) -> str:
-    body = "".join(items).replace('<details class="item"', '<details class="item" open', 1)
-    if not body:
-        return ""
-    filters = "".join(
-        f'<select name="{name}" aria-label="{safe(every)}"><option value="">{safe(every)}</option>'
-        + "".join(f'<option value="{safe(v)}">{safe(shown)}</option>' for v, shown in options)
-        + "</select>"
-        for name, every, options in controls
-    )
-    filters += '<input type="search" placeholder="search" aria-label="search">'
-    return section(
-        identifier, title,
-        [f'<div class="browser card"><div class="filters">{filters}</div>'
-         f'<p class="muted shown" aria-live="polite"></p>{body}'
-         '<button type="button" hidden>show all</button></div>'], note,
-    )  # fmt: skip
+    rollouts = [_rollout(outcome, row) for outcome, row in chosen]
+    filters = [Filter("outcome", "every rollout", list(OUTCOMES.items()))]
+    body = render("rollouts", filters=filters, rollouts=rollouts) if rollouts else Markup()
+    note = f"{len(rollouts)} different ones with their verdicts, of the {len(rows)} that were kept."
+    return Section("rollouts", "Rollouts", body, note)
 
 
 def _cut(text: str) -> str:
@@ -122,65 +161,43 @@ def _passes(row: Row) -> bool | None:
     return score["functional"] in (1.0, None) and score["secure"] in (1.0, None)
 
 
-def _change(own: Mapping[str, Row]) -> str:
-    first, last = own.get("before"), own.get("after")
-    passed = [_passes(row) for row in (first, last) if row is not None]
+def _change(phases: Mapping[str, Row]) -> str:
+    passed = [_passes(phases[phase]) for phase in PHASES if phase in phases]
     if None in passed:
         return "unscored"
-    if len(passed) == 1:
+    if passed[0] == passed[-1]:
         return "passing" if passed[0] else "failing"
-    return {(False, True): "gained", (True, False): "lost", (False, False): "failing",
-            (True, True): "passing"}[bool(passed[0]), bool(passed[1])]  # fmt: skip
+    return "gained" if passed[-1] else "lost"
 
 
 def _in_turn(
-    items: Sequence[tuple[str, Item]], kinds: Sequence[str], most: int
+    items: Iterable[tuple[str, Item]], kinds: Sequence[str], most: int
 ) -> list[tuple[str, Item]]:
-    """At most so many, of every kind in turn, so that none crowds out the others."""
-    queues = [[item for item in items if item[0] == kind] for kind in kinds]
+    """At most `most` items, taken from every kind in turn, so that none crowds out the others."""
+    every = list(items)
+    queues = [[item for item in every if item[0] == kind] for kind in kinds]
     turns = max((len(queue) for queue in queues), default=0)
     taken = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
     return sorted(taken[:most], key=lambda item: kinds.index(item[0]))
 
 
-def _pair(change: str, own: Mapping[str, Row]) -> str:
-    row = next(iter(own.values()))
-    sides = [(phase, own[phase]) for phase in ("before", "after") if phase in own]
-    codes = [_code(side["completion"]) for _, side in sides]
-    marked = _marked(*codes) if len(codes) == 2 else [safe(code) for code in codes]
-    columns = "".join(
-        f"<div><h3>{phase} {_told(side)}</h3><pre>{code}</pre>{_output(side['output'])}</div>"
-        for (phase, side), code in zip(sides, marked, strict=True)
+def _pair(change: str, phases: Mapping[str, Row]) -> Pair:
+    first = next(iter(phases.values()))
+    rows = [(phase, phases[phase]) for phase in PHASES if phase in phases]
+    codes = [_code(row["completion"]) for _, row in rows]
+    lines = _marked(*codes) if len(codes) == 2 else [[]]
+    return Pair(
+        change=change,
+        tone=CHANGE_TONES.get(change, "muted"),
+        suite=first["suite"],
+        task=first["task"],
+        weaknesses=", ".join(map(weakness, first["cwe"])),
+        prompt=_cut(first.get("prompt") or ""),
+        sides=[
+            Side(phase, row["score"], code, marked, _cut(row["output"]))
+            for (phase, row), code, marked in zip(rows, codes, lines, strict=True)
+        ],
     )
-    prompt = f"<p>{safe(_cut(row.get('prompt') or ''))}</p>"
-    tone = {"gained": "good", "lost": "bad"}.get(change, "muted")
-    weaknesses = safe(", ".join(map(weakness, row["cwe"])))
-    return (
-        f'<details class="item" data-change="{change}" data-suite="{safe(row["suite"])}">'
-        f'<summary><span class="tag {tone}">{change}</span>{safe(row["task"])} '
-        f'<span class="muted">{weaknesses}</span></summary>'
-        f'{prompt}<div class="pair">{columns}</div></details>'
-    )
-
-
-def _told(row: Row) -> str:
-    score = row["score"]
-    if score is None:
-        return '<span class="tag unscored">unscored</span>'
-    tags = []
-    if score["functional"] is not None:
-        works = score["functional"] == 1.0
-        share = "works" if works else f"functional {score['functional']:.2f}"
-        tags.append(f'<span class="tag {"good" if works else "bad"}">{share}</span>')
-    if score["secure"] is not None:
-        is_secure = score["secure"] == 1.0
-        told = "secure" if is_secure else "insecure"
-        tags.append(f'<span class="tag {"good" if is_secure else "bad"}">{told}</span>')
-    return "".join(tags)
-
-
-def _output(text: str) -> str:
-    return f'<pre class="wrap muted">{safe(_cut(text))}</pre>' if text else ""
 
 
 def _code(completion: str) -> str:
@@ -188,11 +205,11 @@ def _code(completion: str) -> str:
     return completion if code is None or not code.strip() else code
 
 
-def _marked(before: str, after: str) -> list[str]:
-    """Both codes as HTML, with the lines marked that only one of them has."""
+def _marked(before: str, after: str) -> list[list[Line]]:
+    """The lines of both codes, marked where only one of them has them; none of long codes."""
     first, second = before.splitlines(), after.splitlines()
     if max(len(first), len(second)) > DIFF_LINES:
-        return [safe(before), safe(after)]
+        return [[], []]
     removed: set[int] = set()
     added: set[int] = set()
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
@@ -200,16 +217,10 @@ def _marked(before: str, after: str) -> list[str]:
         if kind != "equal":
             removed.update(range(a, b))
             added.update(range(c, d))
-    return [_lines(first, removed, "del"), _lines(second, added, "add")]
-
-
-def _lines(lines: Sequence[str], marked: set[int], name: str) -> str:
-    def shown() -> Iterator[str]:
-        for number, line in enumerate(lines):
-            classes = f"line {name}" if number in marked else "line"
-            yield f'<span class="{classes}">{safe(line) or "&#8203;"}</span>'
-
-    return "".join(shown())
+    return [
+        [Line(text, "del" if number in removed else "") for number, text in enumerate(first)],
+        [Line(text, "add" if number in added else "") for number, text in enumerate(second)],
+    ]
 
 
 def _outcome(row: Row) -> str:
@@ -223,25 +234,24 @@ def _outcome(row: Row) -> str:
     return "right" if row["tests"] == "passed" else "other"
 
 
-def _rollout(row: Row) -> str:
-    outcome = _outcome(row)
-    reward = "unscored" if row["reward"] is None else f"{row['reward']:.2f}"
-    parts = ", ".join(
-        f"{name} {value:.2f}" for name, value in row["parts"].items()
+def _rollout(outcome: str, row: Row) -> Rollout:
+    parts = [
+        f"{name} {value:.2f}"
+        for name, value in row["parts"].items()
         if isinstance(value, int | float) and name != "reward"
-    )  # fmt: skip
-    tone = {"fooled": "bad", "right": "good"}.get(outcome, "muted")
-    reasoning = row.get("reasoning") or (
-        "(no reasoning: the judge was sure at once)" if row["verdict"] else "(was not judged)"
-    )
-    return (
-        f'<details class="item" data-outcome="{outcome}"><summary>'
-        f'<span class="tag {tone}">{safe(row["verdict"] or "not judged")}</span>'
-        f'<span class="tag">reward {reward}</span>step {row["step"]}: {safe(row["task"])} '
-        f'<span class="muted">tests {safe(row["tests"])}</span></summary>'
-        f'<p>{safe(_cut(row["prompt"]))}</p><div class="pair"><div><h3>Completion</h3>'
-        f"<pre>{safe(_cut(row['completion']))}</pre></div><div><h3>Verdict</h3>"
-        f'<pre class="wrap">{safe(_cut(reasoning))}</pre>'
-        f'<p class="muted">{safe(parts)}</p>{_output(row.get("test_output") or "")}'
-        "</div></div></details>"
+    ]
+    no_reasoning = "(direct verdict without reasoning)" if row["verdict"] else "(not judged)"
+    return Rollout(
+        outcome=outcome,
+        tone=OUTCOME_TONES.get(outcome, "muted"),
+        verdict=row["verdict"],
+        reward="unscored" if row["reward"] is None else f"{row['reward']:.2f}",
+        step=row["step"],
+        task=row["task"],
+        tests=row["tests"],
+        prompt=_cut(row["prompt"]),
+        completion=_cut(row["completion"]),
+        reasoning=_cut(row.get("reasoning") or no_reasoning),
+        parts=", ".join(parts),
+        test_output=_cut(row.get("test_output") or ""),
     )

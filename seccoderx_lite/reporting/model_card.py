@@ -3,8 +3,10 @@
 from typing import Literal
 
 from seccoderx_lite.core.errors import RunFolderError
-from seccoderx_lite.core.records import Json
+from seccoderx_lite.core.scores import PHASES, Evaluation
 from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
+from seccoderx_lite.reporting.text import share
+from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
 
 USE = {
@@ -90,7 +92,7 @@ def _measured_judge(folder: RunFolder) -> list[str]:
     for stage in ("align", "cold_start"):
         if folder.is_done(stage) and (splits := folder.read_summary(stage).get("held_out")):
             return ["| held-out code | accuracy | unclear | n |", "|---|---|---|---|"] + [
-                f"| {split} | {_share(of['accuracy'])} | {_share(of['unclear_share'])} "
+                f"| {split} | {share(of['accuracy'])} | {share(of['unclear_share'])} "
                 f"| {of['n']:.0f} |"
                 for split, of in splits.items()
             ]
@@ -99,28 +101,21 @@ def _measured_judge(folder: RunFolder) -> list[str]:
 
 def _measured(folder: RunFolder) -> list[str]:
     try:
-        evaluation = folder.read_json("evaluation.json")
+        evaluation = files.read_record(folder.path / "evaluation.json", Evaluation)
     except RunFolderError:
         return ["Nothing was measured in this run."]
     rows = ["| suite | | functional | secure | ESR | tasks |", "|---|---|---|---|---|---|"]
-    for phase in ("before", "after"):
-        for suite, scores in evaluation.get(phase, {}).items():
-            rows.append(
-                f"| {suite} | {phase} | {_share(scores['functional'])} "
-                f"| {_share(scores['secure'])} "
-                f"| {_share(scores['esr'], scores['interval_95'].get('esr'))} | {scores['n']} |"
-            )
+    for phase in PHASES:
+        for suite in evaluation.suites:
+            if scores := evaluation.result(phase, suite):
+                rows.append(
+                    f"| {suite} | {phase} | {share(scores.functional)} | {share(scores.secure)} "
+                    f"| {share(scores.esr, scores.interval_95.get('esr'))} | {scores.n} |"
+                )
     return [
         *rows,
         "",
-        "Tests were executed on held-out tasks; the judge that rewarded the training was not "
-        "asked. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
+        "Measured by running the tests of held-out tasks, without the judge that rewarded the "
+        "training. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
         "over tasks.",
     ]
-
-
-def _share(value: Json, interval: Json = None) -> str:
-    if value is None:
-        return "-"
-    text = f"{value:.3f}"
-    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -1,200 +1,179 @@
-"""What was measured, in cards, charts and tables."""
+"""The sections about what was measured: cards, charts and tables of evaluation.json."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from seccoderx_lite.core.records import Json
-from seccoderx_lite.reporting.charts import bar_chart, interval_chart
-from seccoderx_lite.reporting.page import card, safe, section, table, weakness
-from seccoderx_lite.reporting.text import p_value, share, signed
+from markupsafe import Markup
 
-PHASES = ("before", "after")
-METRICS = (("functional", "functional"), ("secure", "secure"), ("esr", "ESR"),
-           ("func_sec", "func-sec"))  # fmt: skip
-METHOD = (
-    "ESR is the mean of functional share &times; all security tests passed. 95% bootstrap "
-    "intervals over tasks, paired for differences; McNemar&rsquo;s exact test on strict func-sec, "
-    "one completion a task. Unscored: what could not be measured through our own fault; it is in "
-    "no mean."
+from seccoderx_lite.core.scores import (
+    PHASES,
+    CodeMetric,
+    Evaluation,
+    GroupScores,
+    Phase,
+    SuiteDifference,
+    SuiteResult,
 )
+from seccoderx_lite.reporting.charts import Bar, bar_chart, interval_chart
+from seccoderx_lite.reporting.page import Card, Section, grid, render, weakness
+from seccoderx_lite.reporting.text import METRICS
+
+METHOD = (
+    "ESR is the mean of functional share \u00d7 all security tests passed. 95% bootstrap intervals "
+    "over tasks, paired for differences; McNemar\u2019s exact test on strict func-sec, one "
+    "completion per task. Unscored: not measured because of an internal error; excluded from "
+    "every mean."
+)
+GroupKind = Literal["per_cwe", "per_language"]
 
 
-def results(evaluation: Mapping[str, Json]) -> Iterator[str]:
-    """Yield the sections about evaluation.json, nothing without one."""
-    suites = list(dict.fromkeys(s for phase in PHASES for s in evaluation.get(phase, {})))
-    if not suites:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One value of a headline, with the colour class of its phase."""
+
+    tone: str
+    value: float
+    bounds: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """What was measured on one suite in one phase."""
+
+    suite: str
+    phase: Phase
+    scores: SuiteResult
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """What was measured on one weakness or language of a suite in one phase."""
+
+    suite: str
+    group: str
+    phase: Phase
+    scores: GroupScores
+
+
+def result_sections(evaluation: Evaluation) -> Iterator[Section]:
+    """Yield the sections about an evaluation, nothing if it has no suites."""
+    if not evaluation.suites:
         return
-    yield section("result", "Result", [_headline(evaluation, suites)])
-    yield section("measured", "Measured", [_tables(evaluation, suites)], METHOD)
-    yield section(
-        "weaknesses",
-        "By weakness",
-        [f'<div class="grid">{"".join(_groups(evaluation, suites))}</div>'],
-    )
+    cards = [
+        *(_headline_card(evaluation, suite) for suite in evaluation.suites),
+        Card("ESR by suite", interval_chart(_points(evaluation, "esr"), "ESR")),
+        Card(
+            "Function by suite",
+            interval_chart(_points(evaluation, "functional"), "functional share"),
+        ),
+    ]
+    yield Section("result", "Result", grid(cards, "headline"))
+    yield Section("measured", "Measured", _tables(evaluation), METHOD)
+    yield Section("weaknesses", "By weakness", grid(list(_group_charts(evaluation))))
 
 
-def _headline(evaluation: Mapping[str, Json], suites: Sequence[str]) -> str:
-    cards = "".join(_headline_card(evaluation, suite) for suite in suites)
-    charts = card("ESR by suite", interval_chart(_points(evaluation, suites, "esr"), "ESR"))
-    charts += card(
-        "Function by suite",
-        interval_chart(_points(evaluation, suites, "functional"), "functional share"),
-    )
-    return f'<div class="grid headline">{cards}{charts}</div>'
+def _results(evaluation: Evaluation) -> Iterator[ResultRow]:
+    for suite in evaluation.suites:
+        for phase in PHASES:
+            if scores := evaluation.result(phase, suite):
+                yield ResultRow(suite, phase, scores)
 
 
-def _headline_card(evaluation: Mapping[str, Json], suite: str) -> str:
-    before, after = (evaluation.get(phase, {}).get(suite) for phase in PHASES)
+def _headline_card(evaluation: Evaluation, suite: str) -> Card:
+    before, after = (evaluation.result(phase, suite) for phase in PHASES)
     scores = after or before
-    metric = next((m for m in ("esr", "functional", "secure") if scores[m] is not None), None)
+    assert scores is not None
+    headline: tuple[CodeMetric, ...] = ("esr", "functional", "secure")
+    metric = next((one for one in headline if scores.value(one) is not None), None)
     if metric is None:
-        return card(suite, "<p>Nothing could be scored.</p>", f"{scores['unscored']} unscored")
-    shown = [
-        f'<span class="{name}">{side[metric]:.3f}<small>{_bounds(side, metric)}</small></span>'
-        for name, side in (("from", before), ("to", after))
-        if side and side[metric] is not None
-    ]
-    body = f'<div class="big">{"<span class=arrow>&rarr;</span>".join(shown)}</div>'
-    changes = evaluation.get("difference", {}).get(suite, {})
-    name = dict(METRICS)[metric]
-    told = [f"<b>{name}</b> {safe(signed(changes[metric])) if metric in changes else ''}"]
-    if metric != "functional" and "functional" in changes:
-        told.append(f"functional {safe(signed(changes['functional']))}")
-    if test := changes.get("mcnemar"):
-        told.append(f"{test['gained']} tasks gained, {test['lost']} lost: {p_value(test['p'])}")
-    told.append(f"{scores['n']} tasks, {_unscored(scores['unscored'])}")
-    return card(suite, body, "<br>".join(told))
+        body = Markup("<p>Nothing could be scored.</p>")
+        return Card(suite, body, f"{scores.unscored} unscored")
+    difference = evaluation.difference.get(suite, SuiteDifference())
+    body = render(
+        "headline",
+        sides=[
+            Side(tone, value, _bounds(side, metric))
+            for tone, side in (("from", before), ("to", after))
+            if side and (value := side.value(metric)) is not None
+        ],
+        name=dict(METRICS)[metric],
+        change=difference.change(metric),
+        functional=None if metric == "functional" else difference.functional,
+        mcnemar=difference.mcnemar,
+        scores=scores,
+    )
+    return Card(suite, body)
 
 
-def _bounds(scores: Mapping[str, Json], metric: str) -> str:
-    low, high = scores["interval_95"].get(metric) or (None, None)
-    return "" if low is None else f"[{low:.3f}, {high:.3f}]"
+def _bounds(scores: GroupScores, metric: CodeMetric) -> str:
+    interval = scores.interval_95.get(metric)
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
 
 
-def _unscored(count: int) -> str:
-    text = f"{count} unscored"
-    return f'<span class="unscored">{text}</span>' if count else text
-
-
-def _count_unscored(count: int) -> str:
-    return f'<span class="unscored">{count}</span>' if count else "0"
-
-
-def _points(
-    evaluation: Mapping[str, Json], suites: Sequence[str], metric: str
-) -> list[dict[str, Json]]:
-    rows = []
-    for suite in suites:
-        for phase in PHASES:
-            scores = evaluation.get(phase, {}).get(suite)
-            if scores and scores[metric] is not None:
-                low, high = scores["interval_95"].get(metric) or (None, None)
-                rows.append(
-                    {"group": suite.removeprefix("builtin:"), "phase": phase,
-                     "value": scores[metric], "low": low, "high": high}
-                )  # fmt: skip
-    return rows
-
-
-def _tables(evaluation: Mapping[str, Json], suites: Sequence[str]) -> str:
-    heads = ["", "tasks", "samples", "unscored", *(name for _, name in METRICS)]
-    rows: list[list[str]] = []
-    for suite in suites:
-        rows.append([safe(suite)])
-        for phase in PHASES:
-            if scores := evaluation.get(phase, {}).get(suite):
-                rows.append([phase, *_cells(scores)])
-                if scores.get("greedy"):
-                    rows.append([f"{phase}, greedy", *_cells(scores["greedy"])])
-        if changes := evaluation.get("difference", {}).get(suite):
-            cells = [safe(signed(changes.get(key))) for key, _ in METRICS]
-            rows.append(["difference", "", "", "", *cells])
-    parts = [table(heads, rows)]
-    parts += [
-        _group_table(evaluation, suites, "per_cwe", "weakness"),
-        _group_table(evaluation, suites, "per_language", "language"),
-        _at_k(evaluation, suites),
-        _statuses(evaluation, suites),
-    ]
-    return "".join(parts)
-
-
-def _cells(scores: Mapping[str, Json]) -> list[str]:
+def _points(evaluation: Evaluation, metric: CodeMetric) -> list[Bar]:
     return [
-        str(scores["n"]), str(scores["n_samples"]), _count_unscored(scores["unscored"]),
-        *(safe(share(scores[key], scores["interval_95"].get(key))) for key, _ in METRICS),
-    ]  # fmt: skip
-
-
-def _at_k(evaluation: Mapping[str, Json], suites: Sequence[str]) -> str:
-    names = ("func@k", "sec@k", "func_sec@k")
-    rows = [
-        [safe(suite), phase, k, *(f"{values[name]:.3f}" for name in names)]
-        for suite in suites
-        for phase in PHASES
-        for k, values in evaluation.get(phase, {}).get(suite, {}).get("at_k", {}).items()
-    ]
-    body = table(["suite", "", "k", "func@k", "sec@k", "func-sec@k"], rows, 2)
-    summary = "<summary>At least one of k samples (unbiased)</summary>"
-    return f"<details>{summary}{body}</details>" if body else ""
-
-
-def _statuses(evaluation: Mapping[str, Json], suites: Sequence[str]) -> str:
-    rows = [
-        [safe(suite), phase, safe(", ".join(f"{name} {count}" for name, count in found.items()))]
-        for suite in suites
-        for phase in PHASES
-        if (found := evaluation.get(phase, {}).get(suite, {}).get("statuses"))
-    ]
-    body = table(["suite", "", "how the completions ended"], rows, 9)
-    return f"<details><summary>How completions ended</summary>{body}</details>" if body else ""
-
-
-def _groups(evaluation: Mapping[str, Json], suites: Sequence[str]) -> Iterator[str]:
-    """Cards of bars, one for each suite and way of grouping that has something to show."""
-    for suite in suites:
-        for kind, title, least in (("per_cwe", "weakness", 1), ("per_language", "language", 2)):
-            rows = [
-                {"group": f"{name} ({scores['n']})", "phase": phase, "value": value,
-                 "low": low, "high": high, "name": _named(name)}
-                for phase in PHASES
-                for name, scores in evaluation.get(phase, {}).get(suite, {}).get(kind, {}).items()
-                for value, low, high in _headline_value(scores)
-            ]  # fmt: skip
-            if len({row["group"] for row in rows}) >= least:
-                note = "Tasks in brackets; thin lines are 95% intervals."
-                yield card(f"{suite}, per {title}", bar_chart(rows, "ESR"), note)
-
-
-def _headline_value(
-    scores: Mapping[str, Json],
-) -> Iterator[tuple[float, float | None, float | None]]:
-    """Yield ESR, or security where function was not measured, with its interval; or nothing."""
-    metric = "esr" if scores["esr"] is not None else "secure"
-    if scores[metric] is not None:
-        low, high = scores["interval_95"].get(metric) or (None, None)
-        yield scores[metric], low, high
-
-
-def _named(group: str) -> str:
-    """A weakness with what people call it; a language as it is."""
-    return weakness(group) if group.startswith("CWE-") else group
-
-
-def _group_table(
-    evaluation: Mapping[str, Json], suites: Sequence[str], kind: str, title: str
-) -> str:
-    rows = [
-        [safe(suite), safe(_named(name)), phase, str(scores["n"]),
-         _count_unscored(scores["unscored"]),
-         *(safe(share(scores[key], scores["interval_95"].get(key))) for key, _ in METRICS[:3])]
-        for suite in suites
-        for name in dict.fromkeys(
-            name for phase in PHASES
-            for name in evaluation.get(phase, {}).get(suite, {}).get(kind, {})
+        Bar(
+            row.suite.removeprefix("builtin:"), row.phase, value, row.scores.interval_95.get(metric)
         )
-        for phase in PHASES
-        if (scores := evaluation.get(phase, {}).get(suite, {}).get(kind, {}).get(name))
-    ]  # fmt: skip
-    heads = ["suite", title, "", "tasks", "unscored", *(name for _, name in METRICS[:3])]
-    body = table(heads, rows, 3)
-    return f"<details><summary>Per {title}</summary>{body}</details>" if body else ""
+        for row in _results(evaluation)
+        if (value := row.scores.value(metric)) is not None
+    ]
+
+
+def _tables(evaluation: Evaluation) -> Markup:
+    return render(
+        "measured",
+        evaluation=evaluation,
+        phases=PHASES,
+        metrics=METRICS,
+        results=list(_results(evaluation)),
+        groups=[
+            {"title": "weakness", "rows": list(_group_rows(evaluation, "per_cwe"))},
+            {"title": "language", "rows": list(_group_rows(evaluation, "per_language"))},
+        ],
+    )
+
+
+def _group_rows(evaluation: Evaluation, kind: GroupKind) -> Iterator[GroupRow]:
+    """Yield the groups of every suite, the phases of a group one after the other."""
+    for suite in evaluation.suites:
+        rows = [row for row in _results(evaluation) if row.suite == suite]
+        for group in dict.fromkeys(group for row in rows for group in getattr(row.scores, kind)):
+            for row in rows:
+                if scores := getattr(row.scores, kind).get(group):
+                    yield GroupRow(suite, _group_name(group), row.phase, scores)
+
+
+def _group_charts(evaluation: Evaluation) -> Iterator[Card]:
+    """Yield a card of bars per suite and kind of group that has something to show."""
+    kinds: Sequence[tuple[GroupKind, str, int]] = (
+        ("per_cwe", "weakness", 1),
+        ("per_language", "language", 2),
+    )
+    for suite in evaluation.suites:
+        for kind, title, least in kinds:
+            bars = [
+                bar
+                for row in _results(evaluation)
+                if row.suite == suite
+                for group, scores in getattr(row.scores, kind).items()
+                for bar in _group_bars(group, row.phase, scores)
+            ]
+            if len({bar.group for bar in bars}) >= least:
+                note = "Tasks in brackets; thin lines are 95% intervals."
+                yield Card(f"{suite}, per {title}", bar_chart(bars, "ESR"), note)
+
+
+def _group_bars(group: str, phase: Phase, scores: GroupScores) -> Iterator[Bar]:
+    """Yield the bar of ESR, or of security where function was not measured; or nothing."""
+    metric: CodeMetric = "secure" if scores.esr is None else "esr"
+    value = scores.value(metric)
+    if value is not None:
+        interval = scores.interval_95.get(metric)
+        yield Bar(f"{group} ({scores.n})", phase, value, interval, _group_name(group))
+
+
+def _group_name(group: str) -> str:
+    """A weakness with its common name; a language as it is."""
+    return weakness(group) if group.startswith("CWE-") else group

@@ -1,30 +1,41 @@
-"""An evaluation in lines of text; never a difference without its interval."""
+"""An evaluation as lines of plain text; a difference always comes with its interval."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from seccoderx_lite.core.records import Json
+from seccoderx_lite.core.scores import (
+    PHASES,
+    CodeMetric,
+    Difference,
+    Evaluation,
+    Interval,
+    SuiteDifference,
+    SuiteResult,
+)
 
-TOLD = (("functional", "functional"), ("secure", "secure"), ("esr", "ESR"))
+METRICS: tuple[tuple[CodeMetric, str], ...] = (
+    ("functional", "functional"),
+    ("secure", "secure"),
+    ("esr", "ESR"),
+    ("func_sec", "func-sec"),
+)
+"""Metrics with the names that readers see."""
 
 
-def describe_evaluation(evaluation: Mapping[str, Json]) -> Iterator[str]:
-    """Yield lines that tell an evaluation.json: per suite, phase and difference."""
-    suites = dict.fromkeys(
-        suite for phase in ("before", "after") for suite in evaluation.get(phase, {})
-    )
-    for suite in suites:
+def describe_evaluation(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the lines of an evaluation: per suite its phases and the difference between them."""
+    for suite in evaluation.suites:
         yield suite
-        for phase in ("before", "after"):
-            if scores := evaluation.get(phase, {}).get(suite):
+        for phase in PHASES:
+            if scores := evaluation.result(phase, suite):
                 yield f"  {phase:<11}{_scores(scores)}"
-        if changes := evaluation.get("difference", {}).get(suite):
-            yield f"  {'difference':<11}{_changes(changes)}"
+        if (difference := evaluation.difference.get(suite)) and (text := _difference(difference)):
+            yield f"  {'difference':<11}{text}"
 
 
-def share(value: float | None, interval: Sequence[float] | None = None) -> str:
+def share(value: float | None, interval: Interval | None = None) -> str:
     """Return a share with its interval, "-" where it has no value.
 
-    >>> share(0.5, [0.4, 0.6]), share(None)
+    >>> share(0.5, (0.4, 0.6)), share(None)
     ('0.500 [0.400, 0.600]', '-')
     """
     if value is None:
@@ -33,13 +44,18 @@ def share(value: float | None, interval: Sequence[float] | None = None) -> str:
     return f"{value:.3f}{bounds}"
 
 
-def signed(change: Mapping[str, Json] | None) -> str:
-    """Return a difference with its interval, "-" where it has no value."""
-    if not change:
+def signed(change: Difference | None) -> str:
+    """Return a difference with its interval, "-" where it has no value.
+
+    >>> signed(Difference(0.25, (0.1, 0.4), 9)), signed(Difference(-1.0, None, 1))
+    ('+0.250 [+0.100, +0.400]', '-1.000 (too few tasks for an interval)')
+    """
+    if change is None:
         return "-"
-    bounds = change["interval_95"]
-    told = f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else " (too few tasks to be sure)"
-    return f"{change['mean']:+.3f}{told}"
+    low_high = change.interval_95
+    if low_high is None:
+        return f"{change.mean:+.3f} (too few tasks for an interval)"
+    return f"{change.mean:+.3f} [{low_high[0]:+.3f}, {low_high[1]:+.3f}]"
 
 
 def p_value(p: float) -> str:
@@ -51,21 +67,24 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _scores(scores: Mapping[str, Json]) -> str:
+def _scores(scores: SuiteResult) -> str:
     parts = [
-        f"{name} {share(scores[key], scores['interval_95'].get(key))}"
-        for key, name in TOLD
-        if scores[key] is not None
+        f"{name} {share(value, scores.interval_95.get(metric))}"
+        for metric, name in METRICS[:3]
+        if (value := scores.value(metric)) is not None
     ]
-    told = f"{scores['n']} tasks, {scores['n_samples']} samples, {scores['unscored']} unscored"
-    return f"{', '.join(parts) or 'nothing could be scored'}  ({told})"
+    counts = f"{scores.n} tasks, {scores.n_samples} samples, {scores.unscored} unscored"
+    return f"{', '.join(parts) or 'nothing could be scored'}  ({counts})"
 
 
-def _changes(changes: Mapping[str, Json]) -> str:
-    parts = [f"{name} {signed(changes[key])}" for key, name in TOLD if key in changes]
-    if test := changes.get("mcnemar"):
+def _difference(difference: SuiteDifference) -> str:
+    parts = [
+        f"{name} {signed(change)}"
+        for metric, name in METRICS[:3]
+        if (change := difference.change(metric))
+    ]
+    if test := difference.mcnemar:
         parts.append(
-            f"func-sec: {test['gained']} tasks gained, {test['lost']} lost, "
-            f"McNemar {p_value(test['p'])}"
+            f"func-sec: {test.gained} tasks gained, {test.lost} lost, McNemar {p_value(test.p)}"
         )
     return ", ".join(parts)

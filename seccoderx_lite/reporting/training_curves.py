@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.reporting.charts import SHARE, Series, line_chart, stacked_chart
-from seccoderx_lite.reporting.page import card, safe, section
+from seccoderx_lite.reporting.page import Card, Section, grid, render
 
 Metrics = Sequence[Mapping[str, Json]]
 
@@ -14,7 +16,7 @@ PARTS = ("functional", "vulnerability", "length", "similarity", "format", "secur
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One chart: a title, which metrics it shows under which names, and what they mean."""
+    """One chart: its title, the metrics it shows with their names, and what they mean."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -24,68 +26,107 @@ class Curve:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RaisedAlarm:
+    """One alarm: the steps it was raised at, and its last message."""
+
+    steps: Sequence[int]
+    message: str
+
+
 CURVES = (
     Curve("Reward", (("reward", "mean reward"),)),
     Curve("Reward parts", tuple((f"reward/{part}", part) for part in PARTS)),
-    Curve("Rollouts that pass their tests", (("functional_share", "functional"),
-          ("security_share", "secure"), ("rollout_esr", "ESR")), domain=SHARE),
-    Curve("Judge\u2019s verdicts", (("judged_safe_share", "judged safe"),
-          ("canary_accuracy", "right on canaries")), domain=SHARE),
+    Curve(
+        "Rollouts that pass their tests",
+        (
+            ("functional_share", "functional"),
+            ("security_share", "secure"),
+            ("rollout_esr", "ESR"),
+        ),
+        domain=SHARE,
+    ),
+    Curve(
+        "Judge\u2019s verdicts",
+        (("judged_safe_share", "judged safe"), ("canary_accuracy", "right on canaries")),
+        domain=SHARE,
+    ),
     Curve("KL against the base, nats", (("kl", "KL"),), unit=" nats"),
     Curve("Entropy, nats", (("entropy", "entropy"),), unit=" nats"),
     Curve("Completion length, tokens", (("completion_length", "tokens"),), unit=" tokens"),
     Curve("Speed, tokens per second", (("tokens_per_s", "tokens per second"),)),
     Curve("Judge, cold start: loss", (("loss", "loss"),), stage="cold_start"),
     Curve("Judge, alignment", (("accuracy", "right verdicts"),), stage="align", domain=SHARE),
-)  # fmt: skip
+)
 HACKING = (
-    Curve("Judged safe, but an attack succeeds", (("reward_hacking", "share of rollouts"),),
-          domain=SHARE, note="Working code the judge calls safe that fails its security tests, "
-          "among rollouts with such tests. A rise means that the policy learns to please the "
-          "judge."),
-    Curve("Stubs and duplicates", (("stub_share", "stub or unparsable"),
-          ("zero_variance_share", "groups stuck at equal rewards"),
-          ("duplicate_share", "repeated completions")), domain=SHARE,
-          note="Completions without real code; groups that teach nothing, those that earned all "
-          "they could not counted; repeats among the rollouts that were kept."),
-    Curve("Drift", (("reward/similarity", "similarity to the reference"),
-          ("length_ratio", "length / reference")),
-          note="Away from the references in content or in length."),
-    Curve("Judge", (("verdict_saturation", "one verdict, no attack confirms it"),
-          ("unclear_share", "unclear verdicts"), ("unscored_share", "unscored")), domain=SHARE,
-          note="A judge that says the same of everything, cannot be read, or fails."),
-)  # fmt: skip
+    Curve(
+        "Judged safe, but an attack succeeds",
+        (("reward_hacking", "share of rollouts"),),
+        domain=SHARE,
+        note="Working code the judge calls safe that fails its security tests, among rollouts with "
+        "such tests. A rise means that the policy learns to please the judge.",
+    ),
+    Curve(
+        "Stubs and duplicates",
+        (
+            ("stub_share", "stub or unparsable"),
+            ("zero_variance_share", "groups stuck at equal rewards"),
+            ("duplicate_share", "repeated completions"),
+        ),
+        domain=SHARE,
+        note="Completions without real code; groups whose rewards are all equal, except those that "
+        "already earn the maximum; repeats among the rollouts that were kept.",
+    ),
+    Curve(
+        "Drift",
+        (
+            ("reward/similarity", "similarity to the reference"),
+            ("length_ratio", "length / reference"),
+        ),
+        note="How far completions move away from the references in content or length.",
+    ),
+    Curve(
+        "Judge",
+        (
+            ("verdict_saturation", "one verdict, no attack confirms it"),
+            ("unclear_share", "unclear verdicts"),
+            ("unscored_share", "unscored"),
+        ),
+        domain=SHARE,
+        note="A judge that gives every completion the same verdict, an unreadable one, or none.",
+    ),
+)
 COMPARED = (
-    ("reward", "Reward", None), ("rollout_esr", "ESR of the rollouts", SHARE),
-    ("functional_share", "Functional", SHARE), ("judged_safe_share", "Judged safe", SHARE),
-    ("reward_hacking", "Judged safe, but an attack succeeds", SHARE),
-    ("kl", "KL against the base, nats", None), ("entropy", "Entropy, nats", None),
-    ("completion_length", "Completion length, tokens", None),
-)  # fmt: skip
+    Curve("Reward", (("reward", ""),)),
+    Curve("ESR of the rollouts", (("rollout_esr", ""),), domain=SHARE),
+    Curve("Functional", (("functional_share", ""),), domain=SHARE),
+    Curve("Judged safe", (("judged_safe_share", ""),), domain=SHARE),
+    Curve("Judged safe, but an attack succeeds", (("reward_hacking", ""),), domain=SHARE),
+    Curve("KL against the base, nats", (("kl", ""),)),
+    Curve("Entropy, nats", (("entropy", ""),)),
+    Curve("Completion length, tokens", (("completion_length", ""),)),
+)
+"""Curves with one line per run."""
 SMOOTHING = (
-    "By optimiser step. Long curves are running means over a sixth of the run, the steps "
-    "themselves faint behind them."
+    "Per optimiser step. Long curves are running means over a sixth of the run, with the measured "
+    "values faint behind them."
 )
 
 
-def alarms(metrics: Metrics) -> str:
-    """Return the alarms as a card, "" without any."""
-    raised: dict[str, list[tuple[int, str]]] = {}
+def _alarm_card(metrics: Metrics) -> Card:
+    raised: dict[str, RaisedAlarm] = {}
     for row in metrics:
         for message in row.get("alarms") or []:
-            raised.setdefault(message.split(" ", 1)[0], []).append((row["step"], message))
-    lines = "".join(
-        f"<li>{len(steps)} {'steps' if len(steps) > 1 else 'step'}, {steps[0][0]} to "
-        f"{steps[-1][0]}; at last: {safe(steps[-1][1])}</li>"
-        for steps in raised.values()
-    )
-    return card("Alarms", f"<ul>{lines}</ul>", classes="alarm wide") if lines else ""
+            name = message.split(" ", 1)[0]
+            earlier = raised[name].steps if name in raised else ()
+            raised[name] = RaisedAlarm([*earlier, row["step"]], message)
+    body = render("alarms", alarms=list(raised.values())) if raised else Markup()
+    return Card("Alarms", body, classes="alarm wide")
 
 
 def cost(metrics: Metrics, environment: Mapping[str, Json]) -> Iterator[str]:
     """Yield what training took: steps and minutes, memory, and the machine; what is known of it."""
-    steps = [row["seconds"]["step"] for row in metrics
-             if row["stage"] == "policy" and row.get("seconds")]  # fmt: skip
+    steps = [row["seconds"]["step"] for row in _policy_rows(metrics) if row.get("seconds")]
     if steps:
         yield f"{len(steps)} policy steps in {sum(steps) / 60:.1f} min"
     if peaks := [row["peak_memory_bytes"] for row in metrics if row.get("peak_memory_bytes")]:
@@ -95,38 +136,37 @@ def cost(metrics: Metrics, environment: Mapping[str, Json]) -> Iterator[str]:
         yield gpu["name"] if gpu else f"CPU, {environment.get('processors')} cores"
 
 
-def curves(
+def training_sections(
     metrics: Metrics, completions: Sequence[Mapping[str, Json]], sampled: int | None
-) -> Iterator[str]:
-    """Yield the sections about training and reward hacking, nothing without metrics.
+) -> Iterator[Section]:
+    """Yield the sections about training and reward hacking.
 
-    `completions` are the rollouts that were kept, `sampled` how many a step has in all.
+    `completions` are the rollouts that were kept, `sampled` the number of rollouts per step.
     """
-    cards = [*(_curve(metrics, one) for one in CURVES), *_costs(metrics)]
-    yield _grid("training", "Training", cards, SMOOTHING)
+    cards = [*(_curve_card(metrics, curve) for curve in CURVES), *_cost_cards(metrics)]
+    yield Section("training", "Training", grid(cards), SMOOTHING)
     enriched = _with_shares(metrics, completions, sampled)
-    hacking = [_curve(enriched, one) for one in HACKING]
-    yield _grid("hacking", "Reward hacking", [*hacking, alarms(metrics)])
+    hacking = [_curve_card(enriched, curve) for curve in HACKING]
+    yield Section("hacking", "Reward hacking", grid([*hacking, _alarm_card(metrics)]))
 
 
-def _curve(metrics: Metrics, curve: Curve) -> str:
+def comparison_section(runs: Mapping[str, Metrics]) -> Section:
+    """Return the curves of several runs, one line per run."""
+    cards = []
+    for curve in COMPARED:
+        ((key, _),) = curve.lines
+        lines = [Series(name, _points(metrics, "policy", key)) for name, metrics in runs.items()]
+        cards.append(Card(curve.title, line_chart(lines, domain=curve.domain)))
+    return Section("training", "Training", grid(cards), SMOOTHING)
+
+
+def _policy_rows(metrics: Metrics) -> Metrics:
+    return [row for row in metrics if row["stage"] == "policy"]
+
+
+def _curve_card(metrics: Metrics, curve: Curve) -> Card:
     lines = [Series(name, _points(metrics, curve.stage, key)) for key, name in curve.lines]
-    return card(curve.title, line_chart(lines, curve.unit, curve.domain), curve.note)
-
-
-def comparison_curves(runs: Mapping[str, Metrics]) -> str:
-    """Return the curves of several runs over each other."""
-    cards = [
-        card(title, line_chart([Series(name, _points(metrics, "policy", key))
-                                for name, metrics in runs.items()], domain=domain))
-        for key, title, domain in COMPARED
-    ]  # fmt: skip
-    return _grid("training", "Training", cards, SMOOTHING)
-
-
-def _grid(identifier: str, title: str, cards: Sequence[str], note: str = "") -> str:
-    body = "".join(cards)
-    return section(identifier, title, [f'<div class="grid">{body}</div>'] if body else [], note)
+    return Card(curve.title, line_chart(lines, curve.unit, curve.domain), curve.note)
 
 
 def _points(metrics: Metrics, stage: str, key: str) -> list[tuple[float, float]]:
@@ -137,22 +177,28 @@ def _points(metrics: Metrics, stage: str, key: str) -> list[tuple[float, float]]
     ]
 
 
-def _costs(metrics: Metrics) -> Iterator[str]:
-    policy = [row for row in metrics if row["stage"] == "policy" and row.get("seconds")]
-    phases = dict.fromkeys(phase for row in policy for phase in row["seconds"] if phase != "step")
+def _cost_cards(metrics: Metrics) -> Iterator[Card]:
+    timed = [row for row in _policy_rows(metrics) if row.get("seconds")]
+    phases = dict.fromkeys(phase for row in timed for phase in row["seconds"] if phase != "step")
     series = [
-        Series(phase, [(row["step"], row["seconds"].get(phase, 0.0)) for row in policy])
+        Series(phase, [(row["step"], row["seconds"].get(phase, 0.0)) for row in timed])
         for phase in phases
     ]
     visible = [one for one in series if max(value for _, value in one.points) >= 0.01]
-    yield card("Time of a step by phase, seconds", stacked_chart(visible, " s"))
+    yield Card("Time per step by phase, seconds", stacked_chart(visible, " s"))
+    stages = (("policy", "policy"), ("align", "judge, align"), ("cold_start", "judge, cold start"))
     memory = [
-        Series(name, [(row["step"], row["peak_memory_bytes"] / 2**30) for row in metrics
-                      if row["stage"] == stage and row.get("peak_memory_bytes")])
-        for stage, name in (("policy", "policy"), ("align", "judge, align"),
-                            ("cold_start", "judge, cold start"))
-    ]  # fmt: skip
-    yield card("Peak memory, GiB", line_chart(memory, " GiB", is_smoothed=False))
+        Series(
+            name,
+            [
+                (row["step"], row["peak_memory_bytes"] / 2**30)
+                for row in metrics
+                if row["stage"] == stage and row.get("peak_memory_bytes")
+            ],
+        )
+        for stage, name in stages
+    ]
+    yield Card("Peak memory, GiB", line_chart(memory, " GiB", is_smoothed=False))
 
 
 def _with_shares(
@@ -163,14 +209,12 @@ def _with_shares(
     for row in completions:
         kept.setdefault(row["step"], []).append((row["task"], row["completion"]))
     enriched = []
-    for row in metrics:
-        if row["stage"] != "policy":
-            continue
+    for row in _policy_rows(metrics):
         own = kept.get(row["step"], [])
-        enriched.append({
-            **row,
+        shares = {
             "duplicate_share": 1 - len(set(own)) / len(own) if own else None,
             "unclear_share": row.get("unclear_verdicts", 0) / sampled if sampled else None,
             "unscored_share": row.get("unscored", 0) / sampled if sampled else None,
-        })  # fmt: skip
+        }
+        enriched.append({**row, **shares})
     return enriched

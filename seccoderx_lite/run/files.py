@@ -13,12 +13,16 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.records import Json
 
 logger = logging.getLogger(__name__)
+
+Record = TypeVar("Record")
 
 _LOCK = ".lock"
 _TEMPORARY = ".tmp"
@@ -73,6 +77,18 @@ def read_json(path: Path) -> Json:
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing") from error
     except ValueError as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Return the data of a JSON file as a record; keys that the record lacks are ignored.
+
+    Raises:
+        RunFolderError: the file is missing, damaged, or lacks a field of the record.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error
 
 

@@ -1,15 +1,15 @@
-"""Measure the base and the aligned policy alike, on suites that the training judge never sees.
+"""Measure the base and the aligned policy on suites that the training judge never sees.
 
-Several completions a task are sampled at the recipe's temperature (the headline) and one greedy
-completion beside them. How each suite is graded is in `suites`.
+Several completions per task are sampled at the recipe's temperature (the main result), and one more
+is decoded greedily. How each suite is graded is in `evaluation/suites`.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.core.records import Json
-from seccoderx_lite.evaluation.suites.asking import Asker, Phase, regrade
+from seccoderx_lite.core.scores import Evaluation, Phase
+from seccoderx_lite.evaluation.suites.answers import Answers, SuiteRunner, regrade
 from seccoderx_lite.evaluation.suites.grading import Grader
 from seccoderx_lite.evaluation.suites.loading import Suite, SuiteKind, load_suites, make_graders
 from seccoderx_lite.evaluation.suites.summary import summarise
@@ -29,49 +29,54 @@ def run(
     base: Base | None,
     sandbox: Sandbox,
     progress: Progress = no_progress,
-) -> dict[str, Json]:
-    """Measure before and, where a policy adapter is there, after; write evaluation.json.
+) -> Evaluation:
+    """Measure the base and, if there is one, the policy adapter on it; write evaluation.json.
 
-    `base` may be None where the recipe measures a model behind a server.
+    `base` may be None if the recipe measures a model behind a server.
     """
-    settings = recipe.evaluate or EvaluateRecipe(suites=["builtin:tiny"])
+    settings = _settings(recipe)
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
     suites = load_suites(settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
     generators = _generators(settings, folder, base)
-    outcomes = Asker(
-        settings, temperature, folder, generators, graders,
-        lambda done, total, values: progress("evaluate", done, total, values),
-    ).ask(suites)  # fmt: skip
+    runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
+    answers = runner.run(suites)
     if base:
         detach_adapters(base)
-    result = summarise(suites, outcomes, settings.seed)
-    folder.write_json("evaluation.json", result)
-    return result
+    return _write_evaluation(folder, suites, answers, settings.seed)
 
 
 def grade_again(
     recipe: Recipe, folder: RunFolder, sandbox: Sandbox, progress: Progress = no_progress
-) -> dict[str, Json]:
-    """Grade the stored answers anew, without generating any; write evaluation.json."""
-    settings = recipe.evaluate or EvaluateRecipe(suites=["builtin:tiny"])
+) -> Evaluation:
+    """Grade the stored answers again without generating any; write evaluation.json."""
+    settings = _settings(recipe)
     suites = load_suites(settings)
     graders = _graders(recipe.model, settings, suites, sandbox)
-    total = sum(1 for _ in folder.read_jsonl("answers.jsonl"))
-    outcomes = regrade(folder, suites, graders, lambda done: progress("grade", done, total, {}))
-    result = summarise(suites, outcomes, settings.seed)
-    folder.write_json("evaluation.json", result)
-    return result
+    answers = regrade(folder, suites, graders, progress)
+    return _write_evaluation(folder, suites, answers, settings.seed)
+
+
+def _settings(recipe: Recipe) -> EvaluateRecipe:
+    return recipe.evaluate or EvaluateRecipe(suites=["builtin:tiny"])
+
+
+def _write_evaluation(
+    folder: RunFolder, suites: Sequence[Suite], answers: Answers, seed: int
+) -> Evaluation:
+    evaluation = summarise(suites, answers, seed)
+    folder.write_json("evaluation.json", evaluation.as_json())
+    return evaluation
 
 
 def _generators(
     settings: EvaluateRecipe, folder: RunFolder, base: Base | None
 ) -> Mapping[Phase, Generator]:
-    """What answers in each phase; the adapter is left on the base."""
+    """What generates in each phase; the adapter stays attached to the base."""
     if settings.endpoint:
         return {"before": EndpointGenerator(settings.endpoint)}
     if base is None:
-        raise ModelError("evaluate: there is no model to measure")
+        raise ModelError("evaluate: no model to measure; set model.base or evaluate.endpoint")
     detach_adapters(base)
     adapter = Path(settings.adapter) if settings.adapter else folder.policy_adapter
     generators: dict[Phase, Generator] = {}
@@ -102,13 +107,13 @@ def _functionality_judge(
 ) -> Generator | None:
     """The model that scores function, never the judge that rewards training; None without one.
 
-    The base that is measured is not loaded twice where it judges too, without any adapter.
+    If it is the base that is measured, that base is reused without an adapter, not loaded twice.
     """
     judge = settings.functionality_judge
     if judge is None:
         return None
     if judge.endpoint:
         return EndpointGenerator(judge.endpoint)
-    shared = base if judge.base == model.base else None
-    own = shared or load_base(model.model_copy(update={"base": judge.base}))
+    measured = base if judge.base == model.base else None
+    own = measured or load_base(model.model_copy(update={"base": judge.base}))
     return RoleGenerator(own, "reference", settings.batch_size)

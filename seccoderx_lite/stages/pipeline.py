@@ -102,8 +102,8 @@ def _evaluate(run: _Run) -> dict[str, Json]:
     base = None if settings and settings.endpoint else run.base
     result = evaluation.run(run.recipe, run.folder, base, run.sandbox, run.progress)
     return {
-        phase: {suite: scores["esr"] for suite, scores in result.get(phase, {}).items()}
-        for phase in ("before", "after")
+        "before": {suite: scores.esr for suite, scores in result.before.items()},
+        "after": {suite: scores.esr for suite, scores in result.after.items()},
     }
 
 

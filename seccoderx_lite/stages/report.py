@@ -1,24 +1,44 @@
-"""One self-contained HTML page a run: what was measured, how training went, what it was made with.
+"""One self-contained HTML page per run: what was measured, how training went, and the recipe.
 
 Also one page that compares runs. Both are made from the files of the run folders alone.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from markupsafe import Markup
 
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.evaluation.metrics import CODE_METRICS, TaskScores, mcnemar, paired_difference
-from seccoderx_lite.evaluation.suites.asking import GREEDY, Outcome, read_outcomes
+from seccoderx_lite.core.scores import CodeMetric, Evaluation, SuiteResult
+from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores, mcnemar
+from seccoderx_lite.evaluation.suites.answers import ANSWERS, GREEDY, read_answers
+from seccoderx_lite.evaluation.suites.summary import paired_differences
 from seccoderx_lite.recipe.recipe import deciding_fields, dump_recipe
-from seccoderx_lite.reporting.completions import Pairs, rollouts, shortened
-from seccoderx_lite.reporting.page import page, safe, section, table
-from seccoderx_lite.reporting.results import results
-from seccoderx_lite.reporting.text import p_value, share, signed
-from seccoderx_lite.reporting.training_curves import comparison_curves, cost, curves
+from seccoderx_lite.reporting.completions import PairCollector, rollout_section, shortened
+from seccoderx_lite.reporting.page import Section, page, preformatted, render
+from seccoderx_lite.reporting.results import result_sections
+from seccoderx_lite.reporting.text import METRICS, p_value, signed
+from seccoderx_lite.reporting.training_curves import comparison_section, cost, training_sections
 from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
+
+COMPARISON_METHOD = (
+    "After alignment if there is a policy, else the base. Second lines are differences from the "
+    "first run, paired over the tasks that both measured; 95% bootstrap intervals, McNemar\u2019s "
+    "exact test on strict func-sec of one completion per task."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One run on one suite, with how it differs from the first run."""
+
+    name: str
+    scores: SuiteResult
+    changes: Mapping[CodeMetric, str]
 
 
 def run(folder: RunFolder) -> Path:
@@ -26,52 +46,51 @@ def run(folder: RunFolder) -> Path:
     recipe = folder.recipe
     metrics = list(folder.read_jsonl("metrics.jsonl"))
     kept = [shortened(row) for row in folder.read_jsonl("completions.jsonl")]
-    pairs = Pairs()
-    for row in folder.read_jsonl("answers.jsonl"):
+    pairs = PairCollector()
+    for row in folder.read_jsonl(ANSWERS):
         pairs.add(row)
     grpo = recipe.policy.grpo if recipe.policy else None
     sampled = grpo.group_size * grpo.prompts_per_step if grpo else None
-    environment = _read(folder, "environment.json")
+    environment = _environment(folder)
+    shown = preformatted(json.dumps(environment, indent=2)) if environment else Markup()
     sections = [
-        *results(_read(folder, "evaluation.json")),
-        *curves(metrics, kept, sampled),
+        *result_sections(_evaluation(folder)),
+        *training_sections(metrics, kept, sampled),
         pairs.section(),
-        rollouts(kept),
-        section("recipe", "Recipe", [f"<pre>{safe(dump_recipe(recipe))}</pre>"]),
-        section("environment", "Environment", [_environment(environment)]),
+        rollout_section(kept),
+        Section("recipe", "Recipe", preformatted(dump_recipe(recipe))),
+        Section("environment", "Environment", shown),
     ]
     facts = [recipe.model.base, f"seed {recipe.seed}", *cost(metrics, environment)]
-    subtitle = " &middot; ".join(map(safe, facts))
-    return folder.write_text("report.html", page(recipe.name, subtitle, sections))
+    return folder.write_text("report.html", page(recipe.name, facts, sections))
 
 
 def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:
     """Write one page that compares runs with the first of them, and return its path."""
-    names = _names(folders)
-    runs = dict(zip(names, folders, strict=True))
-    metrics = {name: list(f.read_jsonl("metrics.jsonl")) for name, f in runs.items()}
+    runs = dict(zip(_names(folders), folders, strict=True))
+    metrics = {name: list(folder.read_jsonl("metrics.jsonl")) for name, folder in runs.items()}
     sections = [
-        section("result", "Result", [_comparison_table(runs)], "After alignment where there is a "
-                "policy. Second lines are differences from the first run, paired over the tasks "
-                "that both measured; 95% bootstrap intervals, McNemar\u2019s exact test on strict "
-                "func-sec of one completion a task."),
-        comparison_curves(metrics),
-        section("recipe", "What differs in the recipes", [_recipe_table(runs)]),
-    ]  # fmt: skip
-    text = page("Comparison of runs", safe(", ".join(names)), sections)
+        Section("result", "Result", _comparison_table(runs), COMPARISON_METHOD),
+        comparison_section(metrics),
+        Section("recipe", "What differs in the recipes", _recipe_table(runs)),
+    ]
+    text = page("Comparison of runs", [", ".join(runs)], sections)
     return files.write_text(file, text).resolve()
 
 
-def _read(folder: RunFolder, name: str) -> dict[str, Json]:
+def _evaluation(folder: RunFolder) -> Evaluation:
     try:
-        data: dict[str, Json] = folder.read_json(name)
+        return files.read_record(folder.path / "evaluation.json", Evaluation)
+    except RunFolderError:
+        return Evaluation()
+
+
+def _environment(folder: RunFolder) -> dict[str, Json]:
+    try:
+        data: dict[str, Json] = folder.read_json("environment.json")
     except RunFolderError:
         return {}
     return data
-
-
-def _environment(data: Mapping[str, Json]) -> str:
-    return f"<pre>{safe(json.dumps(data, indent=2))}</pre>" if data else ""
 
 
 def _names(folders: Sequence[RunFolder]) -> list[str]:
@@ -84,61 +103,58 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
     return names
 
 
-def _comparison_table(runs: Mapping[str, RunFolder]) -> str:
-    scores = {name: _task_scores(folder) for name, folder in runs.items()}
-    found = {name: _last_phase(folder) for name, folder in runs.items()}
+def _comparison_table(runs: Mapping[str, RunFolder]) -> Markup:
+    tasks = {name: _task_scores(folder) for name, folder in runs.items()}
+    results = {name: _last_phase(folder) for name, folder in runs.items()}
     first = next(iter(runs))
-    rows: list[list[str]] = []
-    for suite in dict.fromkeys(suite for own in found.values() for suite in own):
-        rows.append([safe(suite)])
-        for name, suites in found.items():
-            if own := suites.get(suite):
-                mine = {} if name == first else scores[name].get(suite, {})
-                changes = _changes(scores[first].get(suite, {}), mine)
-                cells = [
-                    safe(share(own[key], own["interval_95"].get(key))) + changes.get(key, "")
-                    for key in ("functional", "secure", "esr")
-                ]
-                rows.append([safe(name), *cells, str(own["n"]), str(own["unscored"])])
-    return table(["run", "functional", "secure", "ESR", "tasks", "unscored"], rows)
+    suites: dict[str, list[ComparedRun]] = {}
+    for suite in dict.fromkeys(suite for own in results.values() for suite in own):
+        suites[suite] = [
+            ComparedRun(
+                name,
+                own[suite],
+                {}
+                if name == first
+                else _changes(tasks[first].get(suite, {}), tasks[name].get(suite, {})),
+            )
+            for name, own in results.items()
+            if suite in own
+        ]
+    return render("comparison", suites=suites, metrics=METRICS[:3]) if suites else Markup()
 
 
-def _last_phase(folder: RunFolder) -> dict[str, Json]:
-    evaluation = _read(folder, "evaluation.json")
-    return evaluation.get("after") or evaluation.get("before") or {}
+def _last_phase(folder: RunFolder) -> Mapping[str, SuiteResult]:
+    evaluation = _evaluation(folder)
+    return evaluation.after or evaluation.before
 
 
 def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
     """The sampled scores of the last phase, by suite and task."""
-    outcomes = read_outcomes(folder)
-    phase = "after" if any(key[0] == "after" for key in outcomes) else "before"
-    samples: dict[tuple[str, str], list[Outcome]] = {}
-    for own, suite, task, sample in sorted(outcomes):
-        if own == phase and sample != GREEDY:
-            samples.setdefault((suite, task), []).append(outcomes[own, suite, task, sample])
-    found: dict[str, dict[str, TaskScores]] = {}
-    for (suite, task), own_samples in samples.items():
-        scores = TaskScores(task, (), tuple(outcome.score for outcome in own_samples))
-        found.setdefault(suite, {})[task] = scores
-    return found
+    answers = read_answers(folder)
+    last = "after" if any(key[0] == "after" for key in answers) else "before"
+    samples: dict[tuple[str, str], list[SampleScore | None]] = {}
+    for phase, suite, task, sample in sorted(answers):
+        if phase == last and sample != GREEDY:
+            score = answers[phase, suite, task, sample].score
+            samples.setdefault((suite, task), []).append(score)
+    by_suite: dict[str, dict[str, TaskScores]] = {}
+    for (suite, task), scores in samples.items():
+        by_suite.setdefault(suite, {})[task] = TaskScores(task, (), tuple(scores))
+    return by_suite
 
 
-def _changes(theirs: Mapping[str, TaskScores], mine: Mapping[str, TaskScores]) -> dict[str, str]:
+def _changes(
+    first: Mapping[str, TaskScores], other: Mapping[str, TaskScores]
+) -> dict[CodeMetric, str]:
     """What follows a figure: its paired difference from the first run, where there is one."""
-    shared = sorted(mine.keys() & theirs.keys())
-    before, after = ([own[task] for task in shared] for own in (theirs, mine))
-    found: dict[str, str] = {}
-    for metric in CODE_METRICS:
-        try:
-            change = paired_difference(before, after, metric, seed=0)
-        except ValueError:  # no task in common, or benign tasks, which have no such metric
-            continue
-        told = signed({"mean": change.mean, "interval_95": change.interval_95})
-        if metric == "esr":
-            passes = (list(map(_passes, side)) for side in (before, after))
-            told += f", McNemar {p_value(mcnemar(*passes).p)}"
-        found[metric] = f"<br><small>{safe(told)}</small>"
-    return found
+    common = sorted(first.keys() & other.keys())
+    before, after = ([own[task] for task in common] for own in (first, other))
+    differences = paired_differences(before, after, seed=0)
+    changes = {metric: signed(change) for metric, change in differences.items()}
+    if "esr" in changes:
+        test = mcnemar(list(map(_passes, before)), list(map(_passes, after)))
+        changes["esr"] += f", McNemar {p_value(test.p)}"
+    return changes
 
 
 def _passes(task: TaskScores) -> bool | None:
@@ -147,11 +163,11 @@ def _passes(task: TaskScores) -> bool | None:
     return None if value is None else value == 1.0
 
 
-def _recipe_table(runs: Mapping[str, RunFolder]) -> str:
+def _recipe_table(runs: Mapping[str, RunFolder]) -> Markup:
     fields = {name: deciding_fields(folder.recipe) for name, folder in runs.items()}
     rows = [
-        [safe(key), *(safe(own.get(key, "-")) for own in fields.values())]
+        (key, [own.get(key, "-") for own in fields.values()])
         for key in dict.fromkeys(key for own in fields.values() for key in own)
         if len({repr(own.get(key)) for own in fields.values()}) > 1
     ]
-    return table(["field", *runs], rows, 9) if rows else ""
+    return render("recipe_differences", runs=list(runs), rows=rows) if rows else Markup()

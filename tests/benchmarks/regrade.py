@@ -1,10 +1,10 @@
-"""How fast stored answers are graded anew, and what that costs in memory.
+"""How fast stored answers are graded again, and how much memory that takes.
 
     python tests/benchmarks/regrade.py [ANSWERS]
 
-Writes so many answers (10,000 by default) of builtin:tiny, no two of a task alike, and grades them
-with all cores. Nothing is generated. Then the sandbox alone runs the same tests, without reading,
-extracting or writing: what it takes longer is what regrading costs of its own.
+Writes ANSWERS answers (default: 10,000) of builtin:tiny, all different per task, and grades them
+on all cores. Nothing is generated. Then the sandbox alone runs the same tests, without reading,
+extracting or writing; the difference is the overhead of regrading.
 """
 
 import sys
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from seccoderx_lite.core.code_blocks import extract_code
-from seccoderx_lite.evaluation.suites.asking import ANSWERS, regrade
+from seccoderx_lite.evaluation.suites.answers import ANSWERS, regrade
 from seccoderx_lite.evaluation.suites.loading import load_suites, make_graders
 from seccoderx_lite.evaluation.suites.summary import summarise
 from seccoderx_lite.recipe.recipe import check_recipe
@@ -68,16 +68,14 @@ def main() -> None:
         write_answers(folder, suites, count)
         graders = make_graders(suites, sandbox, None, 0)
         before, started = peak_memory_mb(), time.perf_counter()
-        outcomes = regrade(folder, suites, graders)
+        answers = regrade(folder, suites, graders)
         seconds = time.perf_counter() - started
-        print(f"{count} answers, {len(outcomes)} outcomes, {len(sandbox.workers)} workers")
-        print(f"{count / seconds:.0f} answers a second ({seconds:.1f} s)")
+        print(f"{count} answers, {len(answers)} graded, {len(sandbox.workers)} workers")
+        print(f"{count / seconds:.0f} answers per second ({seconds:.1f} s)")
         print(f"memory: {before:.0f} MB before, {peak_memory_mb():.0f} MB at the peak")
         alone = seconds_in_the_sandbox_alone(folder, suites, sandbox)
-        print(
-            f"{count / alone:.0f} a second in the sandbox alone: {alone / seconds:.0%} of the time"
-        )
-        folder.write_json("evaluation.json", summarise(suites, outcomes, 0))
+        print(f"{count / alone:.0f} per second in the sandbox alone: {alone / seconds:.0%} of it")
+        folder.write_json("evaluation.json", summarise(suites, answers, 0).as_json())
         started = time.perf_counter()
         size = report.run(folder).stat().st_size
         print(f"report: {size / 1e6:.2f} MB in {time.perf_counter() - started:.1f} s")

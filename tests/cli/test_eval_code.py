@@ -15,14 +15,14 @@ from seccoderx_lite.cli.eval_code import evaluation_recipe
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.evaluation.suites import cweval
 from seccoderx_lite.recipe.recipe import check_recipe
-from seccoderx_lite.reporting import text as telling
+from seccoderx_lite.reporting import text
 from seccoderx_lite.run.folder import RunFolder
 
 SETTINGS = {"suites": ["builtin:tiny"]}
 
 
 def test_the_worked_examples_hold():
-    assert doctest.testmod(telling).failed == 0 and doctest.testmod(cweval).failed == 0
+    assert doctest.testmod(text).failed == 0 and doctest.testmod(cweval).failed == 0
 
 
 def test_a_hub_id_is_measured_alone():

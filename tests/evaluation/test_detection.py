@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from seccoderx_lite.core.records import LabelledCode
-from seccoderx_lite.evaluation import detection as detection_metrics
+from seccoderx_lite.evaluation import detection
 from seccoderx_lite.evaluation.detection import (
     compare_detection,
     majority,
@@ -22,7 +22,7 @@ def code(is_vulnerable: bool, *cwe: str) -> LabelledCode:
 
 
 def test_the_worked_examples_hold():
-    result = doctest.testmod(detection_metrics)
+    result = doctest.testmod(detection)
     assert result.attempted > 3 and result.failed == 0
 
 
@@ -103,7 +103,7 @@ def test_nothing_to_score_gives_no_rates():
 
 
 def test_verdicts_and_code_must_be_equally_many():
-    with pytest.raises(ValueError, match="got 1 pieces of code and 0 verdicts"):
+    with pytest.raises(ValueError, match="got 1 samples and 0 verdicts"):
         score_detection([code(True)], [])
 
 

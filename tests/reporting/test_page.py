@@ -1,4 +1,4 @@
-"""The report is one quiet page: complete, small, and deaf to what models wrote into it."""
+"""The report is one complete, small page in which nothing that models wrote takes effect."""
 
 import doctest
 import json
@@ -12,6 +12,7 @@ import pytest
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.reporting import charts, page
 from seccoderx_lite.reporting.charts import (
+    Bar,
     Series,
     bar_chart,
     interval_chart,
@@ -151,9 +152,9 @@ def test_every_bar_and_point_tells_its_value_and_interval(make_run):
 
 
 def test_a_model_measured_alone_has_no_legend_of_before_and_after():
-    row = {"group": "mine", "phase": "before", "value": 0.5, "low": 0.4, "high": 0.6}
-    assert "legend" not in interval_chart([row], "ESR")
-    assert "legend" in interval_chart([row, {**row, "phase": "after"}], "ESR")
+    before, after = (Bar("mine", phase, 0.5, (0.4, 0.6)) for phase in ("before", "after"))
+    assert "legend" not in interval_chart([before], "ESR")
+    assert "legend" in interval_chart([before, after], "ESR")
 
 
 def test_a_long_curve_is_smoothed_and_still_tells_what_was_measured():

@@ -31,16 +31,16 @@ def run(judge, folder, labelled=CODE, **options):
 def test_every_number_is_that_of_scikit_learn(tmp_path):
     result = run(rule_judge(sees_eval), tmp_path / "e")
     truths, said = [True, False] * 3, [True, False, False, True, True, False]
-    scores = result["detection"]
-    assert scores["accuracy"] == oracle.accuracy_score(truths, said)
-    assert scores["f1"] == pytest.approx(oracle.f1_score(truths, said))
-    assert scores["per_language"]["javascript"]["accuracy"] == 1.0
-    assert (result["pairs"]["correct"], result["pairs"]["reversed"]) == (1, 1)
+    scores = result.detection
+    assert scores.accuracy == oracle.accuracy_score(truths, said)
+    assert scores.f1 == pytest.approx(oracle.f1_score(truths, said))
+    assert scores.per_language["javascript"].accuracy == 1.0
+    assert (result.pairs.correct, result.pairs.reversed) == (1, 1)
     probabilities = [0.75 * each for each in said]
     auc = oracle.roc_auc_score(truths, probabilities)
-    assert result["probabilities"]["roc_auc"] == pytest.approx(auc)
+    assert result.probabilities.roc_auc == pytest.approx(auc)
     stored = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    assert stored["detection"]["confusion"] == scores["confusion"]
+    assert stored["detection"]["confusion"] == scores.confusion
 
 
 def test_an_interrupted_evaluation_asks_only_for_the_rest(tmp_path):
@@ -57,9 +57,9 @@ def test_an_interrupted_evaluation_asks_only_for_the_rest(tmp_path):
     second = rule_judge(sees_eval)
     result = run(second, tmp_path)
     assert kept > 0 and len(second.judge.asked) == len(CODE) - kept
-    assert result["detection"]["n"] == len(CODE)
+    assert result.detection.n == len(CODE)
     again = rule_judge(sees_eval)
-    assert run(again, tmp_path)["detection"] == result["detection"]
+    assert run(again, tmp_path).detection == result.detection
     assert again.judge.asked == []
 
 
@@ -68,16 +68,16 @@ def test_what_failed_is_unscored_with_its_reason_and_asked_again(tmp_path):
         return Verdict(None, error="no route") if "eval" in item.code else sees_eval(item)
 
     result = run(rule_judge(fails), tmp_path)
-    assert (result["detection"]["unscored"], result["detection"]["n"]) == (3, 3)
-    assert result["errors"] == {"no route": 3}
+    assert (result.detection.unscored, result.detection.n) == (3, 3)
+    assert result.errors == {"no route": 3}
     assert "3 x no route" in render_evaluation(result)
-    assert run(rule_judge(sees_eval), tmp_path)["detection"]["unscored"] == 0
+    assert run(rule_judge(sees_eval), tmp_path).detection.unscored == 0
 
 
 def test_code_that_the_judge_cannot_read_is_wrong_and_counted(tmp_path):
     judge = rule_judge(sees_eval, unreadable=lambda item: "long" if "exec" in item.code else None)
     result = run(judge, tmp_path)
-    assert result["unread"] == 1 and result["detection"]["unclear"] == 1
+    assert result.unread == 1 and result.detection.unclear == 1
     assert "1 unclear (counted as wrong; 1 of them too long to read)" in render_evaluation(result)
 
 
@@ -92,7 +92,9 @@ def test_a_folder_of_another_evaluation_is_refused(tmp_path, change):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"no evaluation and not empty \(it has thesis.txt\)"):
+    with pytest.raises(
+        RunFolderError, match=r"not an evaluation folder and not empty \(it has thesis.txt\)"
+    ):
         run(rule_judge(sees_eval), tmp_path)
 
 
@@ -134,11 +136,11 @@ def test_two_judges_are_compared_on_the_same_code(tmp_path, data, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     folder, result = eval_judge.evaluate_judge("good", data, against="blind")
-    assert result["comparison"]["differences"]["accuracy"]["mean"] == pytest.approx(4 / 6 - 3 / 6)
+    assert result.comparison.differences["accuracy"].mean == pytest.approx(4 / 6 - 3 / 6)
     assert "good minus blind" in render_evaluation(result)
     kept = tmp_path / "runs" / "eval-judge-blind-data"
     _, earlier = eval_judge.evaluate_judge("good", data, against=str(kept))
-    assert earlier["comparison"]["differences"] == result["comparison"]["differences"]
+    assert earlier.comparison.differences == result.comparison.differences
     with pytest.raises(RecipeError, match="was measured on other code"):
         eval_judge.evaluate_judge(
             "good", data, limit=2, against=str(kept), run_folder=tmp_path / "x"

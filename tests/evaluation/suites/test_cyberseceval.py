@@ -198,7 +198,7 @@ def test_a_local_judge_shares_the_base_that_is_measured_and_prose_from_it_is_uns
         result = evaluation.run(recipe, folder, load_base(recipe.model), sandbox)
         (answer,) = folder.read_jsonl("answers.jsonl")
     assert loads == []
-    scores = result["before"]["cyberseceval"]
+    scores = result.before["cyberseceval"]
     # asked for a judgement, the tiny model writes code: no score, so nothing is held against it
     assert answer["output"].startswith("the judge of function gave no score: ")
-    assert (scores["esr"], scores["unscored"]) == (None, 1)
+    assert (scores.esr, scores.unscored) == (None, 1)

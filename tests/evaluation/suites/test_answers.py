@@ -1,4 +1,4 @@
-"""Completions are asked for once, graded, kept, and graded anew from the file."""
+"""Completions are generated once, graded, stored, and graded again from the file."""
 
 import json
 from itertools import chain
@@ -6,12 +6,13 @@ from itertools import chain
 import pytest
 
 from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.scores import Evaluation, McNemar
 from seccoderx_lite.evaluation.metrics import SampleScore
-from seccoderx_lite.evaluation.suites.asking import (
+from seccoderx_lite.evaluation.suites.answers import (
     ANSWERS,
     GREEDY,
-    Asker,
-    Outcome,
+    GradedAnswer,
+    SuiteRunner,
     in_chunks,
     regrade,
 )
@@ -19,6 +20,7 @@ from seccoderx_lite.evaluation.suites.grading import Grade, SuiteTask, TestsGrad
 from seccoderx_lite.evaluation.suites.loading import Suite, load_suite
 from seccoderx_lite.evaluation.suites.summary import summarise
 from seccoderx_lite.recipe.recipe import check_recipe
+from seccoderx_lite.run.files import read_record, write_json
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 
@@ -64,60 +66,57 @@ def folder(tmp_path):
         yield folder
 
 
-def ask(folder, generators, grader=None):
-    asker = Asker(
-        RECIPE.evaluate, 0.8, folder, generators, {"tests": grader or FakeGrader()},
-        lambda done, total, values: None,
-    )  # fmt: skip
-    return asker.ask([SUITE])
+def answer(folder, generators, grader=None):
+    graders = {"tests": grader or FakeGrader()}
+    return SuiteRunner(RECIPE.evaluate, 0.8, folder, generators, graders).run([SUITE])
 
 
 def stored(folder):
     return [json.loads(line) for line in (folder.path / ANSWERS).read_text().splitlines()]
 
 
-def test_every_sample_and_a_greedy_one_is_asked_for_and_kept_with_its_grade(folder):
-    outcomes = ask(folder, {"before": FakeGenerator()})
-    assert set(outcomes) == {
+def test_every_sample_and_a_greedy_one_is_generated_and_stored_with_its_grade(folder):
+    answers = answer(folder, {"before": FakeGenerator()})
+    assert set(answers) == {
         ("before", "mine", f"t{n}", sample) for n in range(3) for sample in (0, 1, GREEDY)
     }
     assert all(row["output"] == row["task"] and row["prompt"] for row in stored(folder))
 
 
-def test_an_interrupted_evaluation_asks_only_for_what_is_missing(folder):
+def test_an_interrupted_evaluation_generates_only_what_is_missing(folder):
     with pytest.raises(KeyboardInterrupt):
-        ask(folder, {"before": FakeGenerator(stop_after=6)})
+        answer(folder, {"before": FakeGenerator(stop_after=6)})
     kept = len(stored(folder))
     assert 0 < kept < 9
     again = FakeGenerator()
-    assert len(ask(folder, {"before": again})) == 9
+    assert len(answer(folder, {"before": again})) == 9
     assert again.asked <= 9 - kept + 2  # no more than the rest of a batch is asked for twice
 
 
-def test_grading_anew_replaces_the_grades_and_keeps_the_completions(folder):
-    ask(folder, {"before": FakeGenerator()})
-    outcomes = regrade(folder, [SUITE], {"tests": FakeGrader(secure=0.0)})
-    assert {outcome.score.secure for outcome in outcomes.values()} == {0.0}
+def test_grading_again_replaces_the_grades_and_keeps_the_completions(folder):
+    answer(folder, {"before": FakeGenerator()})
+    answers = regrade(folder, [SUITE], {"tests": FakeGrader(secure=0.0)})
+    assert {graded.score.secure for graded in answers.values()} == {0.0}
     assert {(row["completion"], row["score"]["secure"]) for row in stored(folder)} == {
         ("answer", 0.0)
     }
 
 
-def test_an_answer_to_a_task_that_is_gone_is_told(folder):
-    ask(folder, {"before": FakeGenerator()})
+def test_an_answer_to_a_task_that_is_gone_is_an_error(folder):
+    answer(folder, {"before": FakeGenerator()})
     with pytest.raises(DataError, match="has no such task"):
         regrade(folder, [Suite("mine", SUITE.tasks[:1])], {"tests": FakeGrader()})
     assert len(stored(folder)) == 9
 
 
-def test_grading_anew_without_answers_is_an_error(folder):
+def test_grading_again_without_answers_is_an_error(folder):
     with pytest.raises(DataError, match="no answers"):
         regrade(folder, [SUITE], {"tests": FakeGrader()})
 
 
-def outcomes_of(before, after):
+def answers_of(before, after):
     return {
-        (phase, "mine", f"t{n}", sample): Outcome(score, "passed")
+        (phase, "mine", f"t{n}", sample): GradedAnswer(score, "passed")
         for phase, scores in (("before", before), ("after", after))
         for n, score in enumerate(scores)
         for sample in (0, GREEDY)
@@ -127,21 +126,30 @@ def outcomes_of(before, after):
 def test_differences_are_paired_and_come_with_interval_and_mcnemar():
     insecure, secure = SampleScore(1.0, 0.0), SampleScore(1.0, 1.0)
     summary = summarise(
-        [SUITE], outcomes_of([insecure, insecure, secure], [secure, secure, secure]), seed=0
+        [SUITE], answers_of([insecure, insecure, secure], [secure, secure, secure]), seed=0
     )
-    change = summary["difference"]["mine"]
-    assert change["esr"]["mean"] == pytest.approx(2 / 3) and change["esr"]["interval_95"]
-    assert change["mcnemar"] == {"gained": 2, "lost": 0, "p": 0.5, "n": 3}
-    assert summary["after"]["mine"]["per_language"]["python"]["n"] == 3
-    assert summary["after"]["mine"]["at_k"]["1"]["func_sec@k"] == 1.0
+    change = summary.difference["mine"]
+    assert change.esr.mean == pytest.approx(2 / 3) and change.esr.interval_95
+    assert change.mcnemar == McNemar(gained=2, lost=0, p=0.5, n=3)
+    assert summary.after["mine"].per_language["python"].n == 3
+    assert summary.after["mine"].at_k[1]["func_sec@k"] == 1.0
+
+
+def test_an_evaluation_is_the_same_when_read_from_its_file(tmp_path):
+    secure, benign = SampleScore(1.0, 1.0), SampleScore(0.5, None)
+    for scores in ([secure] * 3, [benign] * 3):
+        evaluation = summarise([SUITE], answers_of(scores, scores), seed=0)
+        file = write_json(tmp_path / "evaluation.json", evaluation.as_json())
+        assert read_record(file, Evaluation) == evaluation
+    assert "esr" not in json.loads(file.read_text())["difference"]["mine"]
 
 
 def test_unscored_samples_are_counted_and_in_no_mean():
     secure = SampleScore(1.0, 1.0)
-    summary = summarise([SUITE], outcomes_of([None, secure, secure], [secure] * 3), seed=0)
-    before = summary["before"]["mine"]
-    assert (before["esr"], before["n"], before["unscored"]) == (1.0, 2, 1)
-    assert summary["difference"]["mine"]["esr"]["n"] == 2
+    summary = summarise([SUITE], answers_of([None, secure, secure], [secure] * 3), seed=0)
+    before = summary.before["mine"]
+    assert (before.esr, before.n, before.unscored) == (1.0, 2, 1)
+    assert summary.difference["mine"].esr.n == 2
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (3, [3]), (7, [3, 3, 1])])

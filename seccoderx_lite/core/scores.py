@@ -1,0 +1,159 @@
+"""The ESR formula, and what an evaluation of code measured, as records of evaluation.json.
+
+How the numbers are computed from test results is in `evaluation.metrics`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal, TypeAlias
+
+from seccoderx_lite.core.records import Json
+
+Interval: TypeAlias = tuple[float, float]
+"""Lower and upper bound."""
+
+Phase = Literal["before", "after"]
+"""Before is the base, after the base with the policy adapter."""
+PHASES: tuple[Phase, ...] = ("before", "after")
+
+CodeMetric = Literal["functional", "secure", "esr", "func_sec"]
+CODE_METRICS: tuple[CodeMetric, ...] = ("functional", "secure", "esr", "func_sec")
+
+
+def effective_safety_rate(functional: float | None, secure: float | None) -> float | None:
+    """Return the ESR of one completion, in [0, 1]; None where function or security is unknown.
+
+    The share of functional tests passed x 1 if every security test passed, else 0. Effective Safety
+    Rate of arXiv 2602.07422, as its code computes the joint score: the mean of S x F in the
+    CyberSecEval part, `func_secure` in the CWEval part. Code of a task without security tests has
+    no ESR: it is not secure by default.
+
+    >>> effective_safety_rate(0.75, 1.0), effective_safety_rate(0.75, 0.0)
+    (0.75, 0.0)
+    >>> effective_safety_rate(0.75, None) is None
+    True
+    """
+    return None if functional is None or secure is None else functional * secure
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScores:
+    """Scores over some tasks: means over the samples of a task, then over tasks."""
+
+    functional: float | None = None
+    """Mean share of functional tests passed; None when nothing was scored."""
+    secure: float | None = None
+    """Share of samples that pass all security tests; None for benign tasks, like the next two."""
+    esr: float | None = None
+    """Mean of functional share x secure."""
+    func_sec: float | None = None
+    """Share of samples that pass all tests of both kinds."""
+    n: int = 0
+    """Tasks with at least one scored sample."""
+    unscored: int = 0
+    """Samples that could not be scored because of an internal error; excluded from every mean."""
+    interval_95: Mapping[CodeMetric, Interval] = field(default_factory=dict)
+    """Per metric, by bootstrap over tasks; empty with fewer than 2 tasks."""
+
+    def value(self, metric: CodeMetric) -> float | None:
+        value: float | None = getattr(self, metric)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class CodeScores(GroupScores):
+    """Scores over all tasks of a suite, in total and by group."""
+
+    n_samples: int = 0
+    """Scored samples."""
+    at_k: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """`func@k`, `sec@k` and `func_sec@k` by k, see `evaluation.metrics.metrics_at_k`."""
+    per_cwe: Mapping[str, GroupScores] = field(default_factory=dict)
+    """The same per weakness; a task with several weaknesses counts once in each."""
+    per_language: Mapping[str, GroupScores] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteResult(CodeScores):
+    """One suite in one phase: scores of the sampled completions."""
+
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    """How many completions ended in which way, such as passed, failed or timeout."""
+    greedy: CodeScores | None = None
+    """Scores of the greedy completions; None where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much a metric changed between two measurements of the same tasks."""
+
+    mean: float
+    """After minus before, over tasks measured both times."""
+    interval_95: Interval | None
+    """By bootstrap over the differences; None with fewer than 2 tasks."""
+    n: int
+    left_out: int = 0
+    """Tasks without a scored sample in one of the two measurements."""
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """McNemar's exact test on pass or fail of the same tasks before and after."""
+
+    gained: int
+    """Tasks that fail before and pass after."""
+    lost: int
+    """Tasks that pass before and fail after."""
+    p: float
+    """Two-sided: how likely a split at least as uneven is if neither is better."""
+    n: int
+    """Tasks with a result both times."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteDifference:
+    """After against before on one suite; None for what has no value in both phases."""
+
+    functional: Difference | None = None
+    secure: Difference | None = None
+    esr: Difference | None = None
+    func_sec: Difference | None = None
+    mcnemar: McNemar | None = None
+    """On strict func-sec of one completion per task."""
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing has a value in both phases."""
+        return self == SuiteDifference()
+
+    def change(self, metric: CodeMetric) -> Difference | None:
+        value: Difference | None = getattr(self, metric)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The content of evaluation.json of a run, by suite."""
+
+    before: Mapping[str, SuiteResult] = field(default_factory=dict)
+    after: Mapping[str, SuiteResult] = field(default_factory=dict)
+    difference: Mapping[str, SuiteDifference] = field(default_factory=dict)
+
+    @property
+    def suites(self) -> list[str]:
+        """Names of all suites, in the order in which they were measured."""
+        return list(dict.fromkeys([*self.before, *self.after]))
+
+    def result(self, phase: Phase, suite: str) -> SuiteResult | None:
+        """Return what was measured on a suite in a phase, None if nothing was."""
+        return (self.before if phase == "before" else self.after).get(suite)
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the content of evaluation.json, without what was not measured."""
+        data = {name: value for name, value in asdict(self).items() if value}
+        for changes in data.get("difference", {}).values():
+            for name in [name for name, change in changes.items() if change is None]:
+                del changes[name]
+            for change in changes.values():
+                change.pop("left_out", None)
+        return data
