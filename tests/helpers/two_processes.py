@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from training.test_trainers import small_recipe
+from helpers.small_runs import small_recipe
 
 from seccoderx_lite.models.adapters import save_adapter
 from seccoderx_lite.models.base import load_base
@@ -43,7 +43,7 @@ def main(target: Path) -> None:
     recipe = small_recipe(steps=3, prompts_per_step=4, kl=0.05, save_every=100)
     folder = RunFolder(target, recipe, writes=is_first_process())
     base = load_base(recipe.model)
-    recorder = StepRecorder("policy", folder, lambda *told: None, PhaseClock())
+    recorder = StepRecorder("policy", folder, lambda *arguments: None, PhaseClock())
     config = grpo_config(recipe, recipe.policy.grpo, target / "checkpoints")
     rows = [{"prompt": [{"role": "user", "content": prompt}]} for prompt in PROMPTS]
     trainer = make_grpo_trainer(base, recipe, config, rows, LastToken(), recorder)

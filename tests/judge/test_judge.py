@@ -3,12 +3,9 @@
 import doctest
 import json
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from helpers.chat_server import chat_reply, server
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -306,38 +303,6 @@ def test_the_band_beside_an_adapter_is_read_and_a_broken_one_is_refused(tmp_path
     (tmp_path / "judge.json").write_text('{"unsure": "wide"}')
     with pytest.raises(DataError, match=r"judge\.unsure"):
         unsure_band(tmp_path)
-
-
-@contextmanager
-def server(reply) -> Iterator[tuple[str, list]]:
-    """A real HTTP server on this machine that answers each request by `reply(body)`."""
-    requests: list = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            requests.append((self.path, dict(self.headers), body))
-            status, content = reply(body)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *told):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/v1", requests
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
-
-
-def chat_reply(text):
-    return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
 def endpoint_judge(url, **settings):

@@ -4,6 +4,7 @@ import doctest
 
 import pytest
 import torch
+from helpers.choice_texts import CHOICES, HEADS, SHARED, TEXTS
 
 from seccoderx_lite.models import forced_answer
 from seccoderx_lite.models.base import load_base
@@ -11,17 +12,6 @@ from seccoderx_lite.models.forced_answer import forced_answer_probabilities
 from seccoderx_lite.models.generation import RoleGenerator
 from seccoderx_lite.models.prefix_cache import PrefixCache
 from seccoderx_lite.recipe.recipe import ModelRecipe
-
-HEADS = ["Describe the weakness of SQL injection first.\n", "Now something else:\n"]
-TEXTS = [
-    HEADS[0] + "def f(x): return x",
-    HEADS[1] + "print(1)",
-    HEADS[0] + "import os\nos.system('a much longer piece of code than the others')\n" * 3,
-    HEADS[1] + "",
-    HEADS[0] + "y",
-]
-SHARED = [HEADS[0], HEADS[1], HEADS[0], HEADS[1], HEADS[0]]
-CHOICES = ("<answer>Vulnerable</answer>", "<answer>Not Vulnerable</answer>")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 import torch
-from stages.test_export import COMPLETION, PROMPT, folder, live_logprobs  # noqa: F401
+from helpers.small_runs import COMPLETION, PROMPT, live_logprobs, run_with_policy
 from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
@@ -16,7 +16,13 @@ from seccoderx_lite.stages.export import export_merged, load_plain
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 
-def test_the_tiny_policy_as_gguf_says_what_the_live_one_says(folder, tmp_path):  # noqa: F811
+@pytest.fixture
+def folder(tmp_path):
+    with run_with_policy(tmp_path / "run") as folder:
+        yield folder
+
+
+def test_the_tiny_policy_as_gguf_says_what_the_live_one_says(folder, tmp_path):
     converter = converter_or_skip()
     base = load_base(folder.recipe.model)
     export_merged(base, folder.policy_adapter, tmp_path / "merged", True)
@@ -34,7 +40,7 @@ def llama_cpp():
 
 
 @pytest.mark.slow
-def test_llama_cpp_writes_what_transformers_writes(folder, tmp_path, llama_cpp):  # noqa: F811
+def test_llama_cpp_writes_what_transformers_writes(folder, tmp_path, llama_cpp):
     """Greedy answers to whole chats, so tokenizer and chat template are compared as well."""
     base = load_base(folder.recipe.model)
     export_merged(base, folder.policy_adapter, tmp_path, False)

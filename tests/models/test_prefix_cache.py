@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models.test_forced_answer import CHOICES, HEADS, TEXTS
+from helpers.choice_texts import CHOICES, HEADS, TEXTS
 from peft import get_peft_model
 
 from seccoderx_lite.models.adapters import (

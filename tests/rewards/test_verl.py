@@ -4,7 +4,7 @@ import json
 
 import numpy
 import pytest
-from judge.test_judge import chat_reply, server
+from helpers.chat_server import chat_reply, server
 
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import Task, Verdict

@@ -6,48 +6,24 @@ import shutil
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from helpers.small_runs import COMPLETION, PROMPT, live_logprobs, run_with_policy
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.adapters import adapter_parameters, lora_config, save_adapter
 from seccoderx_lite.models.base import load_base, resolve_base
-from seccoderx_lite.models.roles import acting_as
-from seccoderx_lite.recipe.recipe import LoraRecipe, check_recipe
+from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.reporting.model_card import model_card
-from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages.export import export_adapter, export_merged, fell_too_far, run
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
-PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
-
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run folder with a policy adapter that visibly changes the base."""
-    recipe = check_recipe(
-        {"name": "x", "model": {"base": "builtin:tiny"}, "export": {"formats": ["merged"]}}, "x"
-    )
-    with RunFolder.open(tmp_path / "run", recipe) as folder:
-        base = load_base(recipe.model)
-        torch.manual_seed(0)
-        base.model = get_peft_model(base.model, lora_config(LoraRecipe(rank=4)))
-        for name, parameter in adapter_parameters(base.model, "trained").items():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.05)
-        save_adapter(base.model, "trained", folder.policy_adapter)
+    with run_with_policy(tmp_path / "run") as folder:
         yield folder
-
-
-def live_logprobs(folder):
-    from seccoderx_lite.models.adapters import attach_adapter
-
-    base = load_base(folder.recipe.model)
-    attach_adapter(base, folder.policy_adapter, "trained")
-    with acting_as("trained", base.model, base.tokenizer) as model:
-        return sequence_logprobs(model, PROMPT, COMPLETION)
 
 
 @pytest.mark.parametrize("merge_into", ["base", "nf4"])

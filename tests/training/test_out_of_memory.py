@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from training.test_trainers import CountingReward, small_recipe
+from helpers.small_runs import CountingReward, small_recipe
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base

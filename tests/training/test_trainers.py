@@ -6,44 +6,16 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from helpers.small_runs import GROUP, CountingReward, small_recipe
 
 from seccoderx_lite.core.errors import ModelError, RecipeError
 from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
+from seccoderx_lite.recipe.recipe import GrpoRecipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import latest_checkpoint, make_grpo_trainer, train
-
-GROUP = 4
-
-
-def small_recipe(**grpo):
-    settings = {
-        "group_size": GROUP, "prompts_per_step": 2, "steps": 1, "max_completion_tokens": 24,
-        "temperature": 1.0, "kl": 0.05, "learning_rate": 1e-3, **grpo,
-    }  # fmt: skip
-    document = {
-        "name": "small",
-        "model": {"base": "builtin:tiny", "lora": {"rank": 4}},
-        "policy": {"tasks": "builtin:tiny", "reward": {"judge": False}, "grpo": settings},
-    }
-    return check_recipe(document, "small")
-
-
-class CountingReward:
-    """Pays a fixed list of rewards and remembers how long the completions were."""
-
-    __name__ = "counting"
-
-    def __init__(self, rewards):
-        self.rewards = rewards
-        self.lengths = []
-
-    def __call__(self, completion_ids, **columns):
-        self.lengths = [len(ids) for ids in completion_ids]
-        return self.rewards[: len(completion_ids)]
 
 
 def run_steps(folder, recipe, reward):
