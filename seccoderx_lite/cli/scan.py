@@ -1,4 +1,4 @@
-"""`scan`: from names and options to a report on standard output or in a file."""
+"""The command `scan`: write the report to standard output or to a file."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ def run(
     settings: Mapping[str, Json] | None = None,
     progress: Progress = no_progress,
 ) -> bool:
-    """Scan, report, and tell whether a finding reaches `fail_on`.
+    """Scan, write the report, and return whether a finding reaches `fail_on`.
 
     Raises:
-        SeccoderxError: the judge or the files cannot be had; a report is then not written.
+        SeccoderxError: the judge cannot be loaded or a path not read; no report is written.
     """
     if form not in FORMATS:
         raise RecipeError(f"--format: must be one of {', '.join(FORMATS)} (got {form})")

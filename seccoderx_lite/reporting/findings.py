@@ -1,6 +1,6 @@
-"""What a scan found, as records."""
+"""The records of a scan: what it found, and what it could not review."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seccoderx_lite.data.source_files import Skipped
@@ -16,28 +16,26 @@ class Finding:
     end_line: int
     cwe: str
     p_vulnerable: float | None
-    """None from a judge that only gives verdicts."""
+    """None from a judge that gives verdicts without a probability."""
     reasoning: str
     code: str
 
     @property
     def certainty(self) -> float:
-        """The probability, or 1 where there is none but a verdict."""
+        """The probability; 1 for a verdict without one."""
         return 1.0 if self.p_vulnerable is None else self.p_vulnerable
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a scan found, and what it could not look at."""
-
     judge: str
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding]
     """In the order of files and lines."""
-    skipped: list[Skipped] = field(default_factory=list)
-    files: int = 0
-    functions: int = 0
-    verdicts: int = 0
-    unclear: int = 0
-    """Verdicts that were neither."""
-    unscored: int = 0
+    skipped: list[Skipped]
+    files: int
+    functions: int
+    verdicts: int
+    unclear: int
+    """Verdicts that are neither vulnerable nor safe."""
+    unscored: int
     """Verdicts that the judge failed to give."""

@@ -1,4 +1,4 @@
-"""What a scan found, as text, JSON or SARIF 2.1.0."""
+"""Print the result of a scan as text, JSON or SARIF 2.1.0."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ _REASONING_CHARS = 1000
 
 
 def as_text(result: ScanResult) -> str:
-    """Return one paragraph a finding, then what was skipped, then the counts."""
-    lines = [_told(finding) for finding in result.findings]
+    """Return one paragraph per finding, then what was skipped, then the counts."""
+    lines = [_paragraph(finding) for finding in result.findings]
     lines += [f"skipped {_place(each)}: {each.reason}" for each in result.skipped]
     unsure = f", {result.unclear} unclear" if result.unclear else ""
     unsure += f", {result.unscored} unscored" if result.unscored else ""
@@ -33,13 +33,13 @@ def as_text(result: ScanResult) -> str:
     return "\n".join(lines)
 
 
-def _told(finding: Finding) -> str:
+def _paragraph(finding: Finding) -> str:
     span = f"{finding.path}:{finding.start_line}-{finding.end_line}"
     p = "" if finding.p_vulnerable is None else f" p={finding.p_vulnerable:.2f}"
     name = cwe.get(finding.cwe).short_name
-    thoughts = _thoughts(finding.reasoning)
+    reasoning = _reasoning(finding)
     return f"{span}: {finding.cwe} {name}{p} in {finding.function}" + (
-        f"\n    {thoughts}" if thoughts else ""
+        f"\n    {reasoning}" if reasoning else ""
     )
 
 
@@ -47,14 +47,14 @@ def _place(skipped: Skipped) -> str:
     return f"{skipped.path}:{skipped.line}" if skipped.line else str(skipped.path)
 
 
-def _thoughts(answer: str) -> str:
-    """The reasoning of an answer on one line, without its tags and its verdict."""
-    text = re.sub(r"<answer>.*?(</answer>|\Z)|</?think>", " ", answer, flags=re.DOTALL)
+def _reasoning(finding: Finding) -> str:
+    """Return the judge's reasoning on one line, without tags and verdict."""
+    text = re.sub(r"<answer>.*?(</answer>|\Z)|</?think>", " ", finding.reasoning, flags=re.DOTALL)
     return " ".join(text.split())[:_REASONING_CHARS]
 
 
 def as_json(result: ScanResult) -> str:
-    """Return findings, skipped places and counts as one JSON object."""
+    """Return findings, skipped places and counts as a JSON object."""
     data = {
         "judge": result.judge,
         "findings": [
@@ -66,7 +66,7 @@ def as_json(result: ScanResult) -> str:
                 "cwe": finding.cwe,
                 "name": cwe.get(finding.cwe).short_name,
                 "p_vulnerable": finding.p_vulnerable,
-                "reasoning": _thoughts(finding.reasoning),
+                "reasoning": _reasoning(finding),
             }
             for finding in result.findings
         ],
@@ -84,7 +84,7 @@ def as_json(result: ScanResult) -> str:
 
 
 def as_sarif(result: ScanResult) -> str:
-    """Return a SARIF 2.1.0 log, as code-scanning services take it.
+    """Return a SARIF 2.1.0 log for code-scanning services.
 
     Paths below the working folder are relative to it, so run the scan in the root of the project.
     """
@@ -105,9 +105,13 @@ def as_sarif(result: ScanResult) -> str:
             }
         ],
         "results": [_result(finding, used) for finding in result.findings],
-        "properties": {"judge": result.judge, "verdicts": result.verdicts,
-                       "unclear": result.unclear, "unscored": result.unscored},
-    }  # fmt: skip
+        "properties": {
+            "judge": result.judge,
+            "verdicts": result.verdicts,
+            "unclear": result.unclear,
+            "unscored": result.unscored,
+        },
+    }
     log = {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(finite(log), indent=2, ensure_ascii=False)
 
@@ -127,8 +131,7 @@ def _rule(identifier: str) -> dict[str, Json]:
 
 
 def _result(finding: Finding, used: list[str]) -> dict[str, Json]:
-    told = f"{finding.function} may be vulnerable to {cwe.get(finding.cwe).short_name}."
-    thoughts = _thoughts(finding.reasoning)
+    message = f"{finding.function} may be vulnerable to {cwe.get(finding.cwe).short_name}."
     location: dict[str, Json] = {
         "physicalLocation": {
             **_artifact(finding.path),
@@ -140,7 +143,7 @@ def _result(finding: Finding, used: list[str]) -> dict[str, Json]:
         "ruleId": finding.cwe,
         "ruleIndex": used.index(finding.cwe),
         "level": "warning",
-        "message": {"text": f"{told} {thoughts}".strip()},
+        "message": {"text": f"{message} {_reasoning(finding)}".strip()},
         "locations": [location],
         "rank": round(100 * finding.certainty, 2),
         "partialFingerprints": {"functionAndWeakness/v1": _fingerprint(finding)},
@@ -149,7 +152,7 @@ def _result(finding: Finding, used: list[str]) -> dict[str, Json]:
 
 
 def _fingerprint(finding: Finding) -> str:
-    """Equal as long as the function and its place in the project are."""
+    """Return a hash that stays the same while the function and its path do."""
     parts = (_uri(finding.path), finding.function, finding.cwe, finding.code)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
 
@@ -170,7 +173,7 @@ def _artifact(path: Path) -> dict[str, Json]:
 
 
 def _uri(path: Path) -> str:
-    """Relative to the working folder where the file is below it."""
+    """Return a path relative to the working folder if the file is below it."""
     full = path.absolute()
     if full.is_relative_to(Path.cwd()):
         return quote(full.relative_to(Path.cwd()).as_posix().encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""The judge as a reviewer: what is found, how it is told, and what is left when it is killed."""
+"""The judge as a reviewer: what is found, how it is reported, and what a killed scan leaves."""
 
 import json
 import os
