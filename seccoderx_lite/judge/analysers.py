@@ -42,7 +42,7 @@ _RULES = "rules.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ToolFinding:
     """One complaint of a tool."""
 
     cwe: str | None
@@ -50,7 +50,7 @@ class Finding:
     message: str
 
 
-Report = list[Finding] | str
+Report = list[ToolFinding] | str
 """What a tool says about one file: findings, or why it could not read it."""
 
 
@@ -169,7 +169,7 @@ def read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
     found: dict[str, Report] = {}
     for entry in report["results"]:
         number = entry.get("issue_cwe", {}).get("id")
-        finding = Finding(
+        finding = ToolFinding(
             cwe=f"CWE-{number}" if number else None,
             line=entry["line_number"],
             message=f"{entry['test_id']} {entry['issue_text']}",
@@ -186,7 +186,7 @@ def read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
         metadata = entry["extra"]["metadata"]
         named = metadata.get("cwe_id") or metadata.get("cwe")
         identifier = named[0] if isinstance(named, list) else named
-        finding = Finding(
+        finding = ToolFinding(
             cwe=cwe.normalise(identifier) if identifier else None,
             line=entry["start"]["line"],
             message=f"{entry['check_id']}: {entry['extra']['message']}",
@@ -198,7 +198,7 @@ def read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
     return found
 
 
-def _add(found: dict[str, Report], name: str, finding: Finding) -> None:
+def _add(found: dict[str, Report], name: str, finding: ToolFinding) -> None:
     findings = found.setdefault(name, [])
     if isinstance(findings, list):
         findings.append(finding)
@@ -212,7 +212,7 @@ def verdict_of(item: CodeToJudge, report: Report) -> Verdict:
     return Verdict("vulnerable" if hits else "safe", told)
 
 
-def _concerns(finding: Finding, asked: Iterable[str]) -> bool:
+def _concerns(finding: ToolFinding, asked: Iterable[str]) -> bool:
     """Whether a finding is of a weakness asked about; with none asked about, every one is."""
     weaknesses = list(asked)
     if not weaknesses:

@@ -3,7 +3,13 @@
 import pytest
 
 from seccoderx_lite.judge import analysers, codeshield_rules
-from seccoderx_lite.judge.analysers import Analyser, Finding, read_bandit, read_semgrep, verdict_of
+from seccoderx_lite.judge.analysers import (
+    Analyser,
+    ToolFinding,
+    read_bandit,
+    read_semgrep,
+    verdict_of,
+)
 from seccoderx_lite.judge.judge import CodeToJudge
 
 SHELL = CodeToJudge("import os\nos.system('ls ' + name)\n", "python", ("CWE-78",))
@@ -30,11 +36,14 @@ SEMGREP = {
 
 def test_reports_are_read_file_by_file():
     assert read_bandit(BANDIT) == {
-        "code0000.py": [Finding("CWE-78", 2, "B605 A shell.")],
+        "code0000.py": [ToolFinding("CWE-78", 2, "B605 A shell.")],
         "code0001.py": "bandit: syntax error",
     }
     assert read_semgrep(SEMGREP) == {
-        "code0001.py": [Finding("CWE-78", 3, "shell: A shell."), Finding(None, 4, "copy: A copy.")],
+        "code0001.py": [
+            ToolFinding("CWE-78", 3, "shell: A shell."),
+            ToolFinding(None, 4, "copy: A copy."),
+        ],
         "code0000.py": "semgrep: unexpected",
     }
 
@@ -51,7 +60,7 @@ def test_reports_are_read_file_by_file():
     ],
 )
 def test_a_finding_counts_if_it_is_of_the_weakness_asked_about_or_its_kin(found, asked, label):
-    verdict = verdict_of(CodeToJudge("x", "python", asked), [Finding(found, 1, "m")])
+    verdict = verdict_of(CodeToJudge("x", "python", asked), [ToolFinding(found, 1, "m")])
     assert verdict.label == label and "line 1" in verdict.reasoning
 
 
