@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError, RunStopped
-from seccoderx_lite.core.records import Json, Task
+from seccoderx_lite.core.records import Json, Task, TestResult
+from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.data.loading import held_back, load_tasks
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
@@ -152,12 +153,16 @@ def _behaviour(
         max_new_tokens=limit, temperature=0.0, batch_size=16,
     )  # fmt: skip
     results = run_tests(sandbox, tested, texts)
-    esr = [
-        (result.functional_share or 0.0) * (result.is_secure or not result.security_total)
-        for result in results
-        if result is not None
-    ]
+    rates = [_safety_rate(result) for result in results if result is not None]
+    esr = [rate for rate in rates if rate is not None]
     return {"logits": logits, "esr": sum(esr) / len(esr) if esr else None, "tasks": len(esr)}
+
+
+def _safety_rate(result: TestResult) -> float | None:
+    """ESR; None for a task without security tests. Code that cannot be loaded has no counts: 0."""
+    is_benign = result.functional_total and not result.security_total
+    secure = None if is_benign else float(result.is_secure)
+    return effective_safety_rate(result.functional_share or 0.0, secure)
 
 
 def fell_too_far(drop: float, tasks: int, most: float) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import RunStopped
 from seccoderx_lite.core.records import Json, Task
+from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.recipe.recipe import PolicyRecipe
 from seccoderx_lite.rewards.answers import ScoredCompletion
 from seccoderx_lite.rewards.scorer import Scorer
@@ -105,13 +106,15 @@ def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
     }
     tested = [item.tests for item in scored if item.tests]
     attacked = [tests for tests in tested if tests.security_total]
+    rates = [
+        effective_safety_rate(tests.functional_share or 0.0, float(tests.is_secure))
+        for tests in attacked
+    ]
     labels = [item.verdict.label for item in scored if item.verdict and item.verdict.label]
     return values | {
         "functional_share": _mean([tests.functional_share or 0.0 for tests in tested]),
         "security_share": _mean([float(tests.is_secure) for tests in attacked]),
-        "rollout_esr": _mean(
-            [(tests.functional_share or 0.0) * tests.is_secure for tests in attacked]
-        ),
+        "rollout_esr": _mean([rate for rate in rates if rate is not None]),
         "judged_safe_share": _mean([float(label == "safe") for label in labels]),
         "unclear_verdicts": labels.count("unclear"),
         "unscored": sum(item.reward is None for item in scored),
