@@ -12,6 +12,7 @@ from seccoderx_lite.cli.eval import eval_app
 from seccoderx_lite.cli.options import (
     ApiKeyEnv,
     Fresh,
+    JudgeOverrides,
     Overrides,
     RecipeFile,
     RunFolderOption,
@@ -169,7 +170,7 @@ def scan(
     ] = None,
     verdict: VerdictMode = None,
     api_key_env: ApiKeyEnv = None,
-    override: Overrides = None,
+    override: JudgeOverrides = None,
 ) -> None:
     """Review source code with a judge, one function at a time; exit 1 on findings."""
     from seccoderx_lite.cli.scan import run

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seccoderx_lite.cli.options import ApiKeyEnv, Fresh, Overrides, VerdictMode, judge_settings
+from seccoderx_lite.cli.options import (
+    ApiKeyEnv,
+    EvaluateOverrides,
+    Fresh,
+    JudgeOverrides,
+    VerdictMode,
+    judge_settings,
+)
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
 from seccoderx_lite.core.errors import RecipeError
 
@@ -52,7 +59,7 @@ def eval_code(
             "this machine's setup.",
         ),
     ] = False,
-    override: Overrides = None,
+    override: EvaluateOverrides = None,
     run_folder: Annotated[
         Path | None, typer.Option(help="Run folder (default: runs/eval-<model>).")
     ] = None,
@@ -189,7 +196,7 @@ def eval_judge(
         str | None,
         typer.Option(help="Compare with this judge, or with the run folder of its evaluation."),
     ] = None,
-    override: Overrides = None,
+    override: JudgeOverrides = None,
     run_folder: Annotated[
         Path | None, typer.Option(help="Run folder (default: runs/eval-judge-<judge>-<data>).")
     ] = None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,15 +12,20 @@ from seccoderx_lite.core.records import Json
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="YAML recipe, for example recipes/tiny.yaml.")
 ]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def _override(example: str) -> Any:
+    return typer.Option(
         "-o",
         "--override",
         metavar="FIELD=VALUE",
-        help="Override one recipe field, for example policy.grpo.steps=50; repeatable.",
-    ),
-]
+        help=f"Override one recipe field, for example {example}; repeatable.",
+    )
+
+
+Overrides = Annotated[list[str] | None, _override("policy.grpo.steps=50")]
+EvaluateOverrides = Annotated[list[str] | None, _override("model.backend=unsloth")]
+JudgeOverrides = Annotated[list[str] | None, _override("judge.max_new_tokens=256")]
 RunFolderOption = Annotated[Path | None, typer.Option(help="Run folder (default: runs/<name>).")]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Rename an earlier run folder and start from the beginning.")
