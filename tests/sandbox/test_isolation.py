@@ -1,6 +1,8 @@
+import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from seccoderx_lite.core.errors import RecipeError, SandboxError
 from seccoderx_lite.sandbox import Sandbox, languages
 from seccoderx_lite.sandbox.isolation import PROMISES
 from seccoderx_lite.sandbox.sandbox import SandboxDescription
+from seccoderx_lite.sandbox.worker import JAIL_FOLDER
 
 IS_ROOT = os.geteuid() == 0
 KEPT = dict.fromkeys(PROMISES, "kept")
@@ -50,6 +53,29 @@ def test_without_filter_namespaces_alone_do_not_confine(
     assert (found.tier, found.promises) == ("limits-only", KEPT)
     assert "only a system-call filter can block" in caplog.text
     assert "seccomp: switched off; to enable it" in "\n".join(found.repairs)
+
+
+def test_self_test_reports_what_an_unprotected_process_can_do(tmp_path: Path) -> None:
+    """Only attacks that succeed without a sandbox prove anything by failing inside one."""
+    (tmp_path / "file").write_text("target")
+    targets = {"token": f"free-{os.getpid()}", "pid": os.getpid(), "file": str(tmp_path / "file")}
+    targets |= {"memory_mb": 1, "tcp": 1, "udp": 1, "unix": "/nowhere", "abstract": "\0nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(JAIL_FOLDER / "self_test.py")],
+        input=json.dumps(targets),
+        env={"PATH": "/usr/bin:/bin", "HF_TOKEN": "secret"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    broken = json.loads(done.stdout)["broken"]
+    assert {"secrets", "files", "signals", "memory"} <= set(broken)
+    assert "found variables of the trainer in its own environment" in broken["secrets"]
+    assert len(broken["files"]) == 6
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if entry.read_text().startswith(f"sleep-{targets['token']}"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 `PYTHONPATH=tests python -m helpers.sandbox.soak 10000` prints the figures.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -71,13 +72,21 @@ def footprint() -> Footprint:
     )
 
 
+def children() -> list[str]:
+    """Process ids of the children of all threads of this process."""
+    found: list[str] = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+            found += (task / "children").read_text().split()
+    return found
+
+
 def own_tree_memory_kb() -> int:
     """Memory of the starters; shared pages count once."""
     total = 0
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    for pid in children():
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total
 
 
@@ -87,9 +96,7 @@ def leftovers() -> set[str]:
     found |= {
         str(path) for path in Path("/sys/fs/cgroup").glob(f"**/seccoderx-lite-{os.getpid()}-*")
     }
-    for task in Path("/proc/self/task").iterdir():
-        found |= {f"process {pid}" for pid in (task / "children").read_text().split()}
-    return found
+    return found | {f"process {pid}" for pid in children()}
 
 
 def soak(count: int) -> Soak:
