@@ -44,11 +44,15 @@ class Plan:
         return json.dumps(content).encode()
 
 
+def check_keys(what: str, given: Mapping[str, Json], known: Collection[str]) -> None:
+    """Raise DataError for a key that `what` does not have."""
+    if unknown := sorted(set(given) - set(known)):
+        raise DataError(f"{what}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
+
+
 def plan_calls(tests: Mapping[str, Json]) -> Plan:
     """The plan of `calls` tests; raises DataError if they are unusable."""
-    known = {"kind", "source", "entry_point", *GROUPS}
-    if unknown := sorted(set(tests) - known):
-        raise DataError(f"calls tests: unknown key {unknown[0]!r}; known: {sorted(known)}")
+    check_keys("calls tests", tests, {"kind", "source", "entry_point", *GROUPS})
     source = tests.get("source")
     if source is not None:
         if any(tests.get(key) for key in ("entry_point", *GROUPS)):
@@ -80,8 +84,7 @@ def _plan_cases(tests: Mapping[str, Json]) -> Plan:
 def _check_case(name: str, case: Json) -> None:
     if not isinstance(case, Mapping):
         raise DataError(f"calls tests: {name} must be an object (got {type(case).__name__})")
-    if unknown := sorted(set(case) - {"args", "kwargs", "expect", "raises"}):
-        raise DataError(f"calls tests: {name} has the unknown key {unknown[0]!r}")
+    check_keys(f"calls tests: {name}", case, {"args", "kwargs", "expect", "raises"})
     if ("expect" in case) == ("raises" in case):
         raise DataError(f"calls tests: {name} needs exactly one of expect and raises")
     if not isinstance(case.get("args", []), list) or not isinstance(case.get("kwargs", {}), dict):

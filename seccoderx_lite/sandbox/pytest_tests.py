@@ -20,7 +20,7 @@ from seccoderx_lite.core.records import ExecutionResult, Json, TestResult
 from seccoderx_lite.sandbox import results
 from seccoderx_lite.sandbox.jobs import Ask, Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
-from seccoderx_lite.sandbox.plan import Plan, groups_in
+from seccoderx_lite.sandbox.plan import Plan, check_keys, groups_in
 from seccoderx_lite.sandbox.worker import JAIL_FOLDER
 
 NOTICE = "integrity: weak (tests and code share an interpreter)"
@@ -47,8 +47,7 @@ def site_folders() -> tuple[str, ...]:
 
 def plan_pytest(tests: Mapping[str, Json]) -> PytestPlan:
     """The plan of `pytest` tests; raises DataError if they are unusable."""
-    if unknown := sorted(set(tests) - {"kind", "source", "module", "files"}):
-        raise DataError(f"pytest tests: unknown key {unknown[0]!r}")
+    check_keys("pytest tests", tests, {"kind", "source", "module", "files"})
     source, module = tests.get("source"), tests.get("module", "candidate")
     if not isinstance(source, str):
         raise DataError(f"pytest tests: source must be text (got {type(source).__name__})")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.sandbox.plan import GROUPS, Group
+from seccoderx_lite.sandbox.plan import GROUPS, Group, check_keys
 
 _CASE_KEYS = {"stdin", "args", "files", "stdout", "lacks", "exit_code", "compare"}
 
@@ -57,8 +57,7 @@ class Case:
 
 def plan_stdio(tests: Mapping[str, Json]) -> list[Case]:
     """The cases of `stdio` tests; raises DataError if there are none or one is unusable."""
-    if unknown := sorted(set(tests) - {"kind", "compare", *GROUPS}):
-        raise DataError(f"stdio tests: unknown key {unknown[0]!r}")
+    check_keys("stdio tests", tests, {"kind", "compare", *GROUPS})
     cases = []
     for group in GROUPS:
         for number, given in enumerate(tests.get(group) or []):
@@ -74,8 +73,7 @@ def plan_stdio(tests: Mapping[str, Json]) -> list[Case]:
 
 
 def _check(name: str, given: Mapping[str, Json]) -> None:
-    if unknown := sorted(set(given) - _CASE_KEYS):
-        raise DataError(f"stdio tests: {name} has the unknown key {unknown[0]!r}")
+    check_keys(f"stdio tests: {name}", given, _CASE_KEYS)
     if not {"stdout", "lacks", "exit_code"} & set(given):
         raise DataError(f"stdio tests: {name} needs stdout, lacks or exit_code")
     if given["compare"] not in COMPARISONS:
