@@ -252,7 +252,7 @@ def bench(
     for line in table(result):
         typer.echo(line)
     if output:
-        files.write_json(output, result)
+        files.write_json(output, result.as_json())
 
 
 @app.command()

@@ -1,15 +1,15 @@
-"""Time and memory of one GRPO step, phase by phase, against two other layouts of the same recipe.
+"""The `bench` command: time and memory of one GRPO step per phase, in three layouts of one recipe.
 
-    shared       this toolkit: one base for all roles, equal prompts read and equal completions
-                 judged once, nothing computed for completions that have ended, and, where the
-                 judge is not on the CPU, tests run while it answers
-    two models   what is easily written with TRL alone: the judge is a second copy of the base, it
-                 reasons about every completion, tests run one by one afterwards, and generation is
-                 plain
-    no judge     the same step without a judge: the limit
+    shared       this toolkit: one base for all roles, equal prompts computed and equal completions
+                 judged once, finished completions not computed further, and, unless the judge is on
+                 the CPU, tests running while it answers
+    two models   the layout you would write with plain TRL: the judge is a second copy of the base
+                 and reasons about every completion, tests run one by one afterwards, and
+                 generation is that of transformers
+    no judge     the same step without a judge: the lower limit
 
-Every layout runs in a process of its own, in alternating order, on the same tasks and seed. The
-learning rate is next to nothing, so that all of them sample from the same policy.
+Each run has its own process, on the same tasks and seed, and the layouts alternate. The learning
+rate is almost zero, so that all layouts sample from the same policy.
 """
 
 import logging
@@ -18,6 +18,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,57 @@ from seccoderx_lite.run.folder import default_run_folder
 LAYOUTS = ("shared", "two models", "no judge")
 PHASES = ("rollout", "reference", "judge", "tests", "update", "step")
 
-_UNMOVED = 1e-12
-"""Learning rate that leaves the policy of all layouts the same."""
+_NO_LEARNING = 1e-12
+"""Learning rate with which the policy stays the same in all layouts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutFigures:
+    """What one layout takes, over the steps of all its runs."""
+
+    seconds: dict[str, float]
+    """Median seconds per phase of a step."""
+    tokens_per_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """The figures of all layouts, and comparisons between them."""
+
+    layouts: dict[str, LayoutFigures]
+    rollouts: int
+    """Per step."""
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the figures and the comparisons."""
+        return asdict(self) | {
+            "judge_share": self.judge_share,
+            "speed_against_two_models": self.speed_against_two_models,
+            "memory_against_no_judge": self.memory_against_no_judge,
+        }
+
+    @property
+    def judge_share(self) -> float:
+        """Share of the judge in a step."""
+        seconds = self.layouts["shared"].seconds
+        return seconds["judge"] / seconds["step"]
+
+    @property
+    def speed_against_two_models(self) -> float:
+        """How many times as fast as two models."""
+        two_models, shared = self.layouts["two models"], self.layouts["shared"]
+        return two_models.seconds["step"] / shared.seconds["step"]
+
+    @property
+    def memory_against_no_judge(self) -> float:
+        """Peak memory as a multiple of that without a judge."""
+        shared, limit = self.layouts["shared"], self.layouts["no judge"]
+        return shared.peak_memory_bytes / limit.peak_memory_bytes
 
 
 class OneByOneScorer(Scorer):
-    """Scores as is easily written: every completion judged anew with reasoning, then its tests."""
+    """The plain way: every completion is judged with reasoning, then tested, one after another."""
 
     def score(
         self,
@@ -45,7 +91,7 @@ class OneByOneScorer(Scorer):
         completions: Sequence[str],
         on_judged: Callable[[], None] = lambda: None,
     ) -> list[ScoredCompletion]:
-        """Return one scored completion each, in order; nothing is shared and nothing overlaps."""
+        """Return one scored completion each, in order."""
         answers = [parse_answer(text, task) for task, text in zip(tasks, completions, strict=True)]
         items = [code_to_judge(task, answer) for task, answer in zip(tasks, answers, strict=True)]
         verdicts = self.judge.reasoned(items) if self.judge else [None] * len(items)
@@ -65,25 +111,24 @@ def bench(
     steps: int = 4,
     rounds: int = 2,
     on_layout: Callable[[str, int, int], None] = lambda layout, done, total: None,
-) -> dict[str, Json]:
-    """Measure the layouts and return, for each, median seconds by phase, tokens/s and peak memory.
+) -> BenchResult:
+    """Measure the layouts.
 
     Args:
         recipe: A recipe with a policy.
-        judge_adapter: The trained judge; None takes that of the recipe or of its run folder.
-        steps: GRPO steps a run; the first one warms up and is not counted.
-        rounds: Runs of each layout.
-        on_layout: Told (layout, runs done, runs in all) before each run.
+        judge_adapter: The trained judge (default: that of the recipe or of its run folder).
+        steps: GRPO steps per run; the first is a warm-up and not counted.
+        rounds: Runs per layout.
+        on_layout: Called with (layout, runs done, runs in all) before each run.
 
     Raises:
-        RecipeError: the recipe has no policy, there is no trained judge, or fewer than two steps
-            are asked for.
+        RecipeError: the recipe has no policy, there is no trained judge, or `steps` is below 2.
     """
     if recipe.policy is None:
         raise RecipeError("bench: the recipe has no policy section, so there is no step to measure")
     if steps < 2:
         raise RecipeError(
-            f"bench: steps must be at least 2, since the first warms up (got {steps})"
+            f"--steps: must be at least 2, because the first is a warm-up (got {steps})"
         )
     judge_adapter = judge_adapter or _trained_judge(recipe)
     records: dict[str, list[dict[str, Json]]] = {layout: [] for layout in LAYOUTS}
@@ -96,17 +141,9 @@ def bench(
         document = recipe_of(layout, recipe, judge_adapter, steps).model_dump(mode="json")
         with ProcessPoolExecutor(1, mp_context=spawn) as process:
             records[layout] += process.submit(_steps_of, layout, document).result()
-    layouts = {layout: _summary(rows) for layout, rows in records.items()}
-    shared, limit = layouts["shared"], layouts["no judge"]
     grpo = recipe.policy.grpo
-    return {
-        "layouts": layouts,
-        "rollouts": grpo.group_size * grpo.prompts_per_step,
-        "judge_share": shared["seconds"]["judge"] / shared["seconds"]["step"],
-        "speed_against_two_models": layouts["two models"]["seconds"]["step"]
-        / shared["seconds"]["step"],
-        "memory_against_no_judge": shared["peak_memory_bytes"] / limit["peak_memory_bytes"],
-    }
+    layouts = {layout: _figures(rows) for layout, rows in records.items()}
+    return BenchResult(layouts, grpo.group_size * grpo.prompts_per_step)
 
 
 def _trained_judge(recipe: Recipe) -> Path:
@@ -114,8 +151,8 @@ def _trained_judge(recipe: Recipe) -> Path:
     adapter = Path(named) if named else default_run_folder(recipe) / "judge" / "adapter"
     if not adapter.is_dir():
         raise RecipeError(
-            f"bench: there is no trained judge at {adapter}; train it first (seccoderx-lite train "
-            "RECIPE --stage cold_start --stage align), or name one with --judge"
+            f"bench: no trained judge at {adapter}; train one (seccoderx-lite train RECIPE "
+            "--stage cold_start --stage align), or give one with --judge"
         )
     return adapter
 
@@ -124,11 +161,11 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
     """Return the recipe that runs `steps` policy steps in a layout."""
     document = recipe.model_dump(mode="json")
     document |= {"evaluate": None, "export": None, "report_to": []}
-    document["policy"]["grpo"] |= {"steps": steps, "learning_rate": _UNMOVED}
+    document["policy"]["grpo"] |= {"steps": steps, "learning_rate": _NO_LEARNING}
     document["policy"]["alarms"]["action"] = "warn"
     judge = document["judge"] or {}
-    judge |= {"adapter": str(judge_adapter), "cold_start": None, "align": None, "endpoint": None,
-              "cache": None}  # fmt: skip
+    judge |= dict.fromkeys(("cold_start", "align", "endpoint", "cache"))
+    judge |= {"adapter": str(judge_adapter)}
     if layout == "two models":
         judge |= {"base": judge.get("base") or document["model"]["base"], "verdict": "reason"}
         document["model"]["fast_generation"] = False
@@ -139,7 +176,7 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
 
 
 def _steps_of(layout: str, document: Mapping[str, Any]) -> list[dict[str, Json]]:
-    """Run a layout's policy steps and return their records without the first."""
+    """Run a layout's policy steps and return their records, without the first."""
     from seccoderx_lite.models.backends import use_backend
 
     recipe = check_recipe(document, layout)
@@ -149,7 +186,7 @@ def _steps_of(layout: str, document: Mapping[str, Any]) -> list[dict[str, Json]]
     from seccoderx_lite.run.open_sandbox import open_sandbox
     from seccoderx_lite.stages import policy_training
 
-    logging.disable(logging.WARNING)  # the same for every layout and run
+    logging.disable(logging.WARNING)  # for every layout alike
     with (
         tempfile.TemporaryDirectory() as place,
         open_sandbox(recipe.sandbox) as sandbox,
@@ -161,39 +198,40 @@ def _steps_of(layout: str, document: Mapping[str, Any]) -> list[dict[str, Json]]
         return list(folder.read_jsonl("metrics.jsonl"))[1:]
 
 
-def _summary(rows: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    return {
-        "seconds": {
+def _figures(rows: Sequence[Mapping[str, Json]]) -> LayoutFigures:
+    return LayoutFigures(
+        {
             phase: statistics.median(row["seconds"].get(phase, 0.0) for row in rows)
             for phase in PHASES
         },
-        "tokens_per_s": statistics.median(row["tokens_per_s"] for row in rows),
-        "peak_memory_bytes": max(row["peak_memory_bytes"] for row in rows),
-    }
-
-
-def table(result: Mapping[str, Json]) -> Iterator[str]:
-    """Yield the lines of a table: a row a phase, a column a layout."""
-    layouts = result["layouts"]
-    yield f"{'seconds a step':<16}" + "".join(f"{layout:>12}" for layout in LAYOUTS)
-    for phase in PHASES:
-        cells = (layouts[layout]["seconds"][phase] for layout in LAYOUTS)
-        yield f"{phase:<16}" + "".join(f"{seconds:>12.2f}" for seconds in cells)
-    speeds = (layouts[layout]["tokens_per_s"] for layout in LAYOUTS)
-    yield f"{'tokens/s':<16}" + "".join(f"{speed:>12.0f}" for speed in speeds)
-    peaks = (layouts[layout]["peak_memory_bytes"] / 2**30 for layout in LAYOUTS)
-    yield f"{'peak GiB':<16}" + "".join(f"{peak:>12.2f}" for peak in peaks)
-    yield _rollout_cost(layouts["shared"]["seconds"], result["rollouts"])
-    yield (
-        f"judge {result['judge_share']:.0%} of a step; "
-        f"{result['speed_against_two_models']:.2f}x as fast as two models; "
-        f"{result['memory_against_no_judge']:.2f}x the memory of no judge"
+        statistics.median(row["tokens_per_s"] for row in rows),
+        max(row["peak_memory_bytes"] for row in rows),
     )
 
 
+def table(result: BenchResult) -> Iterator[str]:
+    """Yield the lines of a table: a row per phase, a column per layout."""
+    layouts = [result.layouts[layout] for layout in LAYOUTS]
+    yield _row("seconds per step", LAYOUTS)
+    for phase in PHASES:
+        yield _row(phase, [f"{layout.seconds[phase]:.2f}" for layout in layouts])
+    yield _row("tokens/s", [f"{layout.tokens_per_s:.0f}" for layout in layouts])
+    yield _row("peak GiB", [f"{layout.peak_memory_bytes / 2**30:.2f}" for layout in layouts])
+    yield _rollout_cost(result.layouts["shared"].seconds, result.rollouts)
+    yield (
+        f"judge {result.judge_share:.0%} of a step; "
+        f"{result.speed_against_two_models:.2f}x as fast as two models; "
+        f"{result.memory_against_no_judge:.2f}x the memory of no judge"
+    )
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<16}" + "".join(f"{cell:>12}" for cell in cells)
+
+
 def _rollout_cost(seconds: Mapping[str, float], rollouts: int) -> str:
-    """What one rollout costs, the dearest phase first: that one limits the step."""
+    """Return the time per rollout, slowest phase first: that one limits the step."""
     parts = sorted((seconds[phase], phase) for phase in PHASES if phase != "step")
-    told = ", ".join(f"{phase} {1000 * cost / rollouts:.1f}" for cost, phase in reversed(parts))
+    by_phase = ", ".join(f"{phase} {1000 * part / rollouts:.1f}" for part, phase in reversed(parts))
     whole = 1000 * seconds["step"] / rollouts
-    return f"a step is {rollouts} rollouts of {whole:.1f} ms each: {told}"
+    return f"a step is {rollouts} rollouts of {whole:.1f} ms each: {by_phase}"

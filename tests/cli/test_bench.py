@@ -2,7 +2,16 @@
 
 import pytest
 
-from seccoderx_lite.cli.bench import LAYOUTS, PHASES, OneByOneScorer, bench, recipe_of, table
+from seccoderx_lite.cli.bench import (
+    LAYOUTS,
+    PHASES,
+    BenchResult,
+    LayoutFigures,
+    OneByOneScorer,
+    bench,
+    recipe_of,
+    table,
+)
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.records import Task, Verdict
 from seccoderx_lite.recipe.recipe import RewardRecipe, check_recipe
@@ -77,22 +86,24 @@ def test_every_layout_is_measured_in_all_phases(tmp_path):
     recipe = check_recipe(RECIPE | {"policy": None}, "test")
     folder = train(recipe, tmp_path / "run")
     result = bench(check_recipe(RECIPE, "test"), folder / "judge" / "adapter", steps=2, rounds=1)
-    assert set(result["layouts"]) == set(LAYOUTS)
+    assert set(result.layouts) == set(LAYOUTS)
     for layout in LAYOUTS:
-        seconds = result["layouts"][layout]["seconds"]
+        seconds = result.layouts[layout].seconds
         assert set(seconds) == set(PHASES)
         assert seconds["step"] >= seconds["rollout"] > 0
-    assert result["layouts"]["no judge"]["seconds"]["judge"] < 0.1
+    assert result.layouts["no judge"].seconds["judge"] < 0.1
     assert len(list(table(result))) == len(PHASES) + 5
 
 
-def test_the_table_tells_what_a_rollout_costs_dearest_phase_first():
+def test_the_table_has_the_time_per_rollout_slowest_phase_first():
     seconds = {"rollout": 2.0, "reference": 0.5, "judge": 0.75, "tests": 0.0, "update": 1.75,
                "step": 5.0}  # fmt: skip
-    layout = {"seconds": seconds, "tokens_per_s": 100.0, "peak_memory_bytes": 2**30}
-    result = {"layouts": dict.fromkeys(LAYOUTS, layout), "rollouts": 50, "judge_share": 0.15,
-              "speed_against_two_models": 1.0, "memory_against_no_judge": 1.0}  # fmt: skip
+    layout = LayoutFigures(seconds, tokens_per_s=100.0, peak_memory_bytes=2**30)
+    result = BenchResult(dict.fromkeys(LAYOUTS, layout), rollouts=50)
     assert (
         "a step is 50 rollouts of 100.0 ms each: rollout 40.0, update 35.0, judge 15.0, "
         "reference 10.0, tests 0.0" in table(result)
     )
+    figures = result.as_json()
+    assert figures["judge_share"] == 0.15
+    assert figures["layouts"]["no judge"]["tokens_per_s"] == 100.0
