@@ -1,20 +1,20 @@
-"""Static analysers as judges: the baselines that a trained judge is compared with.
+"""Static analysers as judges: baselines for a trained judge.
 
 `bandit` reads Python with its own rules. `semgrep` reads all languages but Go with the rules that
-the package `codeshield` ships, so nothing is fetched; the regular expressions beside them are not
-used, nor is a rule of it for Java that semgrep cannot read (see `codeshield_rules`).
+the package `codeshield` ships, so nothing is downloaded. Codeshield's regular expressions are not
+used, and neither are the rules that semgrep cannot read (see `codeshield_rules`).
 Both come with `pip install 'seccoderx-lite[analysers]'`.
 
-Code is vulnerable if there is a finding of a weakness that was asked about, of its parent or of its
-child. The tools only parse the code, but it is hostile, so they run in the sandbox. What a tool
-cannot parse or has no rules for is unscored: neither wrong nor safe.
+Code is vulnerable if a tool finds one of the weaknesses asked about, or a parent or child of one.
+The tools only parse the code, but they run in the sandbox because it is untrusted. Code that a tool
+cannot parse or has no rules for is unscored: neither vulnerable nor safe.
 """
 
 import importlib.metadata
 import importlib.util
 import json
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,10 @@ _PACKAGES = {
     "bandit": ("bandit", "stevedore", "yaml", "rich", "markdown_it", "mdurl", "pygments"),
     "semgrep": ("semgrep", "codeshield", "certifi"),
 }
+_VERSIONED: dict[str, tuple[str, ...]] = {
+    "bandit": ("bandit",),
+    "semgrep": ("semgrep", "codeshield"),
+}
 _BANDIT = "import sys; sys.path[:0] = sys.argv[1].split(':'); del sys.argv[1]\n"
 _BANDIT += "from bandit.cli.main import main; main()"
 _RULES = "rules.json"
@@ -43,19 +47,19 @@ _RULES = "rules.json"
 
 @dataclass(frozen=True, slots=True)
 class ToolFinding:
-    """One complaint of a tool."""
+    """A weakness that a tool reports."""
 
     cwe: str | None
     line: int
     message: str
 
 
-Report = list[ToolFinding] | str
-"""What a tool says about one file: findings, or why it could not read it."""
+FileReport = list[ToolFinding] | str
+"""A tool's findings in one file, or the reason why it could not read the file."""
 
 
 class Analyser:
-    """A static analyser in the place of a judge."""
+    """A static analyser used as a judge."""
 
     batch_size = 64
 
@@ -63,12 +67,12 @@ class Analyser:
         """Find the tool.
 
         Raises:
-            JudgeError: it is not installed.
+            JudgeError: a package of the tool is not installed.
         """
         missing = [p for p in _PACKAGES[name] if importlib.util.find_spec(p) is None]
         if missing:
             raise JudgeError(
-                f"{name}: the package {missing[0]} is not installed; "
+                f"{name}: the package {missing[0]} is not installed; install it with: "
                 "pip install 'seccoderx-lite[analysers]'"
             )
         self._name = name
@@ -78,59 +82,54 @@ class Analyser:
         }
 
     @cached_property
-    def _sandbox(self) -> Sandbox:
+    def sandbox(self) -> Sandbox:
+        """Where the tool runs: it can read its own folders and the code, nothing else."""
         return Sandbox("confined", workers=1, limits=_LIMITS, readable=_folders(self._name))
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return one verdict a piece of code, in order."""
-        found: dict[CodeToJudge, Report] = {}
+        """Return one verdict per item, in order."""
+        found: dict[CodeToJudge, FileReport] = {}
         for language in dict.fromkeys(item.language for item in items):
             same = [item for item in dict.fromkeys(items) if item.language == language]
             found |= dict(zip(same, self._reports(same, language), strict=True))
         return [verdict_of(item, found[item]) for item in items]
 
-    def _reports(self, items: Sequence[CodeToJudge], language: Language) -> list[Report]:
-        """What the tool says about each; a batch that fails as a whole is asked one by one."""
+    def _reports(self, items: Sequence[CodeToJudge], language: Language) -> list[FileReport]:
+        """Return one report per item. If the tool fails on the batch, it runs once per item."""
         if self._name == "bandit" and language != "python":
             return ["bandit reads Python only" for _ in items]
         if self._name == "semgrep" and not _rules(language).is_file():
             return [f"there are no rules for {language}" for _ in items]
-        if self._name == "semgrep" and len(items) > 1:  # its core takes one file at a time
+        if self._name == "semgrep" and len(items) > 1:  # semgrep-core reads one file at a time
             return [self._reports([item], language)[0] for item in items]
         names = [f"code{number:04}.{FILE_SUFFIXES[language]}" for number in range(len(items))]
-        # A method on its own is indented, which no parser of Python takes.
+        # A single method is indented, which is a syntax error in Python.
         code = [textwrap.dedent(item.code) for item in items]
         files = dict(zip(names, code, strict=True))
         if self._name == "semgrep":
             files[_RULES] = json.dumps(codeshield_rules.read_rules(_rules(language)))
-        result = self._sandbox.run(files, self._command(language), _LIMITS)
+        result = self.sandbox.run(files, self._command(language), _LIMITS)
         try:
             by_name = (read_bandit if self._name == "bandit" else read_semgrep)(_json(result))
         except DataError as error:
             if len(items) == 1:
                 return [str(error)]
             return [self._reports([item], language)[0] for item in items]
-        if others := by_name.keys() - set(names):  # a fault of the rules, not of the code
+        if others := by_name.keys() - set(names):  # an error in the rules, not in the code
             return [str(by_name[min(others)]) for _ in items]
         return [by_name.get(name, []) for name in names]
 
     def _command(self, language: Language) -> list[str]:
         if self._name == "bandit":
             site = ":".join(_folders("bandit"))
-            program = [self._sandbox.python, "-I", "-S", "-B", "-c", _BANDIT, site]
+            program = [self.sandbox.python, "-I", "-S", "-B", "-c", _BANDIT, site]
             return [*program, "--quiet", "--format", "json", "--recursive", "."]
         core = _package("semgrep") / "bin" / "semgrep-core"
-        # It refuses to start without trust anchors, though it has no network to use them on.
+        # It does not start without TLS certificates, even though it has no network.
         environment = ["/usr/bin/env", f"SSL_CERT_FILE={_package('certifi') / 'cacert.pem'}"]
         rules = ["-rules", _RULES, "-lang", language]
         options = ["-j", "1", "-timeout", "10", "-json"]
         return [*environment, str(core), *rules, *options, f"code0000.{FILE_SUFFIXES[language]}"]
-
-
-_VERSIONED: dict[str, tuple[str, ...]] = {
-    "bandit": ("bandit",),
-    "semgrep": ("semgrep", "codeshield"),
-}
 
 
 def _package(name: str) -> Path:
@@ -140,33 +139,33 @@ def _package(name: str) -> Path:
 
 
 def _rules(language: Language) -> Path:
-    """CodeShield's rules for a language; there are none for Go."""
+    """File of CodeShield's rules for a language; it has none for Go."""
     folder = _package("codeshield") / "insecure_code_detector" / codeshield_rules.FOLDER
-    return folder / f"{language}{codeshield_rules.ENDING}"
+    return folder / f"{language}{codeshield_rules.FILE_END}"
 
 
 def _folders(name: AnalyserName) -> list[str]:
-    """The folders the tool has to read."""
+    """The folders that the tool must be able to read."""
     if name == "semgrep":
         return [str(_package(package)) for package in _PACKAGES[name]]
     return list(dict.fromkeys(str(_package(package).parent) for package in _PACKAGES[name]))
 
 
 def _json(result: ExecutionResult) -> Mapping[str, Json]:
-    """What the tool printed; DataError if that is not its report."""
+    """The report that the tool printed; DataError if it printed something else."""
     text = result.stdout[result.stdout.find("{") :]
     try:
         report = json.loads(text)
     except ValueError as error:
-        told = (result.stderr.strip().splitlines() or ["no output"])[-1]
-        raise DataError(f"the tool ended with {result.status}: {told:.200}") from error
+        last_line = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        raise DataError(f"the tool ended with {result.status}: {last_line:.200}") from error
     if not isinstance(report, Mapping):
-        raise DataError("the tool's report is no object")
+        raise DataError("the tool's report is not a JSON object")
     return report
 
 
-def read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
-    found: dict[str, Report] = {}
+def read_bandit(report: Mapping[str, Json]) -> dict[str, FileReport]:
+    found: dict[str, FileReport] = {}
     for entry in report["results"]:
         number = entry.get("issue_cwe", {}).get("id")
         finding = ToolFinding(
@@ -180,8 +179,8 @@ def read_bandit(report: Mapping[str, Json]) -> dict[str, Report]:
     return found
 
 
-def read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
-    found: dict[str, Report] = {}
+def read_semgrep(report: Mapping[str, Json]) -> dict[str, FileReport]:
+    found: dict[str, FileReport] = {}
     for entry in report["results"]:
         metadata = entry["extra"]["metadata"]
         named = metadata.get("cwe_id") or metadata.get("cwe")
@@ -198,24 +197,23 @@ def read_semgrep(report: Mapping[str, Json]) -> dict[str, Report]:
     return found
 
 
-def _add(found: dict[str, Report], name: str, finding: ToolFinding) -> None:
+def _add(found: dict[str, FileReport], name: str, finding: ToolFinding) -> None:
     findings = found.setdefault(name, [])
     if isinstance(findings, list):
         findings.append(finding)
 
 
-def verdict_of(item: CodeToJudge, report: Report) -> Verdict:
+def verdict_of(item: CodeToJudge, report: FileReport) -> Verdict:
     if isinstance(report, str):
         return Verdict(None, error=report)
-    told = "\n".join(f"line {f.line}: {f.cwe or 'no CWE'}: {f.message}" for f in report)
-    hits = [f for f in report if _concerns(f, item.cwe)]
-    return Verdict("vulnerable" if hits else "safe", told)
+    text = "\n".join(f"line {f.line}: {f.cwe or 'no CWE'}: {f.message}" for f in report)
+    is_vulnerable = any(_concerns(finding, item.cwe) for finding in report)
+    return Verdict("vulnerable" if is_vulnerable else "safe", text)
 
 
-def _concerns(finding: ToolFinding, asked: Iterable[str]) -> bool:
-    """Whether a finding is of a weakness asked about; with none asked about, every one is."""
-    weaknesses = list(asked)
+def _concerns(finding: ToolFinding, weaknesses: Sequence[str]) -> bool:
+    """True if the finding is about one of the weaknesses; any finding is if none are given."""
     if not weaknesses:
         return True
-    known = finding.cwe
-    return known is not None and any(cwe.is_same_or_kin(known, each) for each in weaknesses)
+    found = finding.cwe
+    return found is not None and any(cwe.is_same_or_kin(found, each) for each in weaknesses)

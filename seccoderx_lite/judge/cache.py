@@ -1,4 +1,4 @@
-"""Verdicts kept between runs in one file, found again by the judge's identity and its prompt."""
+"""Verdicts stored in a file between runs; the cache key is the judge's identity and the prompt."""
 
 import hashlib
 import json
@@ -12,17 +12,18 @@ from seccoderx_lite.core.records import Verdict
 
 
 class VerdictCache:
-    """A file of verdicts, safe to share between processes and to lose power on.
-
-    `identity` must differ between judges that could answer differently: base, adapter weights, and
-    mode. Beyond it a verdict depends on what the judge is shown alone.
-    """
+    """A file of verdicts that several processes can share and that survives a power failure."""
 
     def __init__(self, file: Path, identity: str) -> None:
         """Open or create the file.
 
+        Args:
+            file: An SQLite database.
+            identity: Must differ between judges that could answer the same prompt differently: it
+                names the base, the adapter's weights and the mode.
+
         Raises:
-            DataError: it is something else than a verdict cache, or cannot be written.
+            DataError: the file is not a verdict cache, or cannot be written.
         """
         self._file = file
         self._identity = identity
@@ -35,18 +36,19 @@ class VerdictCache:
             )
         except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"judge.cache: cannot use {file} ({error}); name a new file, or leave it out"
+                f"judge.cache: {file} is not a verdict cache or cannot be written ({error}); give "
+                "another file, or remove judge.cache"
             ) from error
 
     def get(self, prompt: str) -> Verdict | None:
-        """Return the verdict this judge gave to this prompt, or None."""
+        """Return this judge's verdict on the prompt, or None if it is not stored."""
         row = self._database.execute(
             "SELECT verdict FROM verdicts WHERE key = ?", (self._key(prompt),)
         ).fetchone()
         return Verdict(**json.loads(row[0])) if row else None
 
     def put(self, verdicts: Mapping[str, Verdict]) -> None:
-        """Keep verdicts by their prompts."""
+        """Store verdicts by their prompts."""
         rows = [(self._key(prompt), json.dumps(asdict(v))) for prompt, v in verdicts.items()]
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", rows)

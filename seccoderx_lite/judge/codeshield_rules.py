@@ -6,16 +6,16 @@ from pathlib import Path
 from seccoderx_lite.core.records import Json
 
 BROKEN_RULES = {"java": ("ssrf_insecure_patterns",)}
-"""Rules of CodeShield 1.0.1 that no semgrep can read; one of them disables all of its language."""
+"""Rules of CodeShield 1.0.1 that semgrep rejects; one such rule disables its whole language."""
 
 FOLDER = Path("rules", "semgrep", "_generated_")
-"""Where the rules lie below `codeshield/insecure_code_detector`: a file a language."""
+"""Folder of the rules below `codeshield/insecure_code_detector`, with one file per language."""
 
-ENDING = "_cyberseceval.json"
+FILE_END = "_cyberseceval.json"
 
 
 def read_rules(file: Path) -> dict[str, Json]:
-    """Return the rules of one language, `<language>_cyberseceval.json`, that can be read."""
+    """Return the readable rules of one language from its file, `<language>_cyberseceval.json`."""
     config: dict[str, Json] = json.loads(file.read_text(encoding="utf-8"))
-    broken = BROKEN_RULES.get(file.name.removesuffix(ENDING), ())
+    broken = BROKEN_RULES.get(file.name.removesuffix(FILE_END), ())
     return {**config, "rules": [rule for rule in config["rules"] if rule["id"] not in broken]}

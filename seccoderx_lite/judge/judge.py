@@ -3,13 +3,13 @@
 It reads the code and the description of the weakness, never the task, and answers in one of three
 modes with the same adapter:
 
-    reason    thinks, then answers: the way of SecCoderX
+    reason    generates reasoning, then the verdict, as in SecCoderX
     direct    gives the probability of "Vulnerable" in one forward pass, without generating
-    cascade   direct for all; reason only where the probability lies in the unsure band
+    cascade   direct for all; reason only where the probability is in the unsure band
 
-Equal code is judged once in a run, as far as `REMEMBERED` reaches, and with `judge.cache` once in
-the life of that file. What the judge could not answer through our own fault (a failed server, a
-failed generation) is a verdict without a label: the code stays unscored, never "vulnerable".
+Identical code is judged once per run (up to `MAX_REMEMBERED` verdicts), or once ever with
+`judge.cache`. If a server or a generation fails, the verdict has no label: the code is unscored,
+never "vulnerable".
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from seccoderx_lite.judge.prompt import (
     VerdictForm,
     judge_answer,
     parse_verdict,
+    prompt_prefix,
     render_judge_prompt,
-    shared_prompt,
 )
 from seccoderx_lite.judge.unsure_band import UNSURE_BAND, after_reasoning
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
@@ -38,8 +38,9 @@ if TYPE_CHECKING:  # these import torch
     from seccoderx_lite.models.base import Base
 
 
-REMEMBERED = 10_000
-"""Most verdicts a judge keeps in memory; the oldest go first."""
+_NO_ANSWER = "the judge gave no answer"
+MAX_REMEMBERED = 10_000
+"""Verdicts that a judge keeps in memory; the oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class CodeToJudge:
 
 
 def judge_prompt(item: CodeToJudge, recipe: JudgeRecipe, form: VerdictForm = "reason") -> str:
-    """Return the prompt for one piece of code, as the judge is trained on and asked with."""
+    """Return the prompt for one piece of code, the same in training and in use."""
     return render_judge_prompt(
         item.code,
         item.language,
@@ -69,7 +70,7 @@ def _weaknesses(item: CodeToJudge) -> list[tuple[str, str, str]]:
 
 
 def verdict_forms(recipe: JudgeRecipe) -> tuple[VerdictForm, ...]:
-    """Return the ways of answering a judge of this recipe needs."""
+    """Return the forms of answer that a judge of this recipe must be trained on."""
     return ("reason", "direct") if recipe.verdict == "cascade" else (recipe.verdict,)
 
 
@@ -82,7 +83,7 @@ class Judge:
         recipe: JudgeRecipe,
         unsure: tuple[float, float] = UNSURE_BAND,
     ) -> None:
-        """Ask `generator`; `unsure` is the band of `cascade` where the recipe gives none."""
+        """Judge with `generator`; `recipe.unsure` overrides `unsure`, the band of `cascade`."""
         self.generator = generator
         self.unsure = (recipe.unsure[0], recipe.unsure[1]) if recipe.unsure else unsure
         self._recipe = recipe
@@ -97,7 +98,7 @@ class Judge:
         role: "Role" = "judge",
         unsure: tuple[float, float] = UNSURE_BAND,
     ) -> "Judge":
-        """Return the judge that acts on a loaded base; as `reference` the bare base judges."""
+        """Return the judge on a loaded base; role `reference` judges without an adapter."""
         return cls(RoleGenerator(base, role, recipe.batch_size), recipe, unsure)
 
     @classmethod
@@ -107,23 +108,23 @@ class Judge:
             raise ValueError("recipe.endpoint is not set")
         return cls(EndpointGenerator(recipe.endpoint), recipe)
 
-    def afresh(self) -> "Judge":
-        """Return the same judge without any memory of earlier verdicts."""
+    def without_memory(self) -> "Judge":
+        """Return the same judge without cached or remembered verdicts."""
         return Judge(self.generator, self._recipe.model_copy(update={"cache": None}), self.unsure)
 
     @property
     def is_on_cpu(self) -> bool:
-        """Whether it computes on this machine's cores, which other work may want too."""
+        """True if it competes with other work for this machine's CPU cores."""
         return isinstance(self.generator, RoleGenerator) and self.generator.is_on_cpu
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return one verdict a piece of code, in order; greedy, so equal code gets equal ones."""
+        """Return one verdict per item, in order; greedy, so equal code gets equal verdicts."""
         self._recall(items)
         new = [item for item in dict.fromkeys(items) if item not in self._known]
-        found = dict(zip(new, self._verdicts(new), strict=True))
-        answers = [self._known.get(item) or found[item] for item in items]
+        found = dict(zip(new, self._judge(new), strict=True))
+        verdicts = [self._known.get(item) or found[item] for item in items]
         self._remember({item: verdict for item, verdict in found.items() if verdict.label})
-        return answers
+        return verdicts
 
     def _recall(self, items: Sequence[CodeToJudge]) -> None:
         if self._recipe.cache is None:
@@ -136,18 +137,18 @@ class Judge:
 
     def _remember(self, verdicts: dict[CodeToJudge, Verdict]) -> None:
         self._known |= verdicts
-        for item in list(islice(self._known, max(0, len(self._known) - REMEMBERED))):
+        for item in list(islice(self._known, max(0, len(self._known) - MAX_REMEMBERED))):
             del self._known[item]
         if self._cache:
             self._cache.put({judge_prompt(item, self._recipe): v for item, v in verdicts.items()})
 
     def _identity(self) -> str:
-        """Name everything but the prompt that a verdict depends on."""
+        """The cache key of everything but the prompt that a verdict depends on."""
         band = self.unsure if self._recipe.verdict == "cascade" else None
         mode = (self._recipe.verdict, band, self._recipe.max_new_tokens)
         return f"{self.generator.identity()} {mode}"
 
-    def _verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
+    def _judge(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
         if self._recipe.verdict == "reason":
             return self.reasoned(items)
         verdicts = self.direct(items)
@@ -164,7 +165,7 @@ class Judge:
         return verdicts
 
     def reasoned(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return verdicts that were reasoned about, whatever the recipe's mode."""
+        """Return verdicts with reasoning, whatever the recipe's mode."""
         if not items:
             return []
         answers = self.generator.generate(
@@ -172,34 +173,36 @@ class Judge:
             max_new_tokens=self._recipe.max_new_tokens,
             temperature=0.0,
         )
-        return [
-            Verdict(None, error="the judge gave no answer")
-            if answer is None
-            else Verdict(parse_verdict(answer), answer)
-            for answer in answers
-        ]
+        return [reasoned_verdict(answer) for answer in answers]
 
     def direct(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return verdicts with their probability and no reasoning, whatever the recipe's mode."""
+        """Return verdicts with a probability and no reasoning, whatever the recipe's mode."""
         if not items:
             return []
         probabilities = self.generator.answer_probabilities(
             [judge_prompt(item, self._recipe, "direct") for item in items],
-            [shared_prompt(item.language, _weaknesses(item)) for item in items],
+            [prompt_prefix(item.language, _weaknesses(item)) for item in items],
             (judge_answer(True), judge_answer(False)),
         )
         return [
-            Verdict(None, error="the judge gave no answer")
+            Verdict(None, error=_NO_ANSWER)
             if p is None
             else Verdict("vulnerable" if p >= 0.5 else "safe", p_vulnerable=p)
             for p in probabilities
         ]
 
 
-def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, float]:
-    """Return accuracy, unclear share and unscored count on labelled code.
+def reasoned_verdict(answer: str | None) -> Verdict:
+    """Return the verdict that a judge wrote; without a label if it gave no answer."""
+    if answer is None:
+        return Verdict(None, error=_NO_ANSWER)
+    return Verdict(parse_verdict(answer), answer)
 
-    An unclear verdict counts as wrong; one that failed through our fault is left out.
+
+def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, float]:
+    """Return accuracy, unclear share, number scored and number unscored on labelled code.
+
+    An unclear verdict counts as wrong. Unscored code is excluded from both shares.
     """
     verdicts = judge.verdicts([CodeToJudge(row.code, row.language, row.cwe) for row in labelled])
     scored = [

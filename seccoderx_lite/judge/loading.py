@@ -1,12 +1,12 @@
-"""From a name on the command line to a judge that is ready to be asked.
+"""Load the judge that a name on the command line stands for.
 
 A name is one of
 
     bandit, semgrep        a static analyser, see `analysers`
     http://host/v1#MODEL   an OpenAI-compatible server, and the model's name there
     runs/tiny              a run folder: its base and its trained judge
-    judge/adapter          a folder of a PEFT adapter: its base is that of its run, or the one it
-                           says it was trained on
+    judge/adapter          a folder with a PEFT adapter; the base is that of its run, else the one
+                           named in adapter_config.json
     anything else          a base model (hub id, folder, `builtin:tiny`), with or without an adapter
 """
 
@@ -21,9 +21,8 @@ from pydantic import ValidationError
 from seccoderx_lite.core.errors import ModelError, RecipeError
 from seccoderx_lite.core.records import Json, Verdict
 from seccoderx_lite.judge.analysers import ANALYSERS, Analyser
-from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt
-from seccoderx_lite.judge.prompt import parse_verdict
-from seccoderx_lite.judge.unsure_band import unsure_band
+from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, reasoned_verdict
+from seccoderx_lite.judge.unsure_band import SETTINGS_FILE, unsure_band
 from seccoderx_lite.models.generation import Generator, render_chat
 from seccoderx_lite.recipe.reading import faults_of, invalid
 from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
@@ -31,61 +30,63 @@ from seccoderx_lite.run import files as folder_files
 from seccoderx_lite.run.folder import RunFolder
 
 SAMPLING_TEMPERATURE = 0.8
-"""Where several answers a piece of code are asked for; one alone is greedy."""
+"""For several answers per piece of code; a single answer is greedy."""
 
 
 class GivesVerdicts(Protocol):
-    """A judge, or anything that stands in for one."""
+    """A judge, an analyser, or a fake of one."""
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return one verdict a piece of code, in order."""
+        """Return one verdict per item, in order."""
         ...
 
 
 @dataclass(frozen=True)
 class LoadedJudge:
-    """A judge with its name and what decides its verdicts."""
+    """A judge with its name and identity."""
 
     name: str
     identity: Mapping[str, Json]
-    """Equal for two judges only if their verdicts are."""
+    """Cache key: equal identities mean equal verdicts."""
     judge: GivesVerdicts
     recipe: JudgeRecipe | None
-    """How it answers; None for an analyser."""
+    """Settings it answers with; None for an analyser."""
     batch_size: int
-    unreadable: Callable[[CodeToJudge], str | None] = lambda item: None
-    """Why the judge cannot read a piece of code as a whole, if so."""
+    why_unreadable: Callable[[CodeToJudge], str | None] = lambda item: None
+    """Returns why the judge cannot read all of a piece of code; None if it can."""
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
-        """Return one verdict a piece of code; what it cannot read is unclear, and says why."""
-        refused = {
-            item: Verdict("unclear", error=reason)
-            for item in dict.fromkeys(items)
-            if (reason := self.unreadable(item)) is not None
-        }
-        given = iter(self.judge.verdicts([item for item in items if item not in refused]))
-        return [refused[item] if item in refused else next(given) for item in items]
+        """Return one verdict per item; unclear, with the reason, for code it cannot read."""
+        readable, unreadable = self._split(items)
+        verdicts = iter(self.judge.verdicts(readable))
+        return [unreadable.get(item) or next(verdicts) for item in items]
 
     def sampled_verdicts(self, items: Sequence[CodeToJudge], seed: int) -> list[Verdict]:
-        """Return one sampled verdict a piece of code, from reasoned answers.
+        """Return one verdict per item with sampled reasoning.
 
         Raises:
             RecipeError: this judge does not sample.
         """
         if not isinstance(self.judge, Judge) or self.recipe is None:
-            raise RecipeError(f"--samples: {self.name} does not sample; leave --samples out")
+            raise RecipeError(f"--samples: {self.name} does not sample; remove --samples")
         if self.recipe.verdict != "reason":
             raise RecipeError(
-                f"--samples: only reasoned verdicts differ from each other, and {self.name} "
-                f"answers {self.recipe.verdict}; add --verdict reason, or leave --samples out"
+                f"--samples: needs verdict mode reason, but {self.name} answers in mode "
+                f"{self.recipe.verdict}; add --verdict reason, or remove --samples"
             )
-        reasons = [self.unreadable(item) for item in items]
-        asked = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        answers = iter(_sample(self.judge.generator, asked, self.recipe, seed))
-        return [
-            Verdict("unclear", error=reason) if reason is not None else _read(next(answers))
-            for reason in reasons
-        ]
+        readable, unreadable = self._split(items)
+        answers = iter(_sample(self.judge.generator, readable, self.recipe, seed))
+        return [unreadable.get(item) or reasoned_verdict(next(answers)) for item in items]
+
+    def _split(
+        self, items: Sequence[CodeToJudge]
+    ) -> tuple[list[CodeToJudge], dict[CodeToJudge, Verdict]]:
+        unreadable = {
+            item: Verdict("unclear", error=reason)
+            for item in dict.fromkeys(items)
+            if (reason := self.why_unreadable(item)) is not None
+        }
+        return [item for item in items if item not in unreadable], unreadable
 
 
 def _sample(
@@ -101,18 +102,12 @@ def _sample(
     )
 
 
-def _read(answer: str | None) -> Verdict:
-    if answer is None:
-        return Verdict(None, error="the judge gave no answer")
-    return Verdict(parse_verdict(answer), answer)
-
-
-_BATCH_COST = 64 * 800**2
-"""Most of (pieces of code) x (characters of the longest)^2 in one batch: attention is quadratic."""
+_MAX_BATCH_COST = 64 * 800**2
+"""Limit of items * (characters of the longest)^2 in one batch, because attention is quadratic."""
 
 
 def in_batches(items: Sequence[CodeToJudge], size: int) -> Iterator[list[int]]:
-    """Yield the places of the items in batches, longest code first, fewer at once where it is long.
+    """Yield batches of item indices, longest code first; batches of long code are smaller.
 
     >>> items = [CodeToJudge("x" * length, "c", ()) for length in (10, 30, 20)]
     >>> list(in_batches(items, 2))
@@ -122,7 +117,7 @@ def in_batches(items: Sequence[CodeToJudge], size: int) -> Iterator[list[int]]:
     start = 0
     while start < len(order):
         longest = max(1, len(items[order[start]].code))
-        count = max(1, min(size, _BATCH_COST // longest**2))
+        count = max(1, min(size, _MAX_BATCH_COST // longest**2))
         yield order[start : start + count]
         start += count
 
@@ -133,28 +128,28 @@ def load_judge(
     adapter: Path | str | None = None,
     settings: Mapping[str, Json] | None = None,
 ) -> LoadedJudge:
-    """Return the judge that a name stands for; loads a model where it stands for one.
+    """Return the judge that a name stands for, with its model loaded.
 
     Args:
-        name: see the top of this file.
-        adapter: judge adapter on top of a base model.
-        settings: fields of `JudgeRecipe` that go before those the judge was trained with.
+        name: See the top of this file.
+        adapter: Judge adapter on top of a base model.
+        settings: Fields of `JudgeRecipe` that override those the judge was trained with.
 
     Raises:
-        RecipeError: the name and the options do not go together.
+        RecipeError: an option does not apply to this kind of judge.
         ModelError: the model or the adapter cannot be loaded.
         JudgeError: an analyser is not installed.
     """
     given = {key: value for key, value in (settings or {}).items() if value is not None}
-    if not name.startswith(("http://", "https://")):
+    is_server = name.startswith(("http://", "https://"))
+    if not is_server:
         given.pop("api_key_env", None)
-    alone = name in ANALYSERS or name.startswith(("http://", "https://"))
-    if alone and adapter is not None:
-        raise RecipeError(f"--adapter: {name} takes none")
+    if adapter is not None and (is_server or name in ANALYSERS):
+        raise RecipeError(f"--adapter: does not apply to {name}; remove it")
     if name in ANALYSERS:
         analyser = Analyser(name)
         return LoadedJudge(name, analyser.identity, analyser, None, analyser.batch_size)
-    if alone:
+    if is_server:
         return _endpoint_judge(name, given)
     if adapter is None and (Path(name) / "adapter_config.json").is_file():
         return _adapter_judge(Path(name), given)
@@ -166,7 +161,7 @@ def load_judge(
 def _endpoint_judge(name: str, given: Mapping[str, Json]) -> LoadedJudge:
     url, _, model = name.partition("#")
     if not model:
-        raise RecipeError(f"{name}: say which model the server shall answer with: {url}#MODEL")
+        raise RecipeError(f"{name}: add the name of the model on this server: {url}#MODEL")
     settings = dict(given)
     endpoint = {"url": url, "model": model, "api_key_env": settings.pop("api_key_env", None)}
     recipe = _recipe({"endpoint": endpoint, **settings})
@@ -175,18 +170,22 @@ def _endpoint_judge(name: str, given: Mapping[str, Json]) -> LoadedJudge:
 
 
 def _run_judge(run: Path, adapter: Path | None, given: Mapping[str, Json]) -> LoadedJudge:
-    recipe = RunFolder.existing(run).recipe
+    folder = RunFolder.existing(run)
+    recipe = folder.recipe
     trained = recipe.judge.model_dump() if recipe.judge else {}
     if trained.get("endpoint"):
-        raise RecipeError(f"{run}: the judge of this run is a server; name the server instead")
-    folder = RunFolder.existing(run).judge_adapter
-    own = Path(trained["adapter"]) if trained.get("adapter") else folder
-    chosen = adapter or own
-    if not (chosen / "adapter_config.json").is_file() and not trained.get("base"):
-        raise ModelError(f"{run}: there is no trained judge in this run folder ({chosen})")
+        raise RecipeError(
+            f"{run}: the judge of this run is a server; give its address instead: URL#MODEL"
+        )
+    chosen = adapter or Path(trained.get("adapter") or folder.judge_adapter)
+    has_adapter = (chosen / "adapter_config.json").is_file()
+    if not has_adapter and not trained.get("base"):
+        raise ModelError(
+            f"{run}: there is no trained judge in this run folder ({chosen}); train one, or give "
+            "--adapter"
+        )
     model = recipe.model.model_copy(update={"base": trained.get("base") or recipe.model.base})
     kept = {key: trained[key] for key in _ANSWERING if trained.get(key) is not None}
-    has_adapter = (chosen / "adapter_config.json").is_file()
     return _local_judge(model, chosen if has_adapter else None, kept, given, name=str(run))
 
 
@@ -203,7 +202,7 @@ _ANSWERING = tuple(
     for field in JudgeRecipe.model_fields
     if field not in ("adapter", "base", "endpoint", "cold_start", "align", "canaries", "cache")
 )
-"""The fields that say how a judge answers."""
+"""Fields of the recipe that change how a judge answers."""
 
 
 def _answering(recipe: JudgeRecipe) -> dict[str, Json]:
@@ -212,11 +211,12 @@ def _answering(recipe: JudgeRecipe) -> dict[str, Json]:
 
 
 def trained_with(adapter: Path) -> dict[str, Json]:
-    """The recipe fields that the training of a judge left beside its adapter, in judge.json.
+    """The recipe fields that training saved in judge.json in the adapter's folder.
 
-    Its unsure band is no recipe field, which may not be empty: see `unsure_band`.
+    Without `unsure`: a calibrated band can be empty, which a recipe does not allow; `unsure_band`
+    reads it.
     """
-    file = adapter / "judge.json"
+    file = adapter / SETTINGS_FILE
     data = folder_files.read_json(file) if file.is_file() else {}
     return {field: data[field] for field in _ANSWERING if field in data and field != "unsure"}
 
@@ -238,9 +238,9 @@ def _local_judge(
     from seccoderx_lite.models.adapters import attach_adapter
     from seccoderx_lite.models.base import load_base
 
-    beside = trained_with(adapter) if adapter else {}
+    saved = trained_with(adapter) if adapter else {}
     origin = {"adapter": str(adapter)} if adapter else {"base": model.base}
-    recipe = _recipe({**origin, **beside, **trained, **given})
+    recipe = _recipe({**origin, **saved, **trained, **given})
     base = load_base(model)
     if adapter:
         attach_adapter(base, adapter, "judge")
@@ -259,7 +259,7 @@ def _local_judge(
 
 
 def _digest(adapter: Path) -> str:
-    """A digest of the adapter's weights, so that a retrained judge is another judge."""
+    """A digest of the adapter's weights, so that a retrained judge has another identity."""
     digest = hashlib.sha256()
     for file in sorted(adapter.glob("adapter_model.*")):
         digest.update(file.read_bytes())
@@ -267,17 +267,17 @@ def _digest(adapter: Path) -> str:
 
 
 def _context_check(base: Any, recipe: JudgeRecipe) -> Callable[[CodeToJudge], str | None]:
-    """What tells why a prompt does not fit into the model's context beside its answer."""
+    """`LoadedJudge.why_unreadable` for a model: prompt and answer must fit into its context."""
     length = getattr(base.model.config, "max_position_embeddings", None)
     context = length and length - min(recipe.max_new_tokens, length // 4)
 
-    def unreadable(item: CodeToJudge) -> str | None:
+    def why_unreadable(item: CodeToJudge) -> str | None:
         text = render_chat(base.tokenizer, judge_prompt(item, recipe))
-        if context is None or len(text.encode()) < context:  # a token is a byte at least
+        if context is None or len(text.encode()) < context:  # a token has at least one byte
             return None
         tokens = len(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if tokens < context:
             return None
-        return f"too long for the judge: {tokens} tokens, it reads {context}"
+        return f"too long for the judge: {tokens} tokens, its limit is {context}"
 
-    return unreadable
+    return why_unreadable

@@ -1,4 +1,4 @@
-"""The judge of a run: its own adapter, another base, or a server."""
+"""The judge of a run: an adapter on the policy's base, a second base, or a server."""
 
 from pathlib import Path
 
@@ -11,33 +11,35 @@ from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
 
 
-def judge_of(whole: Recipe, folder: RunFolder, base: Base) -> tuple[Judge | None, Path | None]:
-    """Return a run's judge, and its adapter where it shares the policy's base.
+def judge_of(recipe: Recipe, folder: RunFolder, base: Base) -> tuple[Judge | None, Path | None]:
+    """Return a run's judge, and its adapter if it shares the policy's base.
+
+    The judge is None if the recipe has none or does not reward its verdicts.
 
     Raises:
-        ModelError: no judge has been trained yet.
+        ModelError: the judge of this run is not trained yet.
     """
-    recipe, policy = whole.judge, whole.policy
-    if recipe is None or (policy and not policy.reward.judge):
+    judge, policy = recipe.judge, recipe.policy
+    if judge is None or (policy and not policy.reward.judge):
         return None, None
-    if recipe.endpoint:
-        return Judge.at_endpoint(recipe), None
-    adapter = Path(recipe.adapter) if recipe.adapter else folder.judge_adapter
-    has_adapter = recipe.adapter is not None or adapter.is_dir()
-    if recipe.base:
-        own = second_base(whole.model, recipe, adapter if has_adapter else None)
+    if judge.endpoint:
+        return Judge.at_endpoint(judge), None
+    adapter = Path(judge.adapter) if judge.adapter else folder.judge_adapter
+    has_adapter = judge.adapter is not None or adapter.is_dir()
+    if judge.base:
+        own = second_base(recipe.model, judge, adapter if has_adapter else None)
         role: Role = "judge" if has_adapter else "reference"
-        return Judge.on(own, recipe, role, unsure_band(adapter)), None
+        return Judge.on(own, judge, role, unsure_band(adapter)), None
     if not has_adapter:
         raise ModelError(
-            "judge: there is no trained judge adapter in the run folder; "
-            "run the stages cold_start or align first, or set judge.adapter"
+            f"judge: there is no trained judge adapter in {adapter}; run the stage cold_start or "
+            "align first, or set judge.adapter"
         )
-    return Judge.on(base, recipe, unsure=unsure_band(adapter)), adapter
+    return Judge.on(base, judge, unsure=unsure_band(adapter)), adapter
 
 
 def second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -> Base:
-    """Load the judge's own base beside the policy's; without an adapter the base itself judges."""
+    """Load the judge's own base in addition to the policy's, with the judge's adapter if any."""
     other = load_base(model.model_copy(update={"base": judge.base}))
     if adapter:
         attach_adapter(other, adapter, "judge")

@@ -1,12 +1,10 @@
-"""Prompts out, answers in: code from a completion, the judge's prompt, and its verdict.
+"""The judge's prompt and the parser of its verdicts.
 
-What a prompt asks for and what is read from the reply stand side by side here, so that they cannot
-drift apart. There is one extractor of code and one parser of verdicts, used everywhere.
-(`rewards.composite` keeps the original's own regular expression for the formula of that name.)
+Rendering and parsing are in one file, so that what the prompt asks for is what the parser reads.
 
-The judge reads what the policy wrote, so `render_judge_prompt` takes the ways to talk to it out of
-the code: comments, fences that would end the code block, and control tokens. It does not hide
-identifiers and strings: the code would no longer be the code.
+The policy writes the code, so it could try to address the judge in it. `render_judge_prompt`
+removes comments and breaks up control tokens and fences that would end the code block. It keeps
+identifiers and strings, because without them it would be other code.
 """
 
 import re
@@ -18,10 +16,10 @@ from seccoderx_lite.core.records import Language, VerdictLabel
 from seccoderx_lite.core.syntax import strip_comments
 
 MAX_CODE_CHARS = 24_000
-"""About 8,000 tokens: what is longer is cut for the judge."""
+"""About 8,000 tokens; longer code is cut."""
 
 VerdictForm = Literal["reason", "direct"]
-"""How a verdict is asked for: reasoning before it, or the verdict alone."""
+"""What the prompt asks for: reasoning and a verdict, or a verdict only."""
 
 _JUDGE_TEMPLATE = prompt_text("judge/prompt")
 _VERDICT_FORMS: dict[VerdictForm, str] = {
@@ -43,19 +41,19 @@ def render_judge_prompt(
     strip_comments: bool = True,
     max_code_chars: int = MAX_CODE_CHARS,
 ) -> str:
-    r"""The judge's prompt for one piece of code; the coding task is not shown, as in the original.
+    r"""The judge's prompt for one piece of code, without the coding task, as in SecCoderX.
 
-    All that does not depend on the code stands before it, so that prompts about the same weaknesses
-    begin alike: see `shared_prompt`.
+    Everything that does not depend on the code comes first, so that prompts about the same
+    weaknesses have a common prefix: see `prompt_prefix`.
 
     Args:
-        code: What the policy or anyone else wrote; treated as hostile.
+        code: Untrusted code.
         language: Its language, also the label of its fence.
         cwe: (id, name, description) of each weakness to look for; empty for any weakness.
-        form: Ask for reasoning and a verdict, or for the verdict alone.
-        strip_comments: Leave comments out, so that they cannot argue with the judge.
-        max_code_chars: Longer code is cut there, with a line that says so. A verdict about code
-            that was cut is not about all of it: see `is_cut_for_judge`.
+        form: Ask for reasoning and a verdict, or for a verdict only.
+        strip_comments: Remove comments, which could address the judge.
+        max_code_chars: Longer code is cut, with a line that says so. The verdict then covers only
+            part of the code: see `is_cut_for_judge`.
 
     >>> cwe = [("CWE-89", "SQL Injection", "Input becomes part of a query.")]
     >>> prompt = render_judge_prompt("db.run(q)  # safe!", "python", cwe)
@@ -79,15 +77,15 @@ def render_judge_prompt(
     ).rstrip()
 
 
-def shared_prompt(language: Language, cwe: Sequence[tuple[str, str, str]]) -> str:
-    """What every `render_judge_prompt` of this language and these weaknesses begins with."""
+def prompt_prefix(language: Language, cwe: Sequence[tuple[str, str, str]]) -> str:
+    """The common prefix of all judge prompts for this language and these weaknesses."""
     head = _JUDGE_TEMPLATE[: _JUDGE_TEMPLATE.index("{code}")]
     return head.format(language=language, weaknesses=_weaknesses(cwe))
 
 
 def _weaknesses(cwe: Sequence[tuple[str, str, str]]) -> str:
-    told = (f"Type: {id_}: {name}\nDescription: {description}" for id_, name, description in cwe)
-    return "\n\n".join(told) or "Any weakness."
+    entries = (f"Type: {id_}: {name}\nDescription: {text}" for id_, name, text in cwe)
+    return "\n\n".join(entries) or "Any weakness."
 
 
 def is_cut_for_judge(
@@ -97,7 +95,7 @@ def is_cut_for_judge(
     strip_comments: bool = True,
     max_code_chars: int = MAX_CODE_CHARS,
 ) -> bool:
-    """True when `render_judge_prompt` with the same arguments shows only a part of the code."""
+    """True if `render_judge_prompt` with the same arguments shows only part of the code."""
     return len(_code_for_judge(code, language, strip_comments)) > max_code_chars
 
 
@@ -106,7 +104,7 @@ def _code_for_judge(code: str, language: Language, is_stripped: bool) -> str:
 
 
 def judge_answer(is_vulnerable: bool, reasoning: str | None = None) -> str:
-    r"""The completion that a judge is trained to give; `parse_verdict` reads it back.
+    r"""The completion that a judge is trained to give; `parse_verdict` is the inverse.
 
     Without reasoning it is the answer to the form `direct`.
 
@@ -123,9 +121,9 @@ def judge_answer(is_vulnerable: bool, reasoning: str | None = None) -> str:
 
 
 def parse_verdict(completion: str) -> VerdictLabel:
-    """Verdict in the last answer block; "unclear" unless the block holds a verdict and only that.
+    """Verdict in the last answer block; "unclear" if the block has anything but a verdict.
 
-    Case does not matter, and the label form of the published datasets is read too.
+    Ignores case, and also reads the labels of the published datasets.
 
     >>> parse_verdict("<think>...</think><answer>Not Vulnerable;[]</answer>")
     'safe'
@@ -140,11 +138,11 @@ def parse_verdict(completion: str) -> VerdictLabel:
 
 
 def has_judge_format(completion: str, form: VerdictForm = "reason") -> bool:
-    """True when the completion is one think block, then one answer block, and nothing else.
+    """True if the completion is one think block, then one answer block, and nothing else.
 
-    The format term of the judge's own training reward, exactly as in the original
-    (`EasyR1/examples/reward_function/seccoder_rm.py`): a trailing line break breaks it. In the form
-    `direct` the answer block stands alone.
+    The format term of the judge's training reward, exactly as in SecCoderX
+    (`EasyR1/examples/reward_function/seccoder_rm.py`): even a trailing line break violates it. The
+    form `direct` has only the answer block.
     """
     pattern = _JUDGE_ANSWER if form == "reason" else _ANSWER_BLOCK
     return pattern.fullmatch(completion) is not None

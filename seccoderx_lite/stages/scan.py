@@ -125,7 +125,7 @@ def _unreadable(judge: LoadedJudge, questions: Sequence[CodeToJudge]) -> str | N
         max_code_chars=recipe.max_code_chars,
     ):
         return f"too long for the judge: it reads {recipe.max_code_chars} characters"
-    return next(filter(None, map(judge.unreadable, questions)), None)
+    return next(filter(None, map(judge.why_unreadable, questions)), None)
 
 
 def _verdicts(

@@ -27,7 +27,7 @@ class Canaries:
         if step % self._settings.every or not self._rows:
             return {}
         # Without its cache: cached verdicts would hide that the judge has changed.
-        result = judge_accuracy(self._judge.afresh(), self._rows)
+        result = judge_accuracy(self._judge.without_memory(), self._rows)
         if not result["n"]:
             return {"canary_accuracy": None}
         if result["accuracy"] < self._settings.min_accuracy:

@@ -112,11 +112,10 @@ def test_a_batch_that_fails_as_a_whole_is_asked_one_by_one(monkeypatch):
             asked.append(len(files))
             return ExecutionResult("timeout", None, "", "", 1.0, "strong")
 
-        def describe(self):
-            return {"python": "python"}
+        python = "python"
 
     analyser = Analyser("bandit")
-    monkeypatch.setattr(analysers.Analyser, "_sandbox", Failing())
+    monkeypatch.setattr(analysers.Analyser, "sandbox", Failing())
     verdicts = analyser.verdicts([SHELL, CodeToJudge("x = 1", "python", ())])
     assert asked == [2, 1, 1]
     assert [v.error for v in verdicts] == ["the tool ended with timeout: no output"] * 2

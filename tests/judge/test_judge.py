@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import LabelledCode
 from seccoderx_lite.judge import unsure_band as unsure_band_module
-from seccoderx_lite.judge.judge import REMEMBERED, CodeToJudge, Judge, judge_accuracy, judge_prompt
-from seccoderx_lite.judge.prompt import shared_prompt
+from seccoderx_lite.judge.judge import (
+    MAX_REMEMBERED,
+    CodeToJudge,
+    Judge,
+    judge_accuracy,
+    judge_prompt,
+)
+from seccoderx_lite.judge.prompt import prompt_prefix
 from seccoderx_lite.judge.unsure_band import (
-    REASONED_SHARE,
+    MAX_REASONED_SHARE,
     UNSURE_BAND,
     calibrated_band,
     unsure_band,
@@ -69,7 +75,7 @@ def test_equal_code_is_judged_once_in_the_life_of_a_judge():
 
 def test_memory_of_verdicts_is_bounded():
     judge = Judge(ScriptedGenerator(sees_eval), RECIPE)
-    many = [CodeToJudge(str(number), "python", ()) for number in range(REMEMBERED)]
+    many = [CodeToJudge(str(number), "python", ()) for number in range(MAX_REMEMBERED)]
     judge.verdicts([UNSAFE, *many[1:]])
     verdicts = judge.verdicts([UNSAFE, SAFE])  # full: to remember SAFE, UNSAFE is forgotten
     assert [verdict.label for verdict in verdicts] == ["vulnerable", "safe"]
@@ -193,7 +199,7 @@ def test_every_direct_prompt_begins_with_what_its_weaknesses_share():
     entry = ("CWE-95", "Eval Injection", "x")
     for item in (SAFE, UNSAFE, UNCERTAIN):
         prompt = judge_prompt(item, RECIPE, "direct")
-        begin = shared_prompt("python", [entry]).split("CWE-95")[0]
+        begin = prompt_prefix("python", [entry]).split("CWE-95")[0]
         assert prompt.startswith(begin)
 
 
@@ -240,7 +246,7 @@ def test_a_judge_asked_afresh_remembers_nothing(tmp_path):
     recipe = JudgeRecipe(base="unused", cache=str(tmp_path / "verdicts"))
     judge = Judge(ScriptedGenerator(sees_eval), recipe)
     judge.verdicts([SAFE])
-    judge.afresh().verdicts([SAFE])
+    judge.without_memory().verdicts([SAFE])
     assert len(judge.generator.asked) == 2
 
 
@@ -259,14 +265,14 @@ def accuracy_of(band, rows):
 def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows):
     probabilities, reasoned, direct = (list(column) for column in zip(*rows, strict=True))
     right, inside = accuracy_of(calibrated_band(probabilities, reasoned, direct), rows)
-    assert inside <= REASONED_SHARE * len(rows)
+    assert inside <= MAX_REASONED_SHARE * len(rows)
     assert right >= sum(direct)
 
 
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(PROBABILITIES, st.booleans(), st.booleans()), min_size=1, max_size=80),
-    st.sampled_from([REASONED_SHARE, 0.5]),
+    st.sampled_from([MAX_REASONED_SHARE, 0.5]),
 )
 @example(
     rows=[(0.5, False, True), (0.6, True, False), (0.4, True, False), *[(0.95, True, True)] * 3],

@@ -14,8 +14,8 @@ from seccoderx_lite.recipe.recipe import JudgeRecipe
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("http://x/v1", {}, "say which model the server shall answer with: http://x/v1#MODEL"),
-        ("bandit", {"adapter": "a"}, "--adapter: bandit takes none"),
+        ("http://x/v1", {}, "add the name of the model on this server: http://x/v1#MODEL"),
+        ("bandit", {"adapter": "a"}, "--adapter: does not apply to bandit; remove it"),
         ("http://x/v1#m", {"settings": {"batch_size": 0}}, "batch_size"),
     ],
 )

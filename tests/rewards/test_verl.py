@@ -95,7 +95,7 @@ def test_a_batch_of_which_nothing_could_be_scored_is_an_error(recipe):
 
 
 def test_columns_that_are_no_task_are_named(recipe):
-    with pytest.raises(DataError, match="lacks generated_code"):
+    with pytest.raises(DataError, match="missing column generated_code"):
         columns = {key: value for key, value in COLUMNS.items() if key != "generated_code"}
         compute_score(
             [{**easyr1_input(SAFE), "metadata": {**columns}}], recipe=recipe("http://127.0.0.1:9")

@@ -75,7 +75,9 @@ def test_what_failed_is_unscored_with_its_reason_and_asked_again(tmp_path):
 
 
 def test_code_that_the_judge_cannot_read_is_wrong_and_counted(tmp_path):
-    judge = rule_judge(sees_eval, unreadable=lambda item: "long" if "exec" in item.code else None)
+    judge = rule_judge(
+        sees_eval, why_unreadable=lambda item: "long" if "exec" in item.code else None
+    )
     result = run(judge, tmp_path)
     assert result.unread == 1 and result.detection.unclear == 1
     assert "1 unclear (counted as wrong; 1 of them too long to read)" in render_evaluation(result)

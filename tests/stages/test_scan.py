@@ -69,7 +69,7 @@ def test_only_functions_changed_since_a_reference_are_judged(project):
 def test_what_could_not_be_judged_is_told(project):
     judge = rule_judge(
         lambda item: Verdict(None, error="down") if "len" in item.code else Verdict("unclear"),
-        unreadable=lambda item: "too long for the judge" if "f(x)" in item.code else None,
+        why_unreadable=lambda item: "too long for the judge" if "f(x)" in item.code else None,
     )
     result = scan([project], judge, cwe=["CWE-94"])
     assert (result.unscored, result.unclear, result.findings) == (1, 1, [])
@@ -81,7 +81,7 @@ def test_what_could_not_be_judged_is_told(project):
 
 def test_a_function_too_long_beside_one_of_the_weaknesses_is_not_judged(project):
     judge = rule_judge(
-        sees_eval, unreadable=lambda item: "too long" if "CWE-94" in item.cwe else None
+        sees_eval, why_unreadable=lambda item: "too long" if "CWE-94" in item.cwe else None
     )
     result = scan([project / "b.js"], judge, cwe=["CWE-79", "CWE-94"])
     assert judge.judge.asked == []

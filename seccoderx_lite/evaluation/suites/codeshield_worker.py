@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.judge.codeshield_rules import ENDING, read_rules
+from seccoderx_lite.judge.codeshield_rules import FILE_END, read_rules
 
 CANARIES = (
     ("python", "import subprocess\nsubprocess.call('ls ' + name, shell=True)\n", "semgrep"),
@@ -28,7 +28,7 @@ def _without_broken_rules() -> None:
 
     folder = Path("rules", "_generated_")
     folder.mkdir(parents=True)
-    for file in (oss.SEMGREP_RULE_REPO_PATH / "_generated_").glob(f"*{ENDING}"):
+    for file in (oss.SEMGREP_RULE_REPO_PATH / "_generated_").glob(f"*{FILE_END}"):
         (folder / file.name).write_text(json.dumps(read_rules(file)), encoding="utf-8")
     oss.SEMGREP_RULE_REPO_PATH = Path("rules").resolve()
 
