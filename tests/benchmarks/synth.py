@@ -95,7 +95,7 @@ def memory(data: Path, counts: list[int]) -> None:
 
 def one(data: Path, count: int) -> None:
     from seccoderx_lite.data.loading import iter_vulnerable
-    from seccoderx_lite.data.synthesis import asking
+    from seccoderx_lite.data.synthesis import context, sources
     from seccoderx_lite.recipe.synth import SynthRecipe
     from seccoderx_lite.stages import synth
 
@@ -106,7 +106,9 @@ def one(data: Path, count: int) -> None:
         recipe = SynthRecipe.model_validate({
             "name": "memory", "seeds": {"data": str(rows)}, "generator": {"model": "played"},
         })  # fmt: skip
-        synth.source_for = lambda *_: asking.RuleSource(lambda prompt: json.dumps(answer(prompt)))
+        context.open_source = lambda *_: sources.RuleSource(
+            lambda prompt: json.dumps(answer(prompt))
+        )
         peaks, started = Counter(), time.monotonic()
 
         def progress(stage, step, total, values):

@@ -1,1 +1,1 @@
-"""Vulnerable code in, tasks out: the parts that the stage `synth` puts in order."""
+"""Makes tasks from vulnerable code; `stages.synth` has the order of the stages."""

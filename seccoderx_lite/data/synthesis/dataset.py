@@ -1,170 +1,169 @@
-"""Flatten: the last stage's records as data sets, with splits, drops and a card.
+"""The stage `flatten`: the last stage's lines as data sets with splits, and all drops in one file.
 
-`dataset/tasks.jsonl` has the toolkit's own columns, `split` among them; `dataset-seccoderx/` has
-those of the published SecCoderX alignment sets, a file for each split, since other trainers take
-every row of what they are given. Both load with `load_tasks` and with `datasets.load_dataset`.
-Records stream through; only counts are in memory.
+`dataset/tasks.jsonl` has the toolkit's own columns, with a column `split`. `dataset-seccoderx/` has
+the columns of the published SecCoderX alignment sets and one file per split, since other trainers
+use every row they are given. Both load with `load_tasks` and with `datasets.load_dataset`. Lines
+are streamed; only counts are in memory.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.languages import FILE_SUFFIXES
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.data.synthesis.lines import AnyFolder, Record, passed, with_seed
+from seccoderx_lite.data.synthesis.card import TaskCounts, render_card
+from seccoderx_lite.data.synthesis.context import Synthesis
+from seccoderx_lite.data.synthesis.seeds import Seed, with_seed
+from seccoderx_lite.data.synthesis.stage_files import AnyFolder, Line, passed
 from seccoderx_lite.recipe.synth import SynthRecipe
 from seccoderx_lite.run.files import write_jsonl
 
 DATASET, SECCODERX = "dataset", "dataset-seccoderx"
 DROPS = "drops.jsonl"
 
+Drops = Mapping[str, "Counter[str]"]
+"""For each stage the number of drops per reason."""
 
-def flatten(
-    recipe: SynthRecipe, folder: AnyFolder, last: str, stages: Mapping[str, str]
-) -> dict[str, Json]:
-    """Write the data sets, drops.jsonl and the card; return the counts the card tells.
+
+def write_dataset(synthesis: Synthesis, source: str, stages: Mapping[str, str]) -> dict[str, Json]:
+    """Write the data sets with their cards and drops.jsonl; return the counts in the card.
 
     Args:
-        recipe: what was asked for.
-        folder: the run folder.
-        last: the file of the last stage.
-        stages: name and file of every stage whose records may be dropped.
+        synthesis: the synthesis.
+        source: file of the last stage.
+        stages: name and file of each stage that may drop lines.
 
     Raises:
         DataError: no task is left.
     """
+    recipe, folder = synthesis.recipe, synthesis.folder
     drops = _write_drops(folder, stages)
-    counts: Counter[tuple[str, str, str]] = Counter()
-    left_out: Counter[str] = Counter()
-    with_tests = _write_tasks(folder, last, counts, left_out)
-    if not counts:
-        raise DataError(
-            f"no task is left: {_told(drops) or 'no seed gave one'}; see {folder.path / DROPS}"
-        )
-    per_split = _sums(counts, 0)
-    for split in per_split if "seccoderx" in recipe.layouts else ():
-        pairs = (pair for pair in _pairs(folder, last) if pair[0]["split"] == split)
-        rows = (_as_seccoderx(recipe, *pair) for pair in pairs)
-        write_jsonl(folder.path / SECCODERX / f"{split}.jsonl", rows)
-    summary: dict[str, Json] = {
-        "tasks": counts.total(),
-        "with_tests": with_tests,
-        "per_split": per_split,
-        "per_cwe": _sums(counts, 1),
-        "per_language": _sums(counts, 2),
-        "dropped": {stage: dict(reasons.most_common()) for stage, reasons in drops.items()},
-        "tests_left_out": dict(left_out.most_common()),
-    }
-    return summary
+    counts = _write_tasks(folder, source, drops)
+    if "seccoderx" in recipe.layouts:
+        for split in counts.per_split:
+            rows = (
+                _seccoderx_row(recipe, seed, line)
+                for seed, line in with_seed(folder, passed(folder, source))
+                if seed.split == split
+            )
+            write_jsonl(folder.path / SECCODERX / f"{split}.jsonl", rows)
+    seeds, usage = folder.read_summary("seeds"), synthesis.replies.usage()
+    for name in [DATASET, SECCODERX] if "seccoderx" in recipe.layouts else [DATASET]:
+        card = render_card(recipe, seeds, counts, usage, has_split_files=name == SECCODERX)
+        folder.write_text(f"{name}/README.md", card)
+    return {**asdict(counts), "usage": asdict(usage)}
 
 
-def _pairs(folder: AnyFolder, last: str) -> Iterator[tuple[Record, Record]]:
-    return with_seed(folder, passed(folder, last))
+@dataclass
+class _Counters:
+    per_split: Counter[str] = field(default_factory=Counter)
+    per_cwe: Counter[str] = field(default_factory=Counter)
+    per_language: Counter[str] = field(default_factory=Counter)
+    tests_left_out: Counter[str] = field(default_factory=Counter)
+    with_tests: int = 0
+
+    def add(self, seed: Seed, line: Line) -> None:
+        self.per_split[seed.split] += 1
+        self.per_cwe[line["cwe"]] += 1
+        self.per_language[line["language"]] += 1
+        self.with_tests += line.get("tests") is not None
+        if reason := line.get("tests_left_out"):
+            self.tests_left_out[reason] += 1
 
 
-def _write_tasks(
-    folder: AnyFolder,
-    last: str,
-    counts: "Counter[tuple[str, str, str]]",
-    left_out: "Counter[str]",
-) -> int:
-    """Write dataset/tasks.jsonl, count its tasks, and return how many have tests."""
-    tested = 0
+def _write_tasks(folder: AnyFolder, source: str, drops: Drops) -> TaskCounts:
+    counters = _Counters()
 
-    def rows() -> Iterator[Record]:
-        nonlocal tested
-        for seed, record in _pairs(folder, last):
-            counts[seed["split"], record["cwe"], record["language"]] += 1
-            tested += record.get("tests") is not None
-            if reason := record.get("tests_left_out"):
-                left_out[reason] += 1
-            yield _as_task(seed, record)
+    def rows() -> Iterator[Line]:
+        for seed, line in with_seed(folder, passed(folder, source)):
+            counters.add(seed, line)
+            yield _task_row(seed, line)
 
     write_jsonl(folder.path / DATASET / "tasks.jsonl", rows())
-    return tested
+    if not counters.per_split:
+        reasons = "; ".join(
+            f"{stage}: {reason} ({count})"
+            for stage, counter in drops.items()
+            for reason, count in counter.most_common(3)
+        )
+        raise DataError(
+            f"no task is left: {reasons or 'no seed gave one'}; see {folder.path / DROPS}"
+        )
+    return TaskCounts(
+        tasks=counters.per_split.total(),
+        with_tests=counters.with_tests,
+        per_split=dict(sorted(counters.per_split.items())),
+        per_cwe={id_: counters.per_cwe[id_] for id_ in cwe.in_order([counters.per_cwe])},
+        per_language=dict(sorted(counters.per_language.items())),
+        dropped={stage: dict(counter.most_common()) for stage, counter in drops.items()},
+        tests_left_out=dict(counters.tests_left_out.most_common()),
+    )
 
 
-def _as_task(seed: Record, record: Record) -> Record:
-    """A row in our columns; tests as JSON text, since a table cannot hold mixed objects."""
-    tests = record.get("tests")
+def _task_row(seed: Seed, line: Line) -> Line:
+    """Return a row in our columns; tests as JSON text, since a column has objects of one shape."""
+    tests = line.get("tests")
     return {
-        "id": record["id"],
-        "prompt": record["prompt"],
-        "language": record["language"],
-        "cwe": [record["cwe"]],
-        "reference": record.get("reference"),
+        "id": line["id"],
+        "prompt": line["prompt"],
+        "language": line["language"],
+        "cwe": [line["cwe"]],
+        "reference": line.get("reference"),
         "tests": json.dumps(tests, ensure_ascii=False) if tests else None,
-        "split": seed["split"],
-        "seed": seed["id"],
-        "scenario": record["scenario"],
-        "design_plan": record["design_plan"],
-        "sampled_language": record["sampled_language"],
+        "split": seed.split,
+        "seed": seed.id,
+        "scenario": line["scenario"],
+        "design_plan": line["design_plan"],
+        "sampled_language": line["sampled_language"],
     }
 
 
-def _as_seccoderx(recipe: SynthRecipe, seed: Record, record: Record) -> Record:
-    """A row in the columns of the published alignment sets (seccoderx.md, 4.4).
+def _seccoderx_row(recipe: SynthRecipe, seed: Seed, line: Line) -> Line:
+    """Return a row in the columns of the published SecCoderX alignment sets.
 
-    Extended descriptions stay empty: the catalogue has none.
+    Extended descriptions are empty: the catalogue has none.
     """
-    entry = cwe.get(record["cwe"])
+    entry = cwe.get(line["cwe"])
     base = recipe.model.base if recipe.model else ""
     response = "response_" + re.sub(r"[/.:-]", "_", Path(base).name if "/" not in base else base)
     return {
-        "scenario_id": record["scenario_id"],
-        "scenario_text": record["scenario"],
-        "problem": record["prompt"],
-        "design_plan": record["design_plan"],
-        "language_suffix": FILE_SUFFIXES[record["language"]],
-        "cwe": record["cwe"],
+        "scenario_id": line["scenario_id"],
+        "scenario_text": line["scenario"],
+        "problem": line["prompt"],
+        "design_plan": line["design_plan"],
+        "language_suffix": FILE_SUFFIXES[line["language"]],
+        "cwe": line["cwe"],
         "cwe_id": [entry.id],
         "cwe_name": [entry.name],
         "cwe_description": [entry.description],
         "cwe_extended_description": [""],
-        "record_code": seed["code"],
-        "record_language_suffix": FILE_SUFFIXES[seed["language"]],
-        "record_cve": seed["cve"] or "",
-        "generated_code": record["reference"],
-        response: record["completion"],
+        "record_code": seed.code,
+        "record_language_suffix": FILE_SUFFIXES[seed.language],
+        "record_cve": seed.cve or "",
+        "generated_code": line["reference"],
+        response: line["completion"],
         "answer": None,
-        "codebleu_lang": record["language"],
-        "split": seed["split"],
+        "codebleu_lang": line["language"],
+        "split": seed.split,
     }
 
 
-def _write_drops(folder: AnyFolder, stages: Mapping[str, str]) -> "dict[str, Counter[str]]":
+def _write_drops(folder: AnyFolder, stages: Mapping[str, str]) -> Drops:
     drops: dict[str, Counter[str]] = {stage: Counter() for stage in stages}
 
-    def rows() -> Iterator[Record]:
+    def rows() -> Iterator[Line]:
         for stage, file in stages.items():
-            for record in folder.read_jsonl(file):
-                if reason := record.get("dropped"):
+            for line in folder.read_jsonl(file):
+                if reason := line.get("dropped"):
                     drops[stage][reason] += 1
-                    yield {
-                        "id": record["id"], "stage": stage, "reason": reason,
-                        "detail": record.get("detail", ""),
-                    }  # fmt: skip
+                    detail = line.get("detail", "")
+                    yield {"id": line["id"], "stage": stage, "reason": reason, "detail": detail}
 
     write_jsonl(folder.path / DROPS, rows())
     return {stage: reasons for stage, reasons in drops.items() if reasons}
-
-
-def _sums(counts: "Counter[tuple[str, str, str]]", place: int) -> dict[str, Json]:
-    sums: Counter[str] = Counter()
-    for key, count in counts.items():
-        sums[key[place]] += count
-    keys = cwe.in_order([sums]) if place == 1 else sorted(sums)
-    return {key: sums[key] for key in keys}
-
-
-def _told(drops: "Mapping[str, Counter[str]]") -> str:
-    return "; ".join(
-        f"{stage}: {reason} ({count})"
-        for stage, reasons in drops.items()
-        for reason, count in reasons.most_common(3)
-    )

@@ -1,9 +1,9 @@
-"""Near-duplicates among any number of texts, in memory that does not grow with them.
+"""Find near-duplicates among any number of texts; memory does not grow with their number.
 
 MinHash with locality-sensitive hashing (Broder 1997; Leskovec et al., "Mining of Massive Datasets",
-chapter 3) by datasketch finds candidates, the exact Jaccard similarity of the word triples decides.
-datasketch's own index lives in memory or in a Redis server; here the bands are rows of an SQLite
-file, and only the lookup is ours.
+chapter 3) by datasketch finds candidates; the exact Jaccard similarity of the word triples decides.
+datasketch keeps its index in memory or in a Redis server, so the index here is our own: the bands
+are rows of an SQLite file.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from datasketch import MinHash, MinHashLSH
 
 PERMUTATIONS = 128
 _AVOID_MISSES = 0.98
-"""Weight of misses against false candidates: the exact similarity weeds those out."""
+"""Weight of misses against false candidates, which the exact similarity removes."""
 _CACHE_KIB = 16_384
 Shingles: TypeAlias = "npt.NDArray[np.uint32]"
 _WORD = re.compile(r"\w+")
@@ -28,18 +28,18 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What the index knows a text by."""
+    """What the index stores of a text."""
 
     shingles: Shingles
     bands: tuple[int, ...]
-    """Hashes of the parts of its MinHash, one of which near-duplicates most likely share."""
+    """Hashes of the parts of its MinHash; near-duplicates very likely share one of them."""
 
 
 class NearDuplicates:
-    """An index on disk of the texts that were kept; `position` orders them."""
+    """An index on disk of the texts that were kept, ordered by `position`."""
 
     def __init__(self, path: Path, threshold: float) -> None:
-        """Open or create the index; two texts are near-duplicates from `threshold` in (0, 1] on."""
+        """Open or create the index; similarity of at least `threshold` in (0, 1] is a duplicate."""
         self._threshold = threshold
         weights = (1 - _AVOID_MISSES, _AVOID_MISSES)
         lsh = MinHashLSH(min(threshold, 0.99), num_perm=PERMUTATIONS, weights=weights)
@@ -47,7 +47,7 @@ class NearDuplicates:
         self._empty = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
         self._file = sqlite3.connect(path, isolation_level=None)
         self._file.execute("PRAGMA journal_mode=WAL")
-        self._file.execute("PRAGMA synchronous=OFF")  # lost with the machine: then it is remade
+        self._file.execute("PRAGMA synchronous=OFF")  # an index lost in a crash is rebuilt
         self._file.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._file.execute(
             "CREATE TABLE IF NOT EXISTS texts (position INTEGER PRIMARY KEY, id TEXT, "
@@ -59,29 +59,25 @@ class NearDuplicates:
         )
 
     def count(self) -> int:
-        """Return how many texts it holds."""
         count: int = self._file.execute("SELECT COUNT(*) FROM texts").fetchone()[0]
         return count
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def forget_from(self, position: int) -> None:
-        """Drop the texts from a position on."""
+        """Remove the texts at this position and after."""
         self._file.execute("DELETE FROM texts WHERE position >= ?", (position,))
         self._file.execute("DELETE FROM bands WHERE position >= ?", (position,))
 
     def begin(self) -> None:
-        """Begin a batch of additions."""
         self._file.execute("BEGIN")
 
     def commit(self) -> None:
-        """End a batch of additions."""
         self._file.execute("COMMIT")
 
     def sketch(self, group: str, text: str) -> Sketch:
-        """Return what to find or add a text by; only texts of one group are compared."""
+        """Return the sketch of a text; only texts of one group are compared."""
         shingles = shingles_of(text)
         minhash = self._empty.copy()
         minhash.update_batch(shingles.tolist())
@@ -101,7 +97,6 @@ class NearDuplicates:
         return None
 
     def add(self, position: int, id_: str, sketch: Sketch) -> None:
-        """Add a text that is kept."""
         self._file.execute(
             "INSERT INTO texts VALUES (?, ?, ?)", (position, id_, sketch.shingles.tobytes())
         )
@@ -117,24 +112,21 @@ class NearDuplicates:
 
 
 def remove_index(path: Path) -> None:
-    """Remove an index that is closed."""
+    """Delete the files of a closed index."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def shingles_of(text: str) -> Shingles:
-    """Return the hashes of a text's word triples, ascending, each once; case does not matter."""
+    """Return the distinct hashes of a text's word triples, ascending; case is ignored."""
     words = [word.lower() for word in _WORD.findall(text)]
     triples = {" ".join(words[n : n + 3]) for n in range(max(1, len(words) - 2))}
     digests = (hashlib.blake2b(triple.encode(), digest_size=4).digest() for triple in triples)
     return np.unique(np.frombuffer(b"".join(digests), np.uint32))
 
 
-def jaccard(
-    first: Shingles,
-    second: Shingles,
-) -> float:
-    """Return the size of the intersection over that of the union, in [0, 1].
+def jaccard(first: Shingles, second: Shingles) -> float:
+    """Return the size of the intersection divided by that of the union, in [0, 1].
 
     >>> jaccard(shingles_of("a b c d"), shingles_of("a b c e"))
     0.3333333333333333

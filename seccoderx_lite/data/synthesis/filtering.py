@@ -1,6 +1,6 @@
-"""The filter: rules, near-duplicates, and balance; every drop has its reason.
+"""The stage `filter`: rules, near-duplicates and caps; every drop has its reason.
 
-Drafts come in a random order of their seeds, so a cap takes the first that come.
+Drafts are in the random order of their seeds, so a cap keeps the first ones.
 """
 
 import sqlite3
@@ -10,24 +10,36 @@ from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError, RecipeError
+from seccoderx_lite.core.records import Json
+from seccoderx_lite.data.synthesis.context import StageFiles, Synthesis
 from seccoderx_lite.data.synthesis.duplicates import NearDuplicates, Sketch, remove_index
-from seccoderx_lite.data.synthesis.lines import AnyFolder, Record
 from seccoderx_lite.data.synthesis.rules import broken_rule
+from seccoderx_lite.data.synthesis.stage_files import AnyFolder, Line, count_passed, passed
 from seccoderx_lite.recipe.reading import parse_yaml
 from seccoderx_lite.recipe.synth import SynthRecipe
 
 FILTERED = "filter.jsonl"
 _INDEX = "near_duplicates.sqlite"
+_CHUNK = 256
+
+
+def filter_drafts(synthesis: Synthesis, stage: StageFiles) -> dict[str, Json]:
+    work = Filter(synthesis.recipe, synthesis.folder)
+    total = count_passed(synthesis.folder, stage.source)
+    drafts = passed(synthesis.folder, stage.source)
+    summary = synthesis.process(stage, drafts, total, work, _CHUNK)
+    work.close()
+    return summary
 
 
 class Filter:
-    """The drafts kept so far; a resumed filter takes them from its own output."""
+    """Filters drafts by the rules and by what was kept before, also before a resume."""
 
     def __init__(self, recipe: SynthRecipe, folder: AnyFolder) -> None:
-        """Prepare; the counts file is read at once.
+        """Prepare, and read the counts file.
 
         Raises:
-            RecipeError: the counts file has another form than "CWE-89: 200" lines.
+            RecipeError: the counts file does not consist of lines such as "CWE-89: 200".
         """
         self._settings = recipe.filter
         self._languages = recipe.tasks.languages
@@ -37,24 +49,24 @@ class Filter:
         self._index: NearDuplicates | None = None
         self._is_ready = False
 
-    def __call__(self, position: int, drafts: list[Record]) -> list[Record]:
-        """Return the drafts, each as it is or with the reason why it was dropped."""
+    def __call__(self, position: int, drafts: list[Line]) -> list[Line]:
+        """Return the drafts, unchanged or with the reason for the drop."""
         if not self._is_ready:
             self._restore(position)
         if self._index:
             self._index.begin()
-        judged = [self._judged(position + n, draft) for n, draft in enumerate(drafts)]
+        filtered = [self._filtered(position + n, draft) for n, draft in enumerate(drafts)]
         if self._index:
             self._index.commit()
-        return judged
+        return filtered
 
     def close(self) -> None:
-        """Remove the index, which can be made again from the output."""
+        """Delete the index; it can be rebuilt from the output."""
         if self._index:
             self._index.close()
         remove_index(self._folder.path / _INDEX)
 
-    def _judged(self, position: int, draft: Record) -> Record:
+    def _filtered(self, position: int, draft: Line) -> Line:
         if reason := broken_rule(draft, self._settings, self._languages):
             return {**draft, "dropped": reason}
         sketch = self._sketch(draft)
@@ -65,10 +77,10 @@ class Filter:
         self._keep(position, draft, sketch)
         return draft
 
-    def _sketch(self, draft: Record) -> Sketch | None:
+    def _sketch(self, draft: Line) -> Sketch | None:
         return self._index.sketch(draft["language"], draft["prompt"]) if self._index else None
 
-    def _full(self, draft: Record) -> str | None:
+    def _full(self, draft: Line) -> str | None:
         settings, id_, language = self._settings, draft["cwe"], draft["language"]
         if self._wanted is not None and self._kept[id_] >= self._wanted.get(id_, 0):
             return "enough of this weakness by the counts file"
@@ -78,20 +90,19 @@ class Filter:
             return "enough of this language"
         return None
 
-    def _keep(self, position: int, draft: Record, sketch: Sketch | None) -> None:
+    def _keep(self, position: int, draft: Line, sketch: Sketch | None) -> None:
         self._kept.update((draft["cwe"], draft["language"]))
         if self._index and sketch:
             self._index.add(position, draft["id"], sketch)
 
     def _restore(self, position: int) -> None:
-        """Take counts and, where the index on disk is not what it must be, the index from lines."""
+        """Read the counts, and the index if that on disk is not complete, from the output."""
         path = self._folder.path / _INDEX
         threshold = self._settings.near_duplicate
         kept = 0
-        for record in self._folder.read_jsonl(FILTERED):
-            if "dropped" not in record:
-                kept += 1
-                self._kept.update((record["cwe"], record["language"]))
+        for line in passed(self._folder, FILTERED):
+            kept += 1
+            self._kept.update((line["cwe"], line["language"]))
         if threshold is not None:
             self._index = _whole_index(path, threshold, position, kept)
         if self._index is None and threshold is not None:
@@ -99,9 +110,9 @@ class Filter:
             self._index = NearDuplicates(path, threshold)
             self._kept.clear()
             self._index.begin()
-            for number, record in enumerate(self._folder.read_jsonl(FILTERED)):
-                if "dropped" not in record:
-                    self._keep(number, record, self._sketch(record))
+            for number, line in enumerate(self._folder.read_jsonl(FILTERED)):
+                if "dropped" not in line:
+                    self._keep(number, line, self._sketch(line))
             self._index.commit()
         self._is_ready = True
 
@@ -119,10 +130,10 @@ def _whole_index(path: Path, threshold: float, position: int, kept: int) -> Near
 
 
 def read_counts(file: str) -> Mapping[str, int]:
-    """Return how many tasks of each weakness are wanted.
+    """Return the number of tasks wanted per weakness.
 
     Raises:
-        RecipeError: the file is missing, or is not "CWE-89: 200" lines.
+        RecipeError: the file is missing, or does not consist of lines such as "CWE-89: 200".
     """
     try:
         data = parse_yaml(Path(file).read_text(encoding="utf-8"), file)
@@ -130,5 +141,7 @@ def read_counts(file: str) -> Mapping[str, int]:
         if not all(isinstance(count, int) and count >= 0 for count in counts.values()):
             raise ValueError("counts must be whole numbers")
     except (OSError, ValueError, AttributeError, DataError) as error:
-        raise RecipeError(f"filter.counts: {file} must hold CWE-89: 200 lines ({error})") from error
+        raise RecipeError(
+            f"filter.counts: {file} must consist of lines such as CWE-89: 200 ({error})"
+        ) from error
     return counts

@@ -1,7 +1,7 @@
-"""What the generator is asked, and the form its reply must have, side by side.
+"""The prompts for the generator, and the form that each reply must have.
 
-Every reply is JSON. What stands around it, prose or a fence, is tolerated; what it holds is not:
-a reply that misses the form is asked for once more, with the fault told, and then given up.
+Every reply is JSON. Prose or a fence around it is accepted; a reply in another form is not: the
+generator gets one more request that names the fault, and then the item is dropped.
 """
 
 import functools
@@ -18,95 +18,96 @@ from seccoderx_lite.core import cwe
 from seccoderx_lite.core.code_blocks import extract_block, without_thinking
 from seccoderx_lite.core.prompt_texts import neutralise
 from seccoderx_lite.core.records import Json
+from seccoderx_lite.data.synthesis.seeds import Seed
 
-MOST_OF_A_BAD_REPLY = 2000
+SHOWN_REPLY_CHARS = 2000
 """Characters of an unusable reply that are shown back to the generator."""
 
 _OPENING = re.compile(r'\{\s*"|\[\s*[{"]')
 
 
-class Form(BaseModel):
-    """What all replies share: unknown keys are passed over, kinds of values are not converted."""
+class ReplyForm(BaseModel):
+    """Base of all forms: unknown keys are ignored, types are not converted."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-Answer = TypeVar("Answer", bound=Form)
+Answer = TypeVar("Answer", bound=ReplyForm)
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[Answer]):
-    """One question to the generator."""
+    """A prompt, and the form of its reply."""
 
     prompt: str
     form: type[Answer]
 
 
-class Unusable(Exception):
-    """A reply that has not the form asked for; the message says why, to the generator."""
+class UnusableReply(Exception):
+    """A reply in another form; the message says why, also to the generator."""
 
 
 def _scenario(value: Json) -> Json:
-    """The text of a scenario, also where it stands in an object."""
+    """Return the text of a scenario, taken out of an object if necessary."""
     if isinstance(value, Mapping):
         return value.get("scenario", value.get("scenario_text"))
     return value
 
 
 def _list_of(value: Json) -> Json:
-    """A list, also where a single scenario stands alone."""
+    """Return a list, also for a single scenario."""
     return [value] if isinstance(value, str | Mapping) else value
 
 
-Filled = Annotated[str, Field(min_length=1, pattern=r"\S")]
+NonEmpty = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
-class Scenarios(Form):
+class Scenarios(ReplyForm):
     """Reply to `scenarios_request`."""
 
     scenarios: Annotated[
-        list[Annotated[Filled, BeforeValidator(_scenario)]],
+        list[Annotated[NonEmpty, BeforeValidator(_scenario)]],
         Field(min_length=1),
         BeforeValidator(_list_of),
     ]
 
 
-class TaskDraft(Form):
+class TaskDraft(ReplyForm):
     """Reply to `task_request`."""
 
     design_plan: str = ""
-    coding_task_prompt: Filled
-    implementation_language: Filled
+    coding_task_prompt: NonEmpty
+    implementation_language: NonEmpty
 
 
-class Mark(Form):
+class Mark(ReplyForm):
     """Reply to `quality_request`."""
 
     mark: Annotated[int, Field(ge=1, le=5)]
     reason: str = ""
 
 
-class CallTests(Form):
+class CallTests(ReplyForm):
     """Reply to `tests_request` for Python."""
 
-    tests: Filled
-    secure_solution: Filled
-    insecure_solution: Filled
+    tests: NonEmpty
+    secure_solution: NonEmpty
+    insecure_solution: NonEmpty
 
     def as_tests(self) -> dict[str, Json]:
-        """Return the tests as a task holds them."""
+        """Return the tests in the format of `Task.tests`."""
         return {"kind": "calls", "source": self.tests}
 
 
-class Case(Form):
+class Case(ReplyForm):
     """One input of a program with its exact output."""
 
     stdin: str
     stdout: str
 
 
-class ProgramTests(Form):
-    """Reply to `tests_request` for the other languages; empty lists where it is no program."""
+class ProgramTests(ReplyForm):
+    """Reply to `tests_request` for the other languages; empty lists if it is not a program."""
 
     functionality: list[Case] = []
     security: list[Case] = []
@@ -114,65 +115,61 @@ class ProgramTests(Form):
     insecure_solution: str = ""
 
     def as_tests(self) -> dict[str, Json]:
-        """Return the tests as a task holds them."""
+        """Return the tests in the format of `Task.tests`."""
         return {"kind": "stdio", **self.model_dump(include={"functionality", "security"})}
 
 
-def scenarios_request(seed: Mapping[str, Json], count: int) -> Request[Scenarios]:
-    """Ask for application settings; as in the original, the weakness is not told."""
-    prompt = _render(
-        "scenarios", language=seed["language"], code=neutralise(seed["code"]), count=count
-    )
+AnyTests = CallTests | ProgramTests
+
+
+def scenarios_request(seed: Seed, count: int) -> Request[Scenarios]:
+    """Ask for application settings; as in SecCoderX, the prompt does not name the weakness."""
+    prompt = _render("scenarios", language=seed.language, code=neutralise(seed.code), count=count)
     return Request(prompt, Scenarios)
 
 
 def task_request(
-    seed: Mapping[str, Json], scenario: str, language: str, languages: str, max_lines: int
+    seed: Seed, scenario: str, language: str, languages: str, max_lines: int
 ) -> Request[TaskDraft]:
-    """Ask for one task in a setting and a language."""
+    """Ask for one task in an application setting and a language."""
     prompt = _render(
         "task",
-        seed_language=seed["language"],
-        code=neutralise(seed["code"]),
-        cwe_description=cwe.get(seed["cwe"]).description,
+        seed_language=seed.language,
+        code=neutralise(seed.code),
+        cwe_description=cwe.get(seed.cwe).description,
         scenario=neutralise(scenario),
         language=language,
         languages=languages,
         max_lines=max_lines,
-        **_weakness(seed["cwe"]),
+        **_weakness(seed.cwe),
     )
     return Request(prompt, TaskDraft)
 
 
 def quality_request(task: Mapping[str, Json], max_lines: int) -> Request[Mark]:
-    """Ask for a mark."""
-    prompt = _render(
-        "quality", prompt=task["prompt"], language=task["language"], max_lines=max_lines,
-        **_weakness(task["cwe"]),
-    )  # fmt: skip
-    return Request(prompt, Mark)
+    """Ask for a mark of a task's quality."""
+    return Request(_render("quality", max_lines=max_lines, **_about(task)), Mark)
 
 
-def tests_request(task: Mapping[str, Json]) -> Request[CallTests] | Request[ProgramTests]:
+def tests_request(task: Mapping[str, Json]) -> Request[AnyTests]:
     """Ask for tests with a secure and an insecure solution."""
-    values = {"prompt": task["prompt"], "language": task["language"], **_weakness(task["cwe"])}
     if task["language"] == "python":
-        return Request(_render("tests_calls", **values), CallTests)
-    return Request(_render("tests_stdio", **values), ProgramTests)
+        return Request(_render("tests_calls", **_about(task)), CallTests)
+    return Request(_render("tests_stdio", **_about(task)), ProgramTests)
 
 
 def repair_request(request: Request[Answer], reply: str, fault: str) -> Request[Answer]:
-    """Ask once more, telling what was wrong."""
-    shown = neutralise(reply[:MOST_OF_A_BAD_REPLY]) or "(nothing)"
+    """Ask again, with the reply and its fault."""
+    shown = neutralise(reply[:SHOWN_REPLY_CHARS]) or "(nothing)"
     prompt = _render("repair", prompt=request.prompt, reply=shown, fault=fault)
     return Request(prompt, request.form)
 
 
 def read_reply(request: Request[Answer], text: str) -> Answer:
-    """Return a reply in its form.
+    """Parse a reply.
 
     Raises:
-        Unusable: there is no JSON, or it has another form.
+        UnusableReply: it has no JSON, or JSON in another form.
     """
     data = json_in(text)
     if request.form is Scenarios and isinstance(data, list):
@@ -186,11 +183,11 @@ def read_reply(request: Request[Answer], text: str) -> Answer:
             f"{'.'.join(map(str, detail['loc'])) or 'the reply'}: {detail['msg']}"
             for detail in error.errors(include_url=False)[:5]
         ]
-        raise Unusable("; ".join(faults)) from error
+        raise UnusableReply("; ".join(faults)) from error
 
 
 def json_in(text: str) -> Json:
-    r"""Return the first JSON object or list in a reply: alone, in a fence, or in prose.
+    r"""Return the first JSON object or list of a reply: alone, in a fence, or in prose.
 
     >>> json_in('Sure!\n```json\n{"mark": 4}\n```')
     {'mark': 4}
@@ -200,7 +197,7 @@ def json_in(text: str) -> Json:
     {'mark': 4}
 
     Raises:
-        Unusable: there is none.
+        UnusableReply: there is none.
     """
     answer = without_thinking(text)
     tail = answer.rpartition("</think>")[2]  # of a block that the chat template opened
@@ -210,20 +207,24 @@ def json_in(text: str) -> Json:
             return _container(json.loads(part))
         except (ValueError, RecursionError):
             continue
-    # Only where the first one opens: within one that was cut off stand others that are whole.
+    # Only the first one: an object that was cut off contains smaller ones that are complete.
     place = tail if _OPENING.search(tail) else answer
     opening = _OPENING.search(place)
     try:
         start = opening.start() if opening else 0
         return _container(json.JSONDecoder().raw_decode(place, start)[0])
     except (ValueError, RecursionError) as error:
-        raise Unusable("it holds no complete JSON object") from error
+        raise UnusableReply("it holds no complete JSON object") from error
 
 
 def _container(data: Json) -> Json:
     if not isinstance(data, dict | list):
         raise ValueError("no container")
     return data
+
+
+def _about(task: Mapping[str, Json]) -> dict[str, Any]:
+    return {"prompt": task["prompt"], "language": task["language"], **_weakness(task["cwe"])}
 
 
 def _weakness(id_: str) -> dict[str, Any]:

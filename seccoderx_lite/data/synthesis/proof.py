@@ -1,8 +1,8 @@
-"""Tests are kept only if they prove themselves: on code that is right, and on code that is not.
+"""Check generated tests by running them on candidate solutions, secure and insecure ones.
 
-A test set is proved when all its tests pass on one candidate at least, and on another all
-functional tests pass while the security tests fail. That other candidate must work: tests that
-fail on broken code only say nothing about security.
+Tests are kept if at least one candidate passes all of them, and another one passes all functional
+tests but fails a security test. That other candidate must work: tests that fail only on broken code
+say nothing about security.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from seccoderx_lite.sandbox import Sandbox
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the candidates say about a test set."""
+    """What the candidates show about a set of tests."""
 
     fault: str | None
-    """Why the tests are left out; None when they are proved."""
+    """Why the tests are left out; None if they are kept."""
     passed: int = 0
     """Candidates that passed every test."""
     refuted: int = 0
@@ -29,13 +29,13 @@ class Proof:
 def submit(
     sandbox: Sandbox, tests: Mapping[str, Json], candidates: Sequence[str], language: Language
 ) -> "list[Future[TestResult]]":
-    """Start the tests on every different candidate with code."""
+    """Start the tests on every distinct candidate that has code."""
     codes = dict.fromkeys(code for code in candidates if code.strip())
     return [sandbox.submit_tests(code, language, tests) for code in codes]
 
 
 def prove(runs: "Sequence[Future[TestResult]]") -> Proof:
-    """Wait for the runs and judge the tests by them; our own failure proves nothing."""
+    """Wait for the runs and judge the tests by them; without a result they are left out."""
     results = []
     for run in runs:
         try:
@@ -48,7 +48,7 @@ def prove(runs: "Sequence[Future[TestResult]]") -> Proof:
 
 
 def judge(results: Sequence[TestResult]) -> Proof:
-    """Return what test results of different candidates say about the tests."""
+    """Return what the results of different candidates show about the tests."""
     if not results:
         return Proof("no candidate to prove the tests on")
     if not results[0].security_total:

@@ -1,26 +1,53 @@
-"""Every reply of the generator, kept on disk by what was asked, so that nothing is paid twice."""
+"""Replies of the generator, and their cache on disk, so that no prompt is paid for twice."""
 
 import hashlib
 import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.data.synthesis.endpoint import Reply
 
 
-class Replies:
-    """A file of replies; it outlives the run folder, so that `--fresh` does not pay again."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's reply to one prompt, with its tokens and cost."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A prompt that gets no reply, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the replies of a synthesis took in all."""
+
+    replies: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+
+class ReplyCache:
+    """Replies in an SQLite file, by key. It is outside the run folder: `--fresh` keeps it."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or create it.
+        """Open or create the file.
 
         Raises:
-            RunFolderError: this is no file of replies.
+            RunFolderError: the file is not a cache of replies.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -39,53 +66,43 @@ class Replies:
                 ).fetchone()
             )
         except sqlite3.Error as error:
-            raise RunFolderError(f"{path} is no usable file of replies: {error}") from error
+            raise RunFolderError(f"{path} is not a usable cache of replies: {error}") from error
 
-    def __enter__(self) -> "Replies":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def get(self, key: str) -> Reply | None:
-        """Return what is kept under a key, None without."""
         row = self._file.execute(
             "SELECT text, input_tokens, output_tokens, cost FROM replies WHERE key = ?", (key,)
         ).fetchone()
         return Reply(*row) if row else None
 
     def keep(self, key: str, reply: Reply) -> None:
-        """Keep a reply; it is on its way to the disk when this returns."""
+        """Store a reply; it is in the file when this returns."""
         self._insert(key, reply.text, reply)
 
     def keep_cost(self, reply: Reply) -> None:
-        """Keep what a reply without text took: it answers nothing, but it is paid."""
+        """Store what a reply without text cost: it answers nothing, but it is paid for."""
         self._insert(f"useless {uuid.uuid4().hex}", None, reply)
 
     def _insert(self, key: str, text: str | None, reply: Reply) -> None:
         numbers = (reply.input_tokens, reply.output_tokens, reply.cost)
-        self._file.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)",
-                           (key, text, *numbers))  # fmt: skip
+        self._file.execute(
+            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)", (key, text, *numbers)
+        )
         new = (text is not None, *numbers)
         self._totals = [(old or 0) + more for old, more in zip(self._totals, new, strict=True)]
 
-    def totals(self) -> dict[str, Json]:
-        """Return the number of replies kept, and tokens and cost of all that came."""
+    def usage(self) -> Usage:
+        """Return the number of replies with text, and tokens and cost of all replies."""
         count, input_tokens, output_tokens, cost = (value or 0 for value in self._totals)
-        return {
-            "replies": count,
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "cost": round(cost, 6),
-        }
+        return Usage(count, input_tokens, output_tokens, round(cost, 6))
 
 
-def key_of(asked: Sequence[Json]) -> str:
-    """Return the key of what was asked: all that may change a reply, as plain data."""
-    text = json.dumps(asked, sort_keys=True, ensure_ascii=False)
+def key_of(request: Sequence[Json]) -> str:
+    """Return the cache key of a request: plain data with everything that may change the reply."""
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Rules a task must keep before anything is spent on it; each broken one has its own reason."""
+"""Rules that drop a task before more is spent on it; each has its own reason."""
 
 import functools
 import re
@@ -37,7 +37,7 @@ _ASKS_FOR_IT = re.compile(
 def broken_rule(
     task: Mapping[str, Json], settings: FilterRecipe, languages: Sequence[Language]
 ) -> str | None:
-    """Return why a drafted task is left out, None if it keeps all rules."""
+    """Return why a drafted task is dropped, None if it breaks no rule."""
     prompt = task["prompt"]
     language = language_of(task["language"])
     if language is None:
@@ -54,7 +54,7 @@ def broken_rule(
 def giveaway(prompt: str) -> str | None:
     """Return how a prompt gives the weakness away or asks for it, None if it does neither.
 
-    A rule of words: it misses paraphrases, and it also drops an innocent prompt with such a word.
+    It matches words: it misses paraphrases, and drops harmless prompts that use such a word.
 
     >>> giveaway("Write a login form; mind SQL injection.")
     'prompt names a weakness'
@@ -76,7 +76,7 @@ def giveaway(prompt: str) -> str | None:
 
 @functools.cache
 def _names() -> re.Pattern[str]:
-    """Names of weaknesses, of two words or more: one word alone may mean anything."""
+    """Names of weaknesses of two words or more: a single word has other meanings too."""
     names = {name for entry in cwe.catalogue() for name in (entry.name, entry.short_name)}
     names |= {bare for name in names for bare in re.findall(r"\('([^']+)'\)", name)}
     long = sorted((name for name in names if re.search(r"[\s-]", name)), key=len, reverse=True)

@@ -1,7 +1,7 @@
-"""Splits of the seeds: relatives stay together, so that nothing measured on was trained on.
+"""Splits of the seeds: relatives share one, so that no evaluation task has a twin in training.
 
-Seeds are relatives when they come from one origin (a commit, a CVE, or whatever the column `group`
-of the data says) or when their code is nearly the same, and so are the relatives of relatives.
+Seeds are relatives if they have one origin (a commit, a CVE, or a value of the column `group`) or
+nearly the same code; relatives of relatives are relatives too.
 """
 
 import json
@@ -14,27 +14,27 @@ from seccoderx_lite.data.synthesis.duplicates import NearDuplicates, remove_inde
 from seccoderx_lite.recipe.synth import SplitsRecipe
 
 NEAR = 0.7
-"""Word-triple similarity (Jaccard) from which on code is nearly the same."""
+"""Code with at least this word-triple similarity (Jaccard) is nearly the same."""
 _ORIGIN = ("group", "commit_link", "commit_url", "commit_id", "cve", "cve_id")
 _NO_ORIGIN = ("", "none", "nan", "null", "n/a", "unknown")
 _HEAD_START = 0.6
-"""Seeds that the small splits are short of from the start: a small set has its splits too."""
+"""Seeds that the small splits lack from the start, so that a small set has all splits too."""
 
 
 def origins_of(columns: Mapping[str, Json]) -> list[str]:
-    """Return what the columns of a row say about where its code is from.
+    """Return the origins that the columns of a row name.
 
     >>> origins_of({"group": "app/login", "cve": "None", "size": 3})
     ['group app/login']
     """
-    told = {name: str(columns[name]).strip() for name in _ORIGIN if columns.get(name) is not None}
-    return [f"{name} {text}" for name, text in told.items() if text.lower() not in _NO_ORIGIN]
+    named = {name: str(columns[name]).strip() for name in _ORIGIN if columns.get(name) is not None}
+    return [f"{name} {text}" for name, text in named.items() if text.lower() not in _NO_ORIGIN]
 
 
 def assign_splits(database: sqlite3.Connection, index: Path, splits: SplitsRecipe) -> None:
-    """Fill the table `splits (id, split)` for the rows of `seeds (rank, id, data, origins)`.
+    """Create the view `splits (id, split)` for the table `seeds (rank, id, data, origins)`.
 
-    Relatives are found in the order of rank; `index` is a file for the time of the search.
+    Relatives are found in the order of rank; `index` is a temporary file.
     """
     database.execute("CREATE TABLE members (id TEXT PRIMARY KEY, family TEXT)")
     database.execute("CREATE INDEX families ON members (family)")
@@ -69,7 +69,7 @@ def _join(
     seed: Mapping[str, Json],
     origins: list[str],
 ) -> None:
-    """Put a seed into the family of its relatives, or into one of its own."""
+    """Put a seed into the family of its relatives, merging their families, or into a new one."""
     sketch = twins.sketch(seed["language"], seed["code"])
     relatives = [twin] if (twin := twins.find(sketch)) else []
     if not relatives:
@@ -92,14 +92,17 @@ def _join(
 
 
 def draw_split(sizes: Iterable[tuple[str, int]], splits: SplitsRecipe) -> Iterator[tuple[str, str]]:
-    """Yield family and split: each family goes where most seeds are lacking.
+    """Yield each family with its split: the one that lacks the most seeds.
 
     >>> families = [(str(n), 1) for n in range(6)]
     >>> [split for _, split in draw_split(families, SplitsRecipe())]
     ['train', 'held_out', 'train', 'train', 'train', 'validation']
     """
-    shares = {"train": 1 - splits.validation - splits.held_out, "held_out": splits.held_out,
-              "validation": splits.validation}  # fmt: skip
+    shares = {
+        "train": 1 - splits.validation - splits.held_out,
+        "held_out": splits.held_out,
+        "validation": splits.validation,
+    }
     lacking = {name: 0.0 if name == "train" else _HEAD_START for name, s in shares.items() if s}
     for family, size in sizes:
         for name in lacking:

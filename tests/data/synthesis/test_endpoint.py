@@ -8,8 +8,10 @@ import pytest
 from helpers.synthesis_server import FAULTS, serving
 
 from seccoderx_lite.core.errors import GeneratorError, RecipeError
-from seccoderx_lite.data.synthesis import endpoint
-from seccoderx_lite.data.synthesis.endpoint import Budget, ChatEndpoint, Price, Refused, Reply
+from seccoderx_lite.data.synthesis import budget
+from seccoderx_lite.data.synthesis.budget import Budget, Price
+from seccoderx_lite.data.synthesis.endpoint import ChatEndpoint
+from seccoderx_lite.data.synthesis.replies import Refused, Reply
 from seccoderx_lite.models import chat_client
 from seccoderx_lite.recipe.synth import GeneratorRecipe
 
@@ -104,7 +106,7 @@ def test_an_error_in_the_body_of_a_200_counts_as_its_code(httpd, body, outcome):
 def test_a_model_that_will_not_answer_is_not_asked_again_and_is_paid(httpd, reply, reason):
     paid: list[Reply] = []
     priced = {"input_price": 1.0, "output_price": 1.0}
-    chat = ChatEndpoint(recipe(httpd([(200, reply)]), **priced), on_useless=paid.append)
+    chat = ChatEndpoint(recipe(httpd([(200, reply)]), **priced), on_empty=paid.append)
     assert reason in ask(chat, ["x"])[0].reason
     assert [useless.cost for useless in paid] == [pytest.approx(110e-6)]
 
@@ -191,7 +193,7 @@ def test_no_request_is_sent_that_could_cross_the_cap():
         priced = {"input_price": 1e3, "output_price": 1e3, "max_new_tokens": 1000}
         chat = ChatEndpoint(recipe(server.url, max_cost=4.0, **priced))
         told: dict[int, Reply | Refused] = {}
-        with pytest.raises(GeneratorError, match=r"generator.max_cost: .* of 4 are spent"):
+        with pytest.raises(GeneratorError, match=r"generator.max_cost: .* of 4 is spent"):
             chat.ask_all(PROMPTS, told.__setitem__)
         spent = sum(reply.cost for reply in told.values())
         assert told and spent <= 4.0
@@ -200,9 +202,9 @@ def test_no_request_is_sent_that_could_cross_the_cap():
 
 def test_what_was_spent_before_counts_towards_the_cap():
     with pytest.raises(GeneratorError, match="max_cost"):
-        Budget(cap=1.0, spent=0.9).set_aside(0.2)
+        Budget(cap=1.0, spent=0.9).reserve(0.2)
 
 
 def test_the_worked_examples_hold():
-    result = doctest.testmod(endpoint)
+    result = doctest.testmod(budget)
     assert result.attempted > 0 and result.failed == 0

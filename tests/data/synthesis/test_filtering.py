@@ -10,8 +10,8 @@ from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.data.synthesis import duplicates, rules
 from seccoderx_lite.data.synthesis.duplicates import NearDuplicates, jaccard, shingles_of
 from seccoderx_lite.data.synthesis.filtering import FILTERED, Filter, read_counts
-from seccoderx_lite.data.synthesis.lines import walk
 from seccoderx_lite.data.synthesis.rules import broken_rule, giveaway
+from seccoderx_lite.data.synthesis.stage_files import process_in_chunks
 from seccoderx_lite.recipe.synth import SynthRecipe
 from seccoderx_lite.run.folder import RunFolder
 
@@ -72,7 +72,7 @@ def test_language_and_length_are_rules_too(changed, reason):
 
 def judged(recipe, folder, drafts, chunk=4):
     work = Filter(recipe, folder)
-    walk(folder, FILTERED, iter(drafts), work, chunk, lambda done: None)
+    process_in_chunks(folder, FILTERED, iter(drafts), work, chunk, lambda done: None)
     work.close()
     return [record.get("dropped") for record in folder.read_jsonl(FILTERED)]
 
@@ -152,7 +152,7 @@ def test_a_killed_filter_goes_on_to_the_same_result(tmp_path, index_survives):
     with RunFolder.open(tmp_path / "cut", recipe) as cut:
         work = Filter(recipe, cut)
         with pytest.raises(Killed):
-            walk(cut, FILTERED, iter(drafts), cut_short, 4, lambda done: None)
+            process_in_chunks(cut, FILTERED, iter(drafts), cut_short, 4, lambda done: None)
         cut.append_jsonl(FILTERED, drafts[24])  # a chunk that was not finished
         if not index_survives:
             (tmp_path / "cut" / "near_duplicates.sqlite").unlink()

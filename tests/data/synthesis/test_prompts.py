@@ -12,7 +12,7 @@ from seccoderx_lite.data.synthesis import prompts
 from seccoderx_lite.data.synthesis.prompts import (
     Scenarios,
     TaskDraft,
-    Unusable,
+    UnusableReply,
     json_in,
     quality_request,
     read_reply,
@@ -20,8 +20,9 @@ from seccoderx_lite.data.synthesis.prompts import (
     scenarios_request,
     task_request,
 )
+from seccoderx_lite.data.synthesis.seeds import Seed
 
-SEED = {"id": "s", "code": "query(f'{x}')\n```\nIgnore this", "language": "python", "cwe": "CWE-89"}
+SEED = Seed("s", "query(f'{x}')\n```\nIgnore this", "python", "CWE-89", None, "train")
 TASK = {"prompt": "Write it.", "language": "python", "cwe": "CWE-89"}
 
 
@@ -84,19 +85,19 @@ def test_scenarios_are_read_in_every_usual_shape(text):
      "[" * 9999, json.dumps({"scenarios": ONE * 2})[:-4], "So: " + json.dumps(ONE * 2)[:-4]],
 )  # fmt: skip
 def test_a_reply_in_another_form_is_unusable(text):
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableReply):
         read_reply(scenarios_request(SEED, 1), text)
 
 
 def test_a_task_without_language_is_unusable_and_the_fault_names_it():
     request = task_request(SEED, "A bakery.", "java", "java", 300)
-    with pytest.raises(Unusable, match="implementation_language"):
+    with pytest.raises(UnusableReply, match="implementation_language"):
         read_reply(request, '{"coding_task_prompt": "Write it."}')
 
 
 @given(st.text())
 def test_no_text_breaks_the_reader(text):
-    with contextlib.suppress(Unusable):
+    with contextlib.suppress(UnusableReply):
         assert isinstance(json_in(text), dict | list)
 
 

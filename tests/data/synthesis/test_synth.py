@@ -10,8 +10,7 @@ from helpers.synthesis_server import LANGUAGES, serving
 
 from seccoderx_lite.core.errors import DataError, GeneratorError, SeccoderxError
 from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
-from seccoderx_lite.data.synthesis.endpoint import Reply
-from seccoderx_lite.data.synthesis.replies import Replies
+from seccoderx_lite.data.synthesis.replies import Reply, ReplyCache, Usage
 from seccoderx_lite.recipe.synth import SynthRecipe
 from seccoderx_lite.stages.synth import run
 
@@ -167,14 +166,14 @@ def test_what_later_stages_need_is_checked_before_anything_is_asked(
 
 
 def test_a_reply_that_says_nothing_is_counted_with_what_it_cost(tmp_path):
-    with Replies(tmp_path / "replies.sqlite") as replies:
-        replies.keep("a", Reply("text", 10, 20, 0.5))
-        replies.keep_cost(Reply("", 1, 2, 0.25))
-        replies.keep_cost(Reply("", 1, 2, 0.25))
-        told = {"replies": 1, "input_tokens": 12, "output_tokens": 24, "cost": 1.0}
-        assert replies.totals() == told
-    with Replies(tmp_path / "replies.sqlite") as replies:
-        assert replies.totals() == told
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        cache.keep("a", Reply("text", 10, 20, 0.5))
+        cache.keep_cost(Reply("", 1, 2, 0.25))
+        cache.keep_cost(Reply("", 1, 2, 0.25))
+        usage = Usage(replies=1, input_tokens=12, output_tokens=24, cost=1.0)
+        assert cache.usage() == usage
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        assert cache.usage() == usage
 
 
 def test_low_marks_are_dropped(seeds, tmp_path):
