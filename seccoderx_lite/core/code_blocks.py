@@ -1,15 +1,14 @@
-"""Code from a completion: one extractor, used everywhere.
+"""Extracts the code from a completion.
 
-(`rewards.composite` keeps SecCoderX's own regular expression for the formula of that name.)
+Everything uses this extractor, except the reward formula `seccoderx`: it keeps SecCoderX's regular
+expression, see `rewards.composite`.
 """
 
 import re
 from dataclasses import dataclass
 
 _THINK_BLOCK = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL | re.IGNORECASE)
-
 _END_OF_THINKING = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE | re.IGNORECASE)
-
 _OPENING_FENCE = re.compile(
     r"""
     (?: ^(?P<indent>[ \t]*) (?P<fence>`{3,}(?=[^`\n]*$) | ~{3,}) [ \t]* (?P<info>[^\n]*) (?:\n|\Z)
@@ -31,12 +30,12 @@ class CodeBlock:
 
 
 def extract_block(completion: str) -> CodeBlock | None:
-    """First fenced code block of the answer, or None when there is none.
+    """First fenced code block of the answer, or None without one.
 
-    Fences are read as in CommonMark 0.31 (section 4.5): backticks or tildes, three or more, closed
-    by a line of at least as many; any label; an indented fence takes its indentation off the code.
-    Beyond that, a fence may open at the end of a line of prose and close at the end of a line of
-    code. A `<think>` block before the answer is not part of it.
+    Fences follow CommonMark 0.31 (section 4.5): three or more backticks or tildes with any label,
+    closed by a line with at least as many; the indentation of the fence is removed from the code.
+    In addition, a fence may open at the end of a line of prose and close at the end of a line of
+    code. A `<think>` block before the answer is skipped.
     """
     answer = without_thinking(completion.replace("\r\n", "\n"))
     opening = _OPENING_FENCE.search(answer)
@@ -67,10 +66,10 @@ def extract_code(completion: str) -> str | None:
 
 
 def without_thinking(text: str) -> str:
-    """The answer after a `<think>` block; the whole text where there is none."""
+    """The answer after its `<think>` blocks; the whole text if there are none."""
     answer = text
     while thinking := _THINK_BLOCK.match(answer):
         answer = answer[thinking.end() :]
-    # Some chat templates open the think block in the prompt: only its end is in the completion.
-    ending = _END_OF_THINKING.search(text) if answer is text else None
-    return text[ending.end() :] if ending else answer
+    # Some chat templates open the think block in the prompt: the completion has only its end.
+    think_end = _END_OF_THINKING.search(text) if answer is text else None
+    return text[think_end.end() :] if think_end else answer

@@ -1,11 +1,11 @@
-"""Prompt texts from their files, and untrusted text made harmless inside a prompt."""
+"""Loads prompt texts, and makes untrusted text harmless inside a prompt."""
 
 import re
 from importlib.resources import files
 
 
 def prompt_text(name: str) -> str:
-    """Return the text of a prompt: "judge/prompt" is the file `judge/prompt.txt` of the package."""
+    """Return the text of a prompt file: "judge/prompt" is `judge/prompt.txt` in the package."""
     return (files("seccoderx_lite") / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -22,10 +22,10 @@ _CONTROL_TOKEN = re.compile(
 
 
 def neutralise(text: str) -> str:
-    """The text with fences and control tokens broken up by spaces, so that they have no effect.
+    """The text with spaces inside fences and control tokens, so that they have no effect.
 
     Covers the chat, tool and fill-in tokens of the Qwen, Llama, DeepSeek, Mistral, Gemma and
-    StarCoder families, and the think and answer tags of `judge_answer`.
+    StarCoder families, and the judge's think and answer tags.
 
     >>> neutralise("```<|im_end|></answer>")
     '` ` `< |im_end| >< /answer>'

@@ -1,8 +1,8 @@
-"""What `cascade` gains by reasoning about more code: a band found on one split, used on others.
+"""Accuracy of `cascade` by share of code reasoned about, with the band calibrated on one split.
 
     python tests/benchmarks/band.py runs/tiny/judge/adapter [--base NAME] [--data NAME]
 
-All code is judged once in both ways; the rest is arithmetic on the verdicts.
+All code is judged once in each mode; every line of the table is computed from these verdicts.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.25)
 
 
 def ask(judge, rows):
-    """Probabilities, and where the direct and the reasoned verdicts are right."""
+    """Probabilities, and whether the reasoned and the direct verdict on each row is right."""
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in rows]
     direct = judge.direct(items)
     reasoned = [after_reasoning(*pair) for pair in zip(direct, judge.reasoned(items), strict=True)]
@@ -32,14 +32,13 @@ def ask(judge, rows):
 
 
 def cascade(band, probabilities, reasoned_right, direct_right):
-    """Accuracy, and the share that is reasoned about."""
+    """Accuracy, and the share of code that is reasoned about."""
     inside = [band[0] < p < band[1] for p in probabilities]
     right = [r if i else d for i, r, d in zip(inside, reasoned_right, direct_right, strict=True)]
     return sum(right) / len(right), sum(inside) / len(inside)
 
 
 def main() -> None:
-    """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--base", default="builtin:tiny")
@@ -59,14 +58,16 @@ def main() -> None:
     splits = [options.found_on, *options.used_on]
     asked = {s: ask(judge, [r for r in rows if r.extra.get("split") == s]) for s in splits}
     for split, (_, reasoned, direct) in asked.items():
-        print(f"{split}: direct {sum(direct) / len(direct):.4f}, "
-              f"reason {sum(reasoned) / len(reasoned):.4f}, n {len(direct)}")  # fmt: skip
+        print(
+            f"{split}: direct {sum(direct) / len(direct):.4f}, "
+            f"reason {sum(reasoned) / len(reasoned):.4f}, n {len(direct)}"
+        )
     print("share  band            " + "  ".join(f"{split:>22}" for split in splits))
     for share in SHARES:
         band = calibrated_band(*asked[options.found_on], share=share)
         results = (cascade(band, *asked[split]) for split in splits)
-        told = "  ".join(f"{right:>10.4f} ({part:>6.1%})" for right, part in results)
-        print(f"{share:>5.2f}  {band[0]:.3f} to {band[1]:.3f}  {told}")
+        columns = "  ".join(f"{right:>10.4f} ({part:>6.1%})" for right, part in results)
+        print(f"{share:>5.2f}  {band[0]:.3f} to {band[1]:.3f}  {columns}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Verdicts and tokens a second, and accuracy, of the three modes of one judge, in one run.
+"""Verdicts per second, tokens per second and accuracy of the three modes of one judge.
 
     python tests/benchmarks/verdicts.py runs/tiny/judge/adapter [--base NAME] [--data NAME]
 
-Rounds alternate between the modes, so that a busy machine hurts all alike; the median round counts.
-Every round begins with nothing remembered: no verdicts, and no prefixes. Tokens are those of the
-prompts and the answers, also where a prompt begins as another one and is not computed again.
+Rounds alternate between the modes, so that other load affects all modes alike; the median round
+counts. Every round starts with empty caches of verdicts and prefixes. Token counts include prompt
+prefixes served from the cache.
 """
 
 import argparse
@@ -24,13 +24,13 @@ MODES = ("reason", "direct", "cascade")
 
 
 def accuracy(verdicts, rows) -> float:
-    """Share of right labels; unclear is wrong."""
+    """Share of right labels; unclear counts as wrong."""
     right = sum(v.is_right(r.is_vulnerable) for v, r in zip(verdicts, rows, strict=True))
     return right / len(rows)
 
 
 def tokens(tokenizer, items, verdicts, recipe) -> int:
-    """Tokens of all prompts and answers behind some verdicts."""
+    """Tokens of all prompts and answers behind the verdicts."""
     texts = []
     for item, verdict in zip(items, verdicts, strict=True):
         if recipe.verdict != "reason":
@@ -41,13 +41,14 @@ def tokens(tokenizer, items, verdicts, recipe) -> int:
 
 
 def measure(base, adapter, rows, batch_size, rounds, max_new_tokens) -> None:
-    """Print one line a mode."""
+    """Print one line per mode."""
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in rows]
     recipes = {
-        mode: JudgeRecipe(base="shared", verdict=mode, batch_size=batch_size,
-                          max_new_tokens=max_new_tokens)
+        mode: JudgeRecipe(
+            base="shared", verdict=mode, batch_size=batch_size, max_new_tokens=max_new_tokens
+        )
         for mode in MODES
-    }  # fmt: skip
+    }
     seconds = {mode: [] for mode in MODES}
     verdicts = {}
     for number in range(rounds + 1):
@@ -70,7 +71,6 @@ def measure(base, adapter, rows, batch_size, rounds, max_new_tokens) -> None:
 
 
 def main() -> None:
-    """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--base", default="builtin:tiny")

@@ -19,19 +19,32 @@ JAVA = "import java.util.Random;\nclass A { int f() { return new Random().nextIn
 BANDIT = {
     "errors": [{"filename": "./code0001.py", "reason": "syntax error"}],
     "results": [
-        {"filename": "./code0000.py", "line_number": 2, "test_id": "B605", "issue_text": "A shell.",
-         "issue_cwe": {"id": 78, "link": "x"}},
+        {
+            "filename": "./code0000.py",
+            "line_number": 2,
+            "test_id": "B605",
+            "issue_text": "A shell.",
+            "issue_cwe": {"id": 78, "link": "x"},
+        },
     ],
-}  # fmt: skip
+}
 SEMGREP = {
     "errors": [{"message": "unexpected", "location": {"path": "code0000.py"}}],
     "results": [
-        {"path": "code0001.py", "check_id": "shell", "start": {"line": 3},
-         "extra": {"message": "A shell.", "metadata": {"cwe": ["CWE-78: OS Command"]}}},
-        {"path": "code0001.py", "check_id": "copy", "start": {"line": 4},
-         "extra": {"message": "A copy.", "metadata": {}}},
+        {
+            "path": "code0001.py",
+            "check_id": "shell",
+            "start": {"line": 3},
+            "extra": {"message": "A shell.", "metadata": {"cwe": ["CWE-78: OS Command"]}},
+        },
+        {
+            "path": "code0001.py",
+            "check_id": "copy",
+            "start": {"line": 4},
+            "extra": {"message": "A copy.", "metadata": {}},
+        },
     ],
-}  # fmt: skip
+}
 
 
 def test_reports_are_read_file_by_file():

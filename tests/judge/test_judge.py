@@ -1,4 +1,4 @@
-"""The judge: one verdict a piece of code, and our failures never held against the code."""
+"""The judge: one verdict per piece of code; failed requests are unscored, never vulnerable."""
 
 import doctest
 import json
@@ -129,9 +129,11 @@ def test_accuracy_counts_unclear_as_wrong_and_leaves_failures_out():
         RECIPE,
     )
     assert judge_accuracy(judge, rows) == {
-        "accuracy": pytest.approx(2 / 3), "unclear_share": pytest.approx(1 / 3),
-        "n": 3.0, "unscored": 1.0,
-    }  # fmt: skip
+        "accuracy": pytest.approx(2 / 3),
+        "unclear_share": pytest.approx(1 / 3),
+        "n": 3.0,
+        "unscored": 1.0,
+    }
 
 
 UNCERTAIN = CodeToJudge("call(text)", "python", ("CWE-95",))
@@ -150,8 +152,10 @@ def test_direct_gives_the_probability_and_generates_nothing():
     judge = in_mode("direct")
     verdicts = judge.verdicts([UNSAFE, SAFE, UNCERTAIN])
     assert [(v.label, v.p_vulnerable) for v in verdicts] == [
-        ("vulnerable", 0.99), ("safe", 0.02), ("vulnerable", 0.6),
-    ]  # fmt: skip
+        ("vulnerable", 0.99),
+        ("safe", 0.02),
+        ("vulnerable", 0.6),
+    ]
     assert judge.generator.asked == []
 
 
@@ -213,10 +217,13 @@ def test_a_cache_file_answers_the_next_judge_with_the_same_identity(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("another adapter", {}), ("scripted", {"verdict": "direct"}),
-     ("scripted", {"max_new_tokens": 7})],
+    [
+        ("another adapter", {}),
+        ("scripted", {"verdict": "direct"}),
+        ("scripted", {"max_new_tokens": 7}),
+    ],
     ids=["adapter", "mode", "length"],
-)  # fmt: skip
+)
 def test_a_cache_file_has_nothing_for_a_judge_that_could_answer_otherwise(tmp_path, name, settings):
     cache = str(tmp_path / "verdicts")
     Judge(ScriptedGenerator(sees_eval), JudgeRecipe(base="unused", cache=cache)).verdicts([SAFE])
@@ -242,7 +249,7 @@ def test_a_file_that_is_no_cache_is_refused_and_left_as_it_was(tmp_path):
     assert file.read_bytes() == before
 
 
-def test_a_judge_asked_afresh_remembers_nothing(tmp_path):
+def test_a_judge_without_memory_asks_again(tmp_path):
     recipe = JudgeRecipe(base="unused", cache=str(tmp_path / "verdicts"))
     judge = Judge(ScriptedGenerator(sees_eval), recipe)
     judge.verdicts([SAFE])
@@ -279,10 +286,14 @@ def test_a_calibrated_band_is_cheap_and_never_less_accurate_than_direct(rows):
     share=0.5,
 )
 @example(
-    rows=[(0.5, False, True), *[(0.7, True, False)] * 2, (0.3, False, True),
-          *[(0.95, True, True)] * 4],
+    rows=[
+        (0.5, False, True),
+        *[(0.7, True, False)] * 2,
+        (0.3, False, True),
+        *[(0.95, True, True)] * 4,
+    ],
     share=0.5,
-)  # fmt: skip
+)
 def test_no_band_as_cheap_as_the_calibrated_one_is_more_accurate(rows, share):
     rows = [(round(p, 6), r, d) for p, r, d in rows]
     right, reasoned = accuracy_of(calibrated_band(*zip(*rows, strict=True), share), rows)
@@ -302,7 +313,7 @@ def test_where_reasoning_never_helps_nothing_is_reasoned_about_not_even_a_tie():
     assert not band[0] < 0.5 < band[1]
 
 
-def test_the_band_beside_an_adapter_is_read_and_a_broken_one_is_refused(tmp_path):
+def test_the_band_of_an_adapter_is_read_and_a_broken_one_is_refused(tmp_path):
     assert unsure_band(None) == unsure_band(tmp_path) == UNSURE_BAND
     (tmp_path / "judge.json").write_text('{"unsure": [0.3, 0.7]}')
     assert unsure_band(tmp_path) == (0.3, 0.7)
@@ -423,7 +434,7 @@ def logprob_reply(*tokens):
         }
         for position in tokens
     ]
-    text = "".join(told["token"] for told in content)
+    text = "".join(position["token"] for position in content)
     choice = {"message": {"content": text}, "logprobs": {"content": content}}
     return 200, json.dumps({"choices": [choice]}).encode()
 

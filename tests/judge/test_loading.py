@@ -40,13 +40,13 @@ def test_a_run_without_a_judge_is_refused(tmp_path):
         load_judge(str(tmp_path))
 
 
-def test_a_damaged_run_is_told(tmp_path):
+def test_a_damaged_run_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: [")
     with pytest.raises(RunFolderError, match="damaged"):
         load_judge(str(tmp_path))
 
 
-def test_settings_beside_an_adapter_are_those_that_say_how_it_answers(tmp_path):
+def test_saved_settings_of_an_adapter_are_those_that_say_how_it_answers(tmp_path):
     assert trained_with(tmp_path) == {}
     data = {"verdict": "reason", "max_new_tokens": 40, "accuracy": 0.9, "cold_start": {}}
     (tmp_path / "judge.json").write_text(json.dumps(data))
@@ -73,8 +73,9 @@ def test_sampled_verdicts_are_read_from_reasoned_answers():
 
     recipe = JudgeRecipe(base="unused")
     judge = Judge(Scripted("<answer>Vulnerable</answer>", None, "what?"), recipe)
-    loaded = LoadedJudge("x", {}, judge, recipe, 4,
-                         lambda item: "too long" if item.code == "long" else None)  # fmt: skip
+    loaded = LoadedJudge(
+        "x", {}, judge, recipe, 4, lambda item: "too long" if item.code == "long" else None
+    )
     items = [CodeToJudge(code, "python", ("CWE-22",)) for code in ("a", "long", "b", "c")]
     labels = [verdict.label for verdict in loaded.sampled_verdicts(items, seed=0)]
     assert labels == ["vulnerable", "unclear", None, "unclear"]

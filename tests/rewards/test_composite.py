@@ -1,4 +1,4 @@
-"""Both reward formulas: the original to the last digit, the guarded one by its promises."""
+"""Both reward formulas: SecCoderX's to the last digit, the guarded one by its promises."""
 
 import importlib.util
 from dataclasses import replace
@@ -49,7 +49,7 @@ def guarded(completion: str, task: Task = TASK, verdict: Verdict | None = SAFE, 
     [(20, 1.0), (30, 1.0), (15, 1.0), (31, 0.0), (14, -0.5), (10, -0.5), (9, -2.0)],
 )
 @pytest.mark.parametrize("verdict", [SAFE, VULNERABLE, UNCLEAR])
-def test_seccoderx_has_the_values_of_the_original(n_lines, length, verdict):
+def test_seccoderx_has_the_published_values(n_lines, length, verdict):
     code = lines(n_lines)
     parts = reward_parts(fenced(code), TASK, verdict)
     score = codebleu_score(code, REFERENCE, "python")
@@ -82,11 +82,11 @@ def test_seccoderx_has_the_values_of_the_original(n_lines, length, verdict):
         ("```python\n```", 1.0, ""),
     ],
 )
-def test_seccoderx_extracts_as_the_original_does(completion, format_, code):
+def test_seccoderx_extracts_code_as_published(completion, format_, code):
     task = replace(TASK, reference=code or "x = 1")
     parts = reward_parts(completion, task, SAFE)
     assert parts["format"] == format_
-    # The reference has exactly the lines that the original extracts, so only they give L = 1.
+    # The reference has exactly the lines that SecCoderX extracts, so only they give L = 1.
     assert parts["length"] == (1.0 if code else 0.0)
     if not code:
         assert parts["reward"] == 3.0  # the hole that `guarded` closes
@@ -137,7 +137,7 @@ def test_guarded_gives_nothing_for_no_broken_unclosed_or_stub_code(completion):
     assert parts["reward"] == parts["format"] == 0.0
 
 
-def test_guarded_accepts_labels_that_the_original_does_not_read():
+def test_guarded_accepts_labels_that_seccoderx_does_not_read():
     task = replace(TASK, language="cpp", reference="int f(int a) { return g(a); }")
     parts = guarded(fenced(task.reference, "c++ "), task)
     assert parts["reward"] == 6.5

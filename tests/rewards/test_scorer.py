@@ -1,4 +1,4 @@
-"""Scoring a batch: equal work once, and our own failures never paid or punished."""
+"""Scoring a batch: identical work once; what sandbox or judge could not score is unscored."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ WRONG = "```python\ndef double(x):\n    return x * x\n```"
 
 
 class FakeSandbox:
-    """Passes code that adds, fails other code, and breaks down when told to."""
+    """Passes code that adds, fails other code, and fails every run with `breaks`."""
 
     def __init__(self, breaks=False):
         self.breaks = breaks
@@ -78,7 +78,7 @@ def test_what_the_sandbox_could_not_run_is_unscored():
     assert scored.reward is None
 
 
-def test_what_the_judge_could_not_read_through_our_fault_is_unscored():
+def test_what_the_judge_did_not_answer_is_unscored():
     (scored,) = scorer(generator=FakeGenerator(answer=None)).score([TASK], [GOOD])
     assert scored.reward is None
     assert scored.verdict.error

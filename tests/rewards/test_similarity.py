@@ -70,7 +70,7 @@ def test_any_texts_score_between_zero_and_one(code, reference, language):
 
 
 def test_parts_by_hand():
-    # Words: 3 of 4 in common; bigrams 1 of 3; no longer n-gram: 0.1 stands in for it.
+    # Words: 3 of 4 in common; bigrams 1 of 3; no longer n-gram: 0.1 replaces that zero.
     parts = similarity_parts("a = b d", "a = b c", "python")
     assert parts.ngram == pytest.approx((3 / 4 * 2 / 3 * 1 / 2 * 0.1 / 1) ** 0.25)
     # No keyword: each word weighs 0.2, and a total below 1 counts as 1.

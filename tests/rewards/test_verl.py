@@ -14,11 +14,18 @@ from seccoderx_lite.rewards.verl import compute_score, scorer_of
 SAFE = "def run(text):\n    return int(text)"
 UNSAFE = "def run(text):\n    return eval(text)"
 COLUMNS = {
-    "scenario_id": 7, "scenario_text": "A calculator.", "design_plan": "", "language_suffix": "py",
-    "cwe": "CWE-95", "cwe_id": numpy.array(["CWE-95"], dtype=object),
-    "cwe_name": numpy.array(["Eval Injection"], dtype=object), "generated_code": SAFE,
-    "record_code": UNSAFE, "answer": None, "codebleu_lang": "python",
-}  # fmt: skip
+    "scenario_id": 7,
+    "scenario_text": "A calculator.",
+    "design_plan": "",
+    "language_suffix": "py",
+    "cwe": "CWE-95",
+    "cwe_id": numpy.array(["CWE-95"], dtype=object),
+    "cwe_name": numpy.array(["Eval Injection"], dtype=object),
+    "generated_code": SAFE,
+    "record_code": UNSAFE,
+    "answer": None,
+    "codebleu_lang": "python",
+}
 """The columns of the alignment set as EasyR1's `non_tensor_batch` holds them: without the prompt,
 which its data loader takes out, and with lists as arrays."""
 
