@@ -1,5 +1,5 @@
-"""One base model in memory, the adapters on it, and everything that generates text.
+"""One base model in memory, its adapters, text generation, and the estimate of GPU memory.
 
-Uses recipe, sandbox and core. The only room that touches PEFT, bitsandbytes and unsloth (besides
-the export stage, which merges).
+Uses recipe and core, and knows nothing of tasks, judge, rewards or training. Besides the export
+stage, which merges, this is the only room that uses PEFT and unsloth.
 """

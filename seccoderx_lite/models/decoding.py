@@ -83,20 +83,12 @@ def decode(
     Random numbers are drawn up front, so a completion does not depend on when other rows finish.
     Greedy decoding draws none, so that a cached verdict leaves the random state as a new one would.
 
-    Args:
-        model: A causal language model.
-        input_ids: Prompts, padded left; shape (rows, tokens).
-        logits_processor: Turns logits into scores.
-        stopping_criteria: Tells which rows have finished.
-        generation_config: Whether to sample, and the padding token.
-        model_kwargs: Attention mask and an empty cache.
-
-    Returns:
-        Prompts and completions, padded right; shape (rows, tokens).
+    The arguments are those of `custom_generate`: prompts, padded left, of shape (rows, tokens), and
+    in `model_kwargs` their attention mask and an empty cache. Returns prompts and completions,
+    padded right, of shape (rows, tokens).
 
     Raises:
-        ModelError: the settings are not supported (beams, another kind of cache, processors that
-            remember rows), the model does not use its cache, or its logits are not finite.
+        ModelError: unsupported settings, an unused cache, or logits that are not finite.
     """
     _check(generation_config, logits_processor)
     cache, mask = model_kwargs["past_key_values"], model_kwargs["attention_mask"]

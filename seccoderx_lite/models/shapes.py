@@ -80,7 +80,7 @@ def nf4_bytes(weights: int) -> int:
     the code books.
 
     >>> nf4_bytes(1024 * 1024)  # half a byte per weight, and 1.6% for the scales
-    541764
+    542020
     """
     blocks = -(-weights // _BLOCK)
     return -(-weights // 2) + blocks + 4 * -(-blocks // _NESTED_BLOCK) + _CODE_BYTES

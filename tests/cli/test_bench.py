@@ -28,10 +28,13 @@ RECIPE = {
     "policy": {
         "tasks": "builtin:tiny",
         "grpo": {
-            "group_size": 2, "prompts_per_step": 1, "steps": 50, "max_completion_tokens": 6,
+            "group_size": 2,
+            "prompts_per_step": 1,
+            "steps": 50,
+            "max_completion_tokens": 6,
         },
     },
-}  # fmt: skip
+}
 
 
 def test_the_layouts_differ_in_the_judge_and_two_models_generate_plainly(tmp_path):
@@ -96,8 +99,14 @@ def test_every_layout_is_measured_in_all_phases(tmp_path):
 
 
 def test_the_table_has_the_time_per_rollout_slowest_phase_first():
-    seconds = {"rollout": 2.0, "reference": 0.5, "judge": 0.75, "tests": 0.0, "update": 1.75,
-               "step": 5.0}  # fmt: skip
+    seconds = {
+        "rollout": 2.0,
+        "reference": 0.5,
+        "judge": 0.75,
+        "tests": 0.0,
+        "update": 1.75,
+        "step": 5.0,
+    }
     layout = LayoutFigures(seconds, tokens_per_s=100.0, peak_memory_bytes=2**30)
     result = BenchResult(dict.fromkeys(LAYOUTS, layout), rollouts=50)
     assert (

@@ -1,4 +1,4 @@
-"""Backends: which one is taken, what is told where unsloth is missing, and unsloth on a CPU.
+"""Backends: which one is taken, the error where unsloth is missing, and unsloth on a CPU.
 
 What unsloth changes cannot be unchanged, so its tests need a process of their own in which it is
 imported first: `pytest -p unsloth`. The slow test starts one.
@@ -42,7 +42,7 @@ def test_a_named_backend_is_taken():
 
 
 @pytest.mark.skipif(INSTALLED, reason="unsloth is installed")
-def test_missing_unsloth_is_told_with_the_way_to_get_it():
+def test_missing_unsloth_is_an_error_that_says_how_to_get_it():
     with pytest.raises(ModelError, match=r"not installed.*pip install 'seccoderx-lite\[unsloth\]'"):
         use_backend(UNSLOTH)
 
@@ -70,19 +70,25 @@ def test_unsloth_cannot_hold_the_judge_to_its_cold_start():
 
 def losses_of_supervised_training(backend, folder):
     recipe = check_recipe(
-        {"name": "x", "model": {"base": "builtin:tiny", "backend": backend},
-         "judge": {"cold_start": {"data": "unread", "steps": 8, "batch_size": 2,
-                                  "learning_rate": 5e-3}}},
+        {
+            "name": "x",
+            "model": {"base": "builtin:tiny", "backend": backend},
+            "judge": {
+                "cold_start": {"data": "unread", "steps": 8, "batch_size": 2, "learning_rate": 5e-3}
+            },
+        },
         "x",
-    )  # fmt: skip
+    )
     rows = [
-        {"prompt": [{"role": "user", "content": f"Say {word}."}],
-         "completion": [{"role": "assistant", "content": word * 3}]}
+        {
+            "prompt": [{"role": "user", "content": f"Say {word}."}],
+            "completion": [{"role": "assistant", "content": word * 3}],
+        }
         for word in ("one", "two")
-    ]  # fmt: skip
+    ]
     base = load_base(recipe.model)
     with RunFolder.open(folder, recipe) as run:
-        recorder = StepRecorder("cold_start", run, lambda *told: None, PhaseClock())
+        recorder = StepRecorder("cold_start", run, lambda *values: None, PhaseClock())
         config = sft_config(recipe, recipe.judge.cold_start, run.checkpoints("judge/cold_start"))
         trainer = make_sft_trainer(base, recipe, config, rows, recorder)
         train(trainer, run.checkpoints("judge/cold_start"))
@@ -103,8 +109,19 @@ def test_unsloth_starts_at_the_loss_of_transformers_and_learns_as_fast(tmp_path)
 @pytest.mark.slow
 @needs_unsloth
 def test_roles_and_supervised_training_hold_on_unsloth():
-    command = [sys.executable, "-m", "pytest", "-p", "unsloth", "-k", "unsloth", "-p",
-               "no:cacheprovider", "test_roles.py", "test_backends.py"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "unsloth",
+        "-k",
+        "unsloth",
+        "-p",
+        "no:cacheprovider",
+        "test_roles.py",
+        "test_backends.py",
+    ]
     done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:]
 
@@ -134,7 +151,12 @@ export: {formats: [adapter, merged], gate_tasks: 2}
         (row["stage"], row["step"])
         for row in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     ]
-    assert steps == [("cold_start", 1), ("cold_start", 2), ("align", 1), ("policy", 1),
-                     ("policy", 2)]  # fmt: skip
+    assert steps == [
+        ("cold_start", 1),
+        ("cold_start", 2),
+        ("align", 1),
+        ("policy", 1),
+        ("policy", 2),
+    ]
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["backend"] == "unsloth"

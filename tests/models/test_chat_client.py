@@ -1,4 +1,4 @@
-"""How patiently a server is asked; more is in the tests of those who ask."""
+"""`Retry-After`; the rest is tested through the judge and synth."""
 
 import doctest
 import email.utils

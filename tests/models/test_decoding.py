@@ -1,4 +1,6 @@
-"""Generation that reads equal prompts once and lets go of what ended: the same text, less work."""
+"""Batched generation without redundant work: the same text as transformers."""
+
+import doctest
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from transformers import (
 )
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models import decoding
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.decoding import decode, generating, sample_tokens
 from seccoderx_lite.models.generation import RoleGenerator, render_chat
@@ -94,9 +97,7 @@ def test_equal_prompts_are_read_once_and_ended_completions_are_not_computed_on(m
         for row in sequences[:, 4:].tolist()
     ]
     assert len(set(ends)) > 1
-    assert widths[1:] == [
-        (sum(end > step for end in ends), 1) for step in range(1, max(ends))
-    ]  # fmt: skip
+    assert widths[1:] == [(sum(end > step for end in ends), 1) for step in range(1, max(ends))]
 
 
 def test_prompts_that_differ_in_their_padding_alone_are_not_mixed_up(model):
@@ -104,11 +105,16 @@ def test_prompts_that_differ_in_their_padding_alone_are_not_mixed_up(model):
     masks = torch.tensor([[0, 1, 1], [1, 1, 1]])
     said = [
         model.generate(
-            input_ids=ids, attention_mask=masks, max_new_tokens=8, do_sample=False,
-            pad_token_id=PAD, eos_token_id=END, **how,
+            input_ids=ids,
+            attention_mask=masks,
+            max_new_tokens=8,
+            do_sample=False,
+            pad_token_id=PAD,
+            eos_token_id=END,
+            **how,
         )
         for how in ({}, {"custom_generate": decode})
-    ]  # fmt: skip
+    ]
     assert torch.equal(*said)
 
 
@@ -139,8 +145,13 @@ def test_sequences_are_sampled_as_often_as_the_model_says():
     model = model_of(KINDS["qwen2"])
     torch.manual_seed(0)
     count, ends = 8000, list(range(1, 12))
-    how = {"do_sample": True, "temperature": 4.0, "top_k": 0, "max_new_tokens": 2,
-           "eos_token_id": ends}  # fmt: skip
+    how = {
+        "do_sample": True,
+        "temperature": 4.0,
+        "top_k": 0,
+        "max_new_tokens": 2,
+        "eos_token_id": ends,
+    }
     said = say(model, [PROMPTS[0]] * count, **how, custom_generate=decode)[:, -2:]
     going = ~torch.isin(said[:, 0], torch.tensor(ends))
     assert 0.1 * count < going.sum() < 0.9 * count
@@ -196,19 +207,19 @@ def test_an_impossible_token_is_never_drawn(chance):
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
-def test_logits_that_are_no_numbers_are_told(model, wrong):
+def test_logits_that_are_not_finite_are_an_error(model, wrong):
     model.get_output_embeddings().weight.data[3] = wrong
     with pytest.raises(ModelError, match="logits are not all finite"):
         say(model, PROMPTS, do_sample=True, custom_generate=decode)
 
 
-def test_no_possible_token_at_all_is_told():
+def test_no_possible_token_at_all_is_an_error():
     with pytest.raises(ModelError, match="no token can be drawn"):
         sample_tokens(torch.full((1, 5), -torch.inf), torch.zeros(1))
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("settings", "message"),
     [
         ({"num_beams": 2}, "not beam search; set it to false"),
         ({"prompt_lookup_num_tokens": 2}, "not assisted generation; set it to false"),
@@ -220,9 +231,9 @@ def test_no_possible_token_at_all_is_told():
         ),
     ],
 )
-def test_what_cannot_be_done_in_this_way_is_refused(model, asked, told):
-    with pytest.raises(ModelError, match=rf"model\.fast_generation: .*{told}"):
-        say(model, PROMPTS, **asked, custom_generate=decode)
+def test_what_cannot_be_done_in_this_way_is_refused(model, settings, message):
+    with pytest.raises(ModelError, match=rf"model\.fast_generation: .*{message}"):
+        say(model, PROMPTS, **settings, custom_generate=decode)
 
 
 def test_a_model_published_without_its_cache_is_read_with_it(model):
@@ -266,7 +277,7 @@ def test_unsloth_and_a_recipe_that_says_so_generate_in_their_own_way(backend, fa
         assert how == {}
 
 
-def test_a_base_is_told_by_its_recipe():
+def test_the_recipe_says_how_a_base_generates():
     base = load_base(ModelRecipe(base="builtin:tiny", fast_generation=False))
     with generating(base) as how:
         assert how == {}
@@ -298,3 +309,8 @@ def test_roles_and_the_trainers_rollouts_generate_in_this_way(decoded):
     base.fast_generation = False
     assert generator.generate(prompts, max_new_tokens=8, temperature=0.0) == texts
     assert len(decoded) == 3
+
+
+def test_the_worked_examples_hold():
+    result = doctest.testmod(decoding)
+    assert result.attempted > 0 and result.failed == 0

@@ -22,9 +22,21 @@ from seccoderx_lite.training.settings import grpo_config
 
 TESTS = Path(__file__).parents[1]
 # Without --multi_gpu the launcher starts one process where there is no GPU.
-LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-          "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-          "--main_process_port", "0"]  # fmt: skip
+LAUNCH = [
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--main_process_port",
+    "0",
+]
 RECIPE = """
 name: two
 model: {base: "builtin:tiny", lora: {rank: 4, alpha: 8}}
@@ -53,15 +65,23 @@ def run_pair(*command):
         port = str(free.getsockname()[1])
     pair = [
         subprocess.Popen(
-            [sys.executable, *map(str, command)], stderr=subprocess.PIPE, text=True,
-            env=environment(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-                            MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+            [sys.executable, *map(str, command)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(
+                RANK=rank,
+                LOCAL_RANK=rank,
+                WORLD_SIZE="2",
+                LOCAL_WORLD_SIZE="2",
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=port,
+            ),
         )
         for rank in ("0", "1")
-    ]  # fmt: skip
+    ]
     for process in pair:
-        _, told = process.communicate(timeout=900)
-        assert process.returncode == 0, told[-3000:]
+        _, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors[-3000:]
 
 
 def test_two_processes_train_as_one_does(tmp_path):
@@ -78,9 +98,11 @@ def test_two_processes_train_as_one_does(tmp_path):
     for key in ("loss", "reward", "reward_std", "kl"):
         assert [row[key] for row in two] == pytest.approx([row[key] for row in one], abs=1e-4), key
     assert_same_training(
-        *(load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
-          for name in ("one", "two"))
-    )  # fmt: skip
+        *(
+            load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
+            for name in ("one", "two")
+        )
+    )
 
 
 def assert_same_training(expected, got):
@@ -144,9 +166,10 @@ def test_a_launched_run_goes_on_after_one_of_its_processes_was_killed(pair, tmp_
             assert launcher.poll() is None
             time.sleep(0.05)
         second = next(
-            child for child in psutil.Process(launcher.pid).children(recursive=True)
+            child
+            for child in psutil.Process(launcher.pid).children(recursive=True)
             if "seccoderx_lite" in child.cmdline() and child.environ().get("RANK") == "1"
-        )  # fmt: skip
+        )
         second.kill()
         assert launcher.wait(timeout=120) != 0
     subprocess.run(train_command(tmp_path, *LAUNCH), check=True, env=environment(), timeout=900)
@@ -172,10 +195,13 @@ def test_a_checkpoint_loads_on_the_device_a_launched_process_is_given(tmp_path):
 def test_each_process_must_get_whole_groups(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     recipe = check_recipe(
-        {"name": "x", "model": {"base": "builtin:tiny"},
-         "policy": {"tasks": "t", "reward": {"judge": False}, "grpo": {"prompts_per_step": 3}}},
+        {
+            "name": "x",
+            "model": {"base": "builtin:tiny"},
+            "policy": {"tasks": "t", "reward": {"judge": False}, "grpo": {"prompts_per_step": 3}},
+        },
         "x",
-    )  # fmt: skip
+    )
     with pytest.raises(ModelError, match=r"multiple of the number of processes, 2.*got 3"):
         grpo_config(recipe, recipe.policy.grpo, tmp_path)
 
@@ -186,8 +212,11 @@ def test_shares_of_a_step_become_one_record():
         {"reward/format": 0.5, "unscored": 2, "rollout_esr": 0.5, "alarms": ["a", "b"]},
     ]
     assert combine_step_values(shares) == {
-        "reward/format": 0.75, "unscored": 3, "rollout_esr": 0.5, "alarms": ["a", "b"]
-    }  # fmt: skip
+        "reward/format": 0.75,
+        "unscored": 3,
+        "rollout_esr": 0.5,
+        "alarms": ["a", "b"],
+    }
 
 
 def test_a_folder_that_another_process_writes_is_only_read(tmp_path):

@@ -1,5 +1,6 @@
 """The estimate against counted parameters, really quantised models, and real training steps."""
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models import shapes
 from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
@@ -142,9 +144,16 @@ def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, 
     mask[: rows // distinct, :3] = 0
     with LiveMemory() as memory:
         model.generate(
-            ids, attention_mask=mask, custom_generate=decode, max_new_tokens=longest,
-            do_sample=True, temperature=0.8, top_k=0, eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
+            ids,
+            attention_mask=mask,
+            custom_generate=decode,
+            max_new_tokens=longest,
+            do_sample=True,
+            temperature=0.8,
+            top_k=0,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
     expected = generation_bytes(model_shape(str(tmp_path)), rows, prompt, longest, distinct)
     assert expected == pytest.approx(memory.peak, rel=0.1)
 
@@ -152,3 +161,8 @@ def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, 
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(ModelError, match="cannot load its config"):
         model_shape(str(tmp_path / "nowhere"))
+
+
+def test_the_worked_examples_hold():
+    result = doctest.testmod(shapes)
+    assert result.attempted > 0 and result.failed == 0

@@ -1,4 +1,4 @@
-"""Merged copies of the weights: the same model, faster, and gone without a trace."""
+"""Float copies of the weights: the same results, and nothing left afterwards."""
 
 from contextlib import nullcontext
 
@@ -45,7 +45,7 @@ def logits_of(base: Base, role: str, *, with_copies: bool) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("role", ["trained", "reference"])
-def test_a_merged_model_computes_what_the_adapter_beside_the_weights_does(base, role):
+def test_a_layer_with_a_copy_computes_what_weights_and_adapter_do(base, role):
     plain = logits_of(base, role, with_copies=False)
     torch.testing.assert_close(logits_of(base, role, with_copies=True), plain, atol=1e-3, rtol=1e-4)
     other = "reference" if role == "trained" else "trained"
@@ -138,7 +138,7 @@ def test_the_trainers_rollouts_use_copies_too_and_its_training_passes_do_not(bas
     assert clock.has("rollout")
 
 
-def test_what_a_merged_model_says_is_what_the_other_says(base):
+def test_texts_are_the_same_with_and_without_copies(base):
     said = []
     for copies in (nullcontext, float_copies):
         torch.manual_seed(0)

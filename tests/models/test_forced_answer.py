@@ -1,4 +1,4 @@
-"""Choices in one forward pass: the same numbers as the plain way, whatever is shared or padded."""
+"""Forced answers in one forward pass: the numbers of separate passes, however they are batched."""
 
 import doctest
 
@@ -22,9 +22,14 @@ def base():
 def probabilities(base, shared=SHARED, choices=CHOICES, batch_size=8, prefixes=None):
     with torch.no_grad():
         return forced_answer_probabilities(
-            base.model, base.tokenizer, TEXTS, shared, choices,
-            batch_size=batch_size, prefix_cache=prefixes or PrefixCache(),
-        )  # fmt: skip
+            base.model,
+            base.tokenizer,
+            TEXTS,
+            shared,
+            choices,
+            batch_size=batch_size,
+            prefix_cache=prefixes or PrefixCache(),
+        )
 
 
 def plain_probability(base, text):
@@ -37,8 +42,11 @@ def plain_probability(base, text):
     return torch.softmax(pair, dim=0)[0].item()
 
 
-@pytest.mark.parametrize("shared", [SHARED, [""] * 5, ["not its beginning"] * 5],
-                         ids=["shared", "nothing shared", "wrongly shared"])  # fmt: skip
+@pytest.mark.parametrize(
+    "shared",
+    [SHARED, [""] * 5, ["not its beginning"] * 5],
+    ids=["shared", "nothing shared", "wrongly shared"],
+)
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_probabilities_are_those_of_a_plain_pass_over_each_text(base, shared, batch_size):
     prefixes = PrefixCache()
@@ -69,9 +77,14 @@ def test_on_a_cpu_a_pass_has_few_tokens_however_many_texts_are_allowed(base, see
     length = len(base.tokenizer(TEXTS[4] + "<answer>")["input_ids"])
     monkeypatch.setattr(forced_answer, "MAX_TOKENS_ON_CPU", 3 * length)
     forced_answer_probabilities(
-        base.model, base.tokenizer, [TEXTS[4]] * 8, [""] * 8, CHOICES,
-        batch_size=64, prefix_cache=PrefixCache(),
-    )  # fmt: skip
+        base.model,
+        base.tokenizer,
+        [TEXTS[4]] * 8,
+        [""] * 8,
+        CHOICES,
+        batch_size=64,
+        prefix_cache=PrefixCache(),
+    )
     assert [len(ids) for ids in seen] == [3, 3, 2]
 
 

@@ -9,9 +9,13 @@ def test_what_the_models_generation_config_adds_to_sampling_is_left_out(model_re
 
     def text():
         return generate_texts(
-            base.model, base.tokenizer, ["Write a Python function that adds two numbers."],
-            max_new_tokens=24, temperature=0.0, batch_size=1,
-        )  # fmt: skip
+            base.model,
+            base.tokenizer,
+            ["Write a Python function that adds two numbers."],
+            max_new_tokens=24,
+            temperature=0.0,
+            batch_size=1,
+        )
 
     plain = text()
     base.model.generation_config.repetition_penalty = 5.0

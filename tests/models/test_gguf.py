@@ -1,4 +1,4 @@
-"""GGUF: llama.cpp's converter on the tiny model, and what is told where it is missing."""
+"""GGUF: llama.cpp's converter on the tiny model, and the error where it is missing."""
 
 import importlib.util
 

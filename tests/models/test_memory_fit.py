@@ -1,4 +1,4 @@
-"""The verdict: what fits, and the smallest change where something does not."""
+"""What fits into memory, and the smallest change where something does not."""
 
 import pytest
 
@@ -12,17 +12,28 @@ from seccoderx_lite.recipe.recipe import check_recipe
 
 LAYERS = 28
 SHAPE = ModelShape(
-    parameters=1_543_714_304, layers=LAYERS, hidden=1536, intermediate=8960, query=1536, key=256,
-    vocabulary=151936, max_tokens=32768,
+    parameters=1_543_714_304,
+    layers=LAYERS,
+    hidden=1536,
+    intermediate=8960,
+    query=1536,
+    key=256,
+    vocabulary=151936,
+    max_tokens=32768,
     linears=tuple(
         Linear(f"layers.{n}.{name}", inputs, outputs, False)
         for n in range(LAYERS)
         for name, inputs, outputs in (
-            ("q", 1536, 1536), ("k", 1536, 256), ("v", 1536, 256), ("o", 1536, 1536),
-            ("gate", 1536, 8960), ("up", 1536, 8960), ("down", 8960, 1536),
+            ("q", 1536, 1536),
+            ("k", 1536, 256),
+            ("v", 1536, 256),
+            ("o", 1536, 1536),
+            ("gate", 1536, 8960),
+            ("up", 1536, 8960),
+            ("down", 8960, 1536),
         )
     ),
-)  # fmt: skip
+)
 SHAPES = Shapes(SHAPE, None)
 
 
@@ -30,11 +41,12 @@ def recipe(**grpo):
     settings = {"group_size": 8, "prompts_per_step": 4, "max_completion_tokens": 1024, **grpo}
     return check_recipe(
         {
-            "name": "x", "model": {"base": "b"},
+            "name": "x",
+            "model": {"base": "b"},
             "policy": {"tasks": "t", "reward": {"judge": False}, "grpo": settings},
         },
         "x",
-    )  # fmt: skip
+    )
 
 
 def changed(original, changes):
@@ -79,11 +91,14 @@ def test_a_recipe_that_fits_needs_no_change():
     assert memory_fit(small, SHAPES, 24 * GIB).fits
 
 
-@pytest.mark.parametrize(("name", "settings"), [
-    ("completions", {"max_completion_tokens": 2048}),
-    ("group", {"group_size": 16}),
-    ("no checkpointing", {"trainer": {"gradient_checkpointing": False}}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("completions", {"max_completion_tokens": 2048}),
+        ("group", {"group_size": 16}),
+        ("no checkpointing", {"trainer": {"gradient_checkpointing": False}}),
+    ],
+)
 def test_more_of_anything_takes_more_memory(name, settings):
     peak = estimate(recipe(**settings), SHAPES).peak_bytes
     assert peak > estimate(recipe(), SHAPES).peak_bytes

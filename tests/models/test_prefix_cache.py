@@ -1,4 +1,4 @@
-"""Remembered prefixes: never of other weights than act now, and never too many."""
+"""Cached prefixes: never computed with other weights, and never more than the limit."""
 
 import pytest
 import torch
@@ -99,7 +99,7 @@ def test_a_judge_that_does_not_change_remembers(base):
     assert all(generator.prefix_cache.entries[prefix] is layers for prefix, layers in kept.items())
 
 
-def test_weights_are_told_apart_by_how_strongly_they_act(base):
+def test_the_key_of_the_weights_changes_with_their_scaling(base):
     with acting_as("judge", base.model, base.tokenizer) as model:
         before = weights_key(model, "judge")
         assert weights_key(model, "judge") == before
