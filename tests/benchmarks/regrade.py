@@ -33,12 +33,22 @@ def write_answers(folder: RunFolder, suites, count: int) -> None:
     for number in range(count):
         suite, task = tasks[number % len(tasks)]
         code = f"{task.source.reference}\n\nNUMBER = {number}"
-        folder.append_jsonl(ANSWERS, {
-            "phase": "before" if number % 2 else "after", "suite": suite.name, "task": task.id,
-            "cwe": list(task.cwe), "language": task.language, "prompt": task.prompt,
-            "sample": number // len(tasks), "completion": f"```python\n{code}\n```",
-            "score": None, "status": "", "output": "",
-        })  # fmt: skip
+        folder.append_jsonl(
+            ANSWERS,
+            {
+                "phase": "before" if number % 2 else "after",
+                "suite": suite.name,
+                "task": task.id,
+                "cwe": list(task.cwe),
+                "language": task.language,
+                "prompt": task.prompt,
+                "sample": number // len(tasks),
+                "completion": f"```python\n{code}\n```",
+                "score": None,
+                "status": "",
+                "output": "",
+            },
+        )
 
 
 def seconds_in_the_sandbox_alone(folder: RunFolder, suites, sandbox: Sandbox) -> float:
@@ -56,8 +66,11 @@ def seconds_in_the_sandbox_alone(folder: RunFolder, suites, sandbox: Sandbox) ->
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    document = {"name": "regrade", "model": {"base": "builtin:tiny"},
-                "evaluate": {"suites": ["builtin:tiny"]}}  # fmt: skip
+    document = {
+        "name": "regrade",
+        "model": {"base": "builtin:tiny"},
+        "evaluate": {"suites": ["builtin:tiny"]},
+    }
     recipe = check_recipe(document, "benchmark")
     with (
         tempfile.TemporaryDirectory() as place,

@@ -33,42 +33,90 @@ BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def scores(esr: float) -> dict:
-    group = {"functional": 1.0, "secure": esr, "esr": esr, "func_sec": esr, "n": 4, "unscored": 1,
-             "interval_95": {"esr": [esr - 0.1, esr + 0.1]}}  # fmt: skip
+    group = {
+        "functional": 1.0,
+        "secure": esr,
+        "esr": esr,
+        "func_sec": esr,
+        "n": 4,
+        "unscored": 1,
+        "interval_95": {"esr": [esr - 0.1, esr + 0.1]},
+    }
     at_k = {"1": {"func@k": 1.0, "sec@k": esr, "func_sec@k": esr}}
-    return {**group, "n_samples": 8, "at_k": at_k, "statuses": {"passed": 8},
-            "per_cwe": {"CWE-89": group}, "per_language": {"python": group, "c": group},
-            "greedy": None}  # fmt: skip
+    return {
+        **group,
+        "n_samples": 8,
+        "at_k": at_k,
+        "statuses": {"passed": 8},
+        "per_cwe": {"CWE-89": group},
+        "per_language": {"python": group, "c": group},
+        "greedy": None,
+    }
 
 
 def metrics(step: int) -> dict:
-    return {"stage": "policy", "step": step, "reward": float(step), "kl": 0.1, "entropy": 0.2,
-            "reward/functional": 0.5, "completion_length": 40.0, "judged_safe_share": 0.5,
-            "functional_share": 0.9, "reward_hacking": 0.0, "stub_share": 0.0,
-            "peak_memory_bytes": 2**30, "seconds": {"rollout": 1.0, "judge": 0.5, "step": 1.6},
-            "unclear_verdicts": 0, "unscored": 0, "alarms": ["kl is <b>high</b>"]}  # fmt: skip
+    return {
+        "stage": "policy",
+        "step": step,
+        "reward": float(step),
+        "kl": 0.1,
+        "entropy": 0.2,
+        "reward/functional": 0.5,
+        "completion_length": 40.0,
+        "judged_safe_share": 0.5,
+        "functional_share": 0.9,
+        "reward_hacking": 0.0,
+        "stub_share": 0.0,
+        "peak_memory_bytes": 2**30,
+        "seconds": {"rollout": 1.0, "judge": 0.5, "step": 1.6},
+        "unclear_verdicts": 0,
+        "unscored": 0,
+        "alarms": ["kl is <b>high</b>"],
+    }
 
 
 def answer(phase: str, number: int, completion: str) -> dict:
     secure = float(phase == "after")
-    return {"phase": phase, "suite": "mine", "task": f"t{number}", "cwe": ["CWE-89"],
-            "language": "python", "prompt": "Write it.", "sample": 0, "completion": completion,
-            "score": {"functional": 1.0, "secure": secure}, "status": "passed",
-            "output": "line 1: <b>bold</b>"}  # fmt: skip
+    return {
+        "phase": phase,
+        "suite": "mine",
+        "task": f"t{number}",
+        "cwe": ["CWE-89"],
+        "language": "python",
+        "prompt": "Write it.",
+        "sample": 0,
+        "completion": completion,
+        "score": {"functional": 1.0, "secure": secure},
+        "status": "passed",
+        "output": "line 1: <b>bold</b>",
+    }
 
 
 def rollout(step: int, completion: str) -> dict:
-    return {"stage": "policy", "step": step, "task": "t", "cwe": ["CWE-89"], "prompt": "Write.",
-            "completion": completion, "reward": 1.0, "parts": {"gate": 1.0, "security": 0.0},
-            "verdict": "safe", "reasoning": HOSTILE, "tests": "failed",
-            "test_output": HOSTILE}  # fmt: skip
+    return {
+        "stage": "policy",
+        "step": step,
+        "task": "t",
+        "cwe": ["CWE-89"],
+        "prompt": "Write.",
+        "completion": completion,
+        "reward": 1.0,
+        "parts": {"gate": 1.0, "security": 0.0},
+        "verdict": "safe",
+        "reasoning": HOSTILE,
+        "tests": "failed",
+        "test_output": HOSTILE,
+    }
 
 
 @pytest.fixture
 def make_run(tmp_path):
     def make(name="run", completions=(HOSTILE,), steps=10) -> RunFolder:
-        document = {"name": "run", "model": {"base": "builtin:tiny"},
-                    "evaluate": {"suites": ["builtin:tiny"]}}  # fmt: skip
+        document = {
+            "name": "run",
+            "model": {"base": "builtin:tiny"},
+            "evaluate": {"suites": ["builtin:tiny"]},
+        }
         with RunFolder.open(tmp_path / name, check_recipe(document, "test")) as folder:
             for step in range(1, steps + 1):
                 folder.append_jsonl("metrics.jsonl", metrics(step))
@@ -81,11 +129,19 @@ def make_run(tmp_path):
             lines = [json.dumps(rollout(1, text)) for text in completions]
             folder.write_text("completions.jsonl", "\n".join(lines) + "\n")
             change = {"mean": 0.5, "interval_95": [0.4, 0.6], "n": 4}
-            folder.write_json("evaluation.json", {
-                "before": {"mine": scores(0.2)}, "after": {"mine": scores(0.7)},
-                "difference": {"mine": {"esr": change, "mcnemar":
-                               {"gained": 3, "lost": 0, "p": 0.25, "n": 4}}},
-            })  # fmt: skip
+            folder.write_json(
+                "evaluation.json",
+                {
+                    "before": {"mine": scores(0.2)},
+                    "after": {"mine": scores(0.7)},
+                    "difference": {
+                        "mine": {
+                            "esr": change,
+                            "mcnemar": {"gained": 3, "lost": 0, "p": 0.25, "n": 4},
+                        }
+                    },
+                },
+            )
             return folder
 
     return make
@@ -97,8 +153,16 @@ def test_the_worked_examples_hold():
 
 def test_the_page_has_every_section_and_names_what_is_unscored(make_run):
     html = report.run(make_run()).read_text()
-    for identifier in ("result", "measured", "weaknesses", "training", "hacking", "completions",
-                       "rollouts", "recipe"):  # fmt: skip
+    for identifier in (
+        "result",
+        "measured",
+        "weaknesses",
+        "training",
+        "hacking",
+        "completions",
+        "rollouts",
+        "recipe",
+    ):
         assert f'<h2 id="{identifier}">' in html
     assert "1 unscored" in html and "+0.500 [+0.400, +0.600]" in html and "p = 0.250" in html
 
@@ -164,12 +228,15 @@ def test_a_long_curve_is_smoothed_and_still_tells_what_was_measured():
     assert drawn.count("mark-line") == line_chart([Series("kl", peak[:9])]).count("mark-line") + 1
 
 
-@pytest.mark.parametrize("draw", [
-    lambda: line_chart([]),
-    lambda: line_chart([Series("one", [(1.0, 1.0)])]),
-    lambda: stacked_chart([], " s"),
-    lambda: bar_chart([], "ESR"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: line_chart([]),
+        lambda: line_chart([Series("one", [(1.0, 1.0)])]),
+        lambda: stacked_chart([], " s"),
+        lambda: bar_chart([], "ESR"),
+    ],
+)
 def test_a_chart_of_nothing_is_nothing(draw):
     assert draw() == ""
 
@@ -192,10 +259,21 @@ def test_in_a_real_browser_charts_stand_filters_work_and_hostile_text_does_nothi
 ):
     file = report.run(make_run(completions=(HOSTILE, "x" * 100_000)))
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-         "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", file.as_uri()],
-        capture_output=True, text=True, errors="replace", timeout=120,
-    )  # fmt: skip
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--dump-dom",
+            "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+    )
     assert "CONSOLE" not in done.stderr
     assert "<title>run</title>" in done.stdout
     assert re.search(r"2 of 2 shown", done.stdout)

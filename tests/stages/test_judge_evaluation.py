@@ -17,11 +17,14 @@ from seccoderx_lite.stages import judge_evaluation
 CODE = [
     LabelledCode(code, language, ("CWE-95",), is_vulnerable, pair=pair)
     for code, language, is_vulnerable, pair in [
-        ("eval(a)", "python", True, "1"), ("int(a)", "python", False, "1"),
-        ("exec(b)", "python", True, "2"), ("eval('1')", "python", False, "2"),
-        ("eval(c)", "javascript", True, None), ("Number(c)", "javascript", False, None),
+        ("eval(a)", "python", True, "1"),
+        ("int(a)", "python", False, "1"),
+        ("exec(b)", "python", True, "2"),
+        ("eval('1')", "python", False, "2"),
+        ("eval(c)", "javascript", True, None),
+        ("Number(c)", "javascript", False, None),
     ]
-]  # fmt: skip
+]
 
 
 def run(judge, folder, labelled=CODE, **options):
@@ -123,10 +126,15 @@ def test_a_limit_draws_whole_pairs_and_always_the_same(tmp_path):
 def data(tmp_path):
     path = tmp_path / "data.jsonl"
     rows = [
-        {"code": c.code, "language": c.language, "cwe": list(c.cwe), "pair": c.pair,
-         "is_vulnerable": c.is_vulnerable}
+        {
+            "code": c.code,
+            "language": c.language,
+            "cwe": list(c.cwe),
+            "pair": c.pair,
+            "is_vulnerable": c.is_vulnerable,
+        }
         for c in CODE
-    ]  # fmt: skip
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
@@ -153,8 +161,10 @@ def test_two_judges_are_compared_on_the_same_code(tmp_path, data, monkeypatch):
 def test_the_command_measures_the_builtin_model(tmp_path, data):
     done = subprocess.run(
         [sys.executable, "-m", "seccoderx_lite", "eval", "judge", "builtin:tiny", "--data", data],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "builtin:tiny on" in done.stdout and "95% interval" in done.stdout
     stored = tmp_path / "runs" / "eval-judge-builtin-tiny-data" / "evaluation.json"

@@ -1,1 +1,1 @@
-"""Suites: tasks that are measured together, the benchmarks they come from, how each is graded."""
+"""Suites: tasks that are evaluated together, where they come from, and how each is graded."""

@@ -1,9 +1,10 @@
-"""Runs CodeShield's insecure code detector over code; a process of its own.
+"""Runs CodeShield's insecure code detector over code, in a separate process.
 
 Reads a JSON list of `[language, code]` from standard input, writes a JSON list of
 `{"issues": [...]}` or `{"error": "..."}`. Run it inside an empty folder: files are named relative
-to it, because with an absolute path CodeShield passes a project root that newer semgrep versions
-refuse, and then finds nothing without a word. A canary tells whether both analysers work.
+to it, because for an absolute path CodeShield passes a project root that newer semgrep versions
+refuse, and then silently finds nothing. With the argument `canaries` it checks that both analysers
+find known weaknesses.
 """
 
 import asyncio
@@ -19,11 +20,11 @@ CANARIES = (
     ("python", "import subprocess\nsubprocess.call('ls ' + name, shell=True)\n", "semgrep"),
     ("c", "#include <string.h>\nvoid f(char *s) { char b[4]; strcpy(b, s); }\n", "regex"),
 )
-"""Code that one analyser alone must find fault with."""
+"""Insecure code with the analyser that must find it."""
 
 
-def _without_broken_rules() -> None:
-    """Let the detector read a copy of its rules here, without those that cannot be read."""
+def _drop_broken_rules() -> None:
+    """Point the detector to a copy of its rules without those that cannot be read."""
     from codeshield.insecure_code_detector import oss
 
     folder = Path("rules", "_generated_")
@@ -33,8 +34,8 @@ def _without_broken_rules() -> None:
     oss.SEMGREP_RULE_REPO_PATH = Path("rules").resolve()
 
 
-class _Complaints(logging.Handler):
-    """Collects what the detector only logs: failures that it would count as clean code."""
+class _Warnings(logging.Handler):
+    """Collects failures that the detector only logs, and would count as clean code."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -44,45 +45,49 @@ class _Complaints(logging.Handler):
         self.messages.append(record.getMessage()[:300])
 
 
-def scan(language: str, code: str, complaints: _Complaints) -> dict[str, Any]:
-    """Return the issues found in code, or why it could not be scanned."""
+def scan(language: str, code: str, warnings: _Warnings) -> dict[str, Any]:
+    """Return the issues found in code, or the error that prevented the scan."""
     from codeshield.insecure_code_detector import insecure_code_detector as detector
     from codeshield.insecure_code_detector import languages
     from codeshield.insecure_code_detector.usecases import UseCase
 
-    complaints.messages.clear()
+    warnings.messages.clear()
     known = languages.Language(language)
     file = Path(f"code{languages.get_file_extension(known)}")
     file.write_text(code, encoding="utf-8", errors="replace")
     try:
         found = asyncio.run(detector.analyze(known, code, path=file, usecase=UseCase.CYBERSECEVAL))
-    except Exception as error:  # whatever one piece of code does to the detector
+    except Exception as error:  # one bad sample must not end the scan of the others
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
         file.unlink()
-    if complaints.messages:
-        return {"error": complaints.messages[0]}
+    if warnings.messages:
+        return {"error": warnings.messages[0]}
     issues = [
-        {"cwe": issue.cwe_id, "line": issue.line, "analyzer": str(issue.analyzer),
-         "description": issue.description}
+        {
+            "cwe": issue.cwe_id,
+            "line": issue.line,
+            "analyzer": str(issue.analyzer),
+            "description": issue.description,
+        }
         for issue in found
-    ]  # fmt: skip
+    ]
     return {"issues": issues}
 
 
 def main() -> None:
-    """Scan what standard input holds, the canaries first if asked to."""
-    complaints = _Complaints()
-    _without_broken_rules()
-    logging.getLogger("codeshield").addHandler(complaints)
+    """Scan the code on standard input, or the canaries."""
+    warnings = _Warnings()
+    _drop_broken_rules()
+    logging.getLogger("codeshield").addHandler(warnings)
     if sys.argv[1:] == ["canaries"]:
         answer: Any = [
             any(issue["analyzer"] == analyzer for issue in result.get("issues", []))
             for language, code, analyzer in CANARIES
-            for result in [scan(language, code, complaints)]
+            for result in [scan(language, code, warnings)]
         ]
     else:
-        answer = [scan(language, code, complaints) for language, code in json.load(sys.stdin)]
+        answer = [scan(language, code, warnings) for language, code in json.load(sys.stdin)]
     json.dump(answer, sys.stdout)
 
 

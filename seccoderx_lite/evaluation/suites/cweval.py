@@ -1,9 +1,9 @@
 """The tasks of CWEval (arXiv 2501.08200) from a user's checkout of that benchmark.
 
-A task is `NAME_task.EXT`: signature and docstring, then the reference after a `BEGIN SOLUTION`
-comment, then in some languages a `BEGIN ENTRYPOINT` part that stays whatever a model writes. Its
-tests are `NAME_test.py`; those of the insecure twin have `_unsafe` in their names. How tests are
-run is in `cweval_grading`.
+A task is `NAME_task.EXT`: signature and docstring, then the reference solution after a
+`BEGIN SOLUTION` comment, then in some languages a `BEGIN ENTRYPOINT` part that is appended to every
+completion. Its tests are `NAME_test.py`; those of the insecure solution have `_unsafe` in their
+names. How tests are run is in `cweval_grading`.
 """
 
 import logging
@@ -27,14 +27,18 @@ FOLDERS: Mapping[str, Language] = {
     "core/go": "go",
     "lang/c": "c",
 }
-"""Where tasks lie below `benchmark/`, by language."""
+"""Folders of tasks below `benchmark/`, with their language."""
 
 UNSANITIZED = "cwe_476_0_c_"
-"""The one memory error that the benchmark builds without the address sanitizer."""
+"""Prefix of the one memory error that the benchmark builds without the address sanitizer."""
 
 _NAMES: Mapping[Language, str] = {
-    "python": "Python", "javascript": "JavaScript", "c": "C (not C++)", "cpp": "C++", "go": "Go",
-}  # fmt: skip
+    "python": "Python",
+    "javascript": "JavaScript",
+    "c": "C (not C++)",
+    "cpp": "C++",
+    "go": "Go",
+}
 
 _ENTRYPOINT = re.compile(r"^[^\n]*BEGIN ENTRYPOINT[^\n]*\n", re.MULTILINE)
 _SOLUTION = re.compile(r"^[^\n]*BEGIN SOLUTION[^\n]*$", re.MULTILINE)
@@ -54,22 +58,31 @@ needs, and the function with its declaration. Write no tests, no example call an
 
 
 @dataclass(frozen=True, slots=True)
-class CwevalFiles:
-    """The files of one task."""
+class CwevalTask:
+    """One task with the content of its files."""
 
+    id: str
+    """For example `lang/c/cwe_022_0_c`."""
+    prompt: str
     name: str
     """For example `cwe_022_0_c`."""
     language: Language
     reference: str
-    """The benchmark's own secure solution, without the entry point."""
+    """The benchmark's secure solution, without the entry point."""
     entrypoint: str
-    """Kept after whatever a model writes; empty in Python."""
+    """Appended to every completion; empty in Python."""
     test: str
-    """Text of the pytest file."""
+    """Source of the pytest file."""
     unsafe: str | None
-    """The insecure twin; None where it is inside the test file."""
+    """The insecure solution; None if it is inside the test file."""
     sanitize: bool
-    """Whether it is built with the address sanitizer: the memory errors of C."""
+    """True for the memory errors of C, which are built with the address sanitizer."""
+
+    @property
+    def cwe(self) -> tuple[str, ...]:
+        """The weakness the task is named after."""
+        match = re.match(r"cwe_(\d+)", self.name)
+        return (cwe.normalise(match[1]),) if match else ()
 
     @property
     def task_file(self) -> str:
@@ -78,53 +91,43 @@ class CwevalFiles:
 
     @property
     def unsafe_file(self) -> str:
-        """Name of the insecure twin's file."""
         return f"{self.name}_unsafe.{FILE_SUFFIXES[self.language]}"
 
 
-def read_cweval(checkout: Path) -> list[tuple[str, str, CwevalFiles]]:
-    """Return id, prompt and files of every task below a checkout, in the benchmark's order.
+def read_cweval(checkout: Path) -> list[CwevalTask]:
+    """Return every task below a checkout, in the benchmark's order.
 
     Raises:
-        DataError: the folder is no checkout of CWEval, or no task in it can be read.
+        DataError: the folder is not a checkout of CWEval, or has no task that can be read.
     """
     root = checkout / "benchmark" if (checkout / "benchmark").is_dir() else checkout
     if not any((root / folder).is_dir() for folder in FOLDERS):
         raise DataError(
             f"cweval: {checkout} has none of {', '.join(f'benchmark/{f}' for f in FOLDERS)}; "
-            "give the folder of a checkout of the CWEval repository"
+            "give the path of a checkout of the CWEval repository"
         )
     tasks = []
     for folder, language in FOLDERS.items():
         ending = f"_task.{FILE_SUFFIXES[language]}"
         for file in sorted((root / folder).glob(f"*{ending}")):
             if not file.with_name(file.name.removesuffix(ending) + "_test.py").is_file():
-                logger.warning("cweval: %s has no test file and is left out", file)
+                logger.warning("cweval: skipping %s, which has no test file", file)
                 continue
             sanitize = folder == "lang/c" and not file.name.startswith(UNSANITIZED)
-            files = _read_files(file, language, sanitize=sanitize)
-            tasks.append((f"{folder}/{files.name}", _prompt(file, language), files))
+            tasks.append(_read_task(file, folder, language, sanitize=sanitize))
     if not tasks:
-        raise DataError(f"cweval: no NAME_task file with a NAME_test.py lies below {root}")
+        raise DataError(f"cweval: no NAME_task file with a NAME_test.py found below {root}")
     return tasks
 
 
-def weaknesses(files: CwevalFiles) -> tuple[str, ...]:
-    """Return the weakness a task is named after.
-
-    >>> weaknesses(CwevalFiles("cwe_022_0", "python", "", "", "", None, False))
-    ('CWE-22',)
-    """
-    match = re.match(r"cwe_(\d+)", files.name)
-    return (cwe.normalise(match[1]),) if match else ()
-
-
-def _read_files(file: Path, language: Language, *, sanitize: bool) -> CwevalFiles:
+def _read_task(file: Path, folder: str, language: Language, *, sanitize: bool) -> CwevalTask:
     suffix = FILE_SUFFIXES[language]
     name = file.name.removesuffix(f"_task.{suffix}")
     unsafe = file.with_name(f"{name}_unsafe.{suffix}")
     reference, entrypoint = _split(file.read_text("utf-8"))
-    return CwevalFiles(
+    return CwevalTask(
+        id=f"{folder}/{name}",
+        prompt=_prompt(file, language),
         name=name,
         language=language,
         reference=reference,
@@ -144,7 +147,9 @@ def _prompt(file: Path, language: Language) -> str:
     text = file.read_text("utf-8")
     solution = _SOLUTION.search(text)
     if solution is None:
-        raise DataError(f"cweval: {file} has no BEGIN SOLUTION comment, so it has no prompt")
+        raise DataError(
+            f"cweval: {file} needs a BEGIN SOLUTION comment to end the prompt; restore the file"
+        )
     signature = _PROMPT.split(text[: solution.start()])[-1].strip("\n")
     return _PROMPT_TEMPLATE.format(
         language=_NAMES[language], label=FILE_SUFFIXES[language], signature=signature

@@ -1,8 +1,8 @@
-"""Builds a CWEval task and runs its tests; a program of its own inside a jail.
+"""Builds a CWEval task and runs its tests; a separate program inside the sandbox.
 
-A Python candidate is imported before the secret is read; compiled and Node candidates are
-processes of their own. Every report is a line that begins with the secret. Like all tests that
-share a jail with the code, they can be forged by a determined program.
+A Python candidate is imported before the secret is read; compiled and Node candidates run as
+separate processes. Every report is a line that starts with the secret. Like all tests that share a
+sandbox with the code they test, they can be forged by a determined program.
 """
 
 import importlib
@@ -15,60 +15,59 @@ from typing import Any
 
 
 class Reporter:
-    """A pytest plugin: reports every test with its marker, and bounds its time."""
+    """A pytest plugin that reports every test with its marker, and limits its time."""
 
     def __init__(self, descriptor: int, secret: str, seconds: float, unsafe: bool) -> None:
         self._descriptor, self._secret = descriptor, secret
         self._seconds, self._unsafe = seconds, unsafe
 
-    def say(self, message: dict[str, Any]) -> None:
-        """Write one line that only the holder of the secret can write."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one report line."""
         os.write(self._descriptor, f"\n{self._secret} {json.dumps(message)}\n".encode())
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Keep the marked tests of the task, or all of its insecure twin; tell which there are."""
+        """Select and report the marked tests, or all tests of the insecure solution."""
         items[:] = [
-            item for item in items
+            item
+            for item in items
             if is_unsafe(item.name) == self._unsafe and (self._unsafe or _marker(item))
-        ]  # fmt: skip
+        ]
         for item in items:
-            self.say({"test": item.name, "marker": _marker(item)})
+            self.send({"test": item.name, "marker": _marker(item)})
 
     def pytest_runtest_setup(self) -> None:
-        """Start the clock of one test."""
-        signal.signal(signal.SIGALRM, _time_is_up)
+        signal.signal(signal.SIGALRM, _raise_timeout)
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
     def pytest_runtest_teardown(self) -> None:
-        """Stop the clock."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Tell the outcome of a phase; a skip or an expected failure is no pass."""
+        """Report the outcome of a phase; a skip or an expected failure is not a pass."""
         outcome = "other" if hasattr(report, "wasxfail") else report.outcome
         if report.when == "call" or outcome != "passed":
             note = "" if outcome == "passed" else str(report.longrepr)[-400:]
             name = report.nodeid.split("::", 1)[1]
-            self.say({"ran": name, "outcome": outcome, "note": note})
+            self.send({"ran": name, "outcome": outcome, "note": note})
 
     def pytest_collectreport(self, report: Any) -> None:
-        """Tell why the test file cannot be loaded."""
+        """Report why the test file cannot be loaded."""
         if report.failed:
-            self.say({"broken": str(report.longrepr)[-600:]})
+            self.send({"broken": str(report.longrepr)[-600:]})
 
 
 def is_unsafe(name: str) -> bool:
-    """Whether a test is about the insecure twin."""
+    """Return True for a test of the insecure solution."""
     return "_unsafe" in name or "_insecure" in name
 
 
 def _marker(item: Any) -> str:
-    """The marker of a test, if it has one; without, it says nothing of an answer."""
+    """The marker of a test; "" if it has none and does not count for a completion."""
     names = ("security", "functionality")
     return next((name for name in names if item.get_closest_marker(name)), "")
 
 
-def _time_is_up(number: int, frame: object) -> None:
+def _raise_timeout(number: int, frame: object) -> None:
     raise TimeoutError("the test took too long")
 
 
@@ -77,13 +76,17 @@ def _environment(tools: list[str]) -> dict[str, str]:
         "PATH": ":".join([*tools, os.environ.get("PATH", "/usr/bin:/bin")]),
         "NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules:/usr/share/nodejs",
         "ASAN_OPTIONS": "detect_leaks=0:hard_rss_limit_mb=2048",
-        "GO111MODULE": "off", "GOPROXY": "off", "GOTELEMETRY": "off", "GOMAXPROCS": "2",
-        "CGO_ENABLED": "0", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }  # fmt: skip
+        "GO111MODULE": "off",
+        "GOPROXY": "off",
+        "GOTELEMETRY": "off",
+        "GOMAXPROCS": "2",
+        "CGO_ENABLED": "0",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
 
 
 def _build(commands: list[list[str]]) -> str:
-    """Run the build commands; the message of the first that fails, or nothing."""
+    """Run the build commands; return the message of the first that fails, or ""."""
     os.makedirs("compiled", exist_ok=True)
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
@@ -107,17 +110,18 @@ def main(candidate: str) -> None:
     os.environ.update(_environment(plan["tools"]))
     failure = failure or _build(plan["build"])
     if failure:
-        reporter.say({"unbuilt": failure})
+        reporter.send({"unbuilt": failure})
         return
     with open(plan["file"], "w", encoding="utf-8") as file:
         file.write(plan["source"])
     pytest = importlib.import_module("pytest")
     options = [
-        "-q", "--noconftest", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider",
-        "-W", "ignore", "--import-mode=importlib", plan["file"],
-    ]  # fmt: skip
+        *("-q", "--noconftest", "-c", os.devnull, "--rootdir", "."),
+        *("-p", "no:cacheprovider", "-W", "ignore", "--import-mode=importlib"),
+        plan["file"],
+    ]
     pytest.main(options, plugins=[reporter])
-    reporter.say({"done": True})
+    reporter.send({"done": True})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a grader is, and the one that runs a task's own tests."""
+"""The grader protocol, and the grader that runs a task's own tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Protocol
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Task
 from seccoderx_lite.evaluation.metrics import SampleScore, score_sample
-from seccoderx_lite.evaluation.suites.cweval import CwevalFiles
+from seccoderx_lite.evaluation.suites.cweval import CwevalTask
 from seccoderx_lite.rewards.unit_tests import run_tests
 from seccoderx_lite.sandbox import Sandbox
 
 OUTPUT_CHARS = 2000
-"""Longest text kept of what grading said about one completion."""
+"""Longest test output stored per completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +22,18 @@ class SuiteTask:
     id: str
     prompt: str
     language: str
-    """Any name, also of languages that only some graders know."""
+    """Any name: some graders know more languages than `Language` has."""
     cwe: tuple[str, ...]
-    source: Task | CwevalFiles | None = None
+    source: Task | CwevalTask | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """How one completion did; `score` is None when it is unscored through our fault."""
+    """The grade of one completion; the score is None when an internal error left it unscored."""
 
     score: SampleScore | None
     status: str
-    """How the tests ended, or why there was nothing to run."""
+    """How the tests ended, or why none could run."""
     output: str = ""
 
 
@@ -41,15 +41,15 @@ class Grader(Protocol):
     """Grades the completions of a suite."""
 
     uses_model: bool
-    """Whether a model on the accelerator is asked, so that nothing can be generated meanwhile."""
+    """True if grading uses a model on the GPU, so that no completion can be generated meanwhile."""
 
     def grade(self, items: Sequence[tuple[SuiteTask, str | None]]) -> list[Grade]:
-        """Return one grade a completion, in order, on all cores; None is a failed generation."""
+        """Return one grade per completion, in order, on all cores; None is a failed generation."""
         ...
 
 
 class TestsGrader:
-    """Runs the tests that a task brings with it."""
+    """Runs the tests of `Task.tests`."""
 
     __test__ = False  # not a test class, whatever pytest makes of the name
     uses_model = False
@@ -58,7 +58,7 @@ class TestsGrader:
         self._sandbox = sandbox
 
     def grade(self, items: Sequence[tuple[SuiteTask, str | None]]) -> list[Grade]:
-        """Return one grade a completion; code that is the same for the same task runs once.
+        """Return one grade per completion; equal code for the same task runs once.
 
         Raises:
             DataError: a task has no functional test, or names a weakness and has no security test.

@@ -1,4 +1,4 @@
-"""Suites by name, and the graders they need."""
+"""Load suites by name, and make the graders they need."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Literal
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Task
 from seccoderx_lite.data.loading import load_tasks
-from seccoderx_lite.evaluation.suites.cweval import read_cweval, weaknesses
+from seccoderx_lite.evaluation.suites.cweval import read_cweval
 from seccoderx_lite.evaluation.suites.cweval_grading import CwevalGrader
 from seccoderx_lite.evaluation.suites.cyberseceval import (
     CodeShield,
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 SuiteKind = Literal["tests", "cweval", "cyberseceval"]
 SPLITS = ("held_out", "transfer", "benign")
-"""Splits of a suite that are measured and reported apart; a suite without splits is one."""
+"""Splits that are evaluated, each as a suite of its own; data without splits is one suite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Tasks that are reported together."""
+    """Tasks that are scored and reported together."""
 
     name: str
     tasks: tuple[SuiteTask, ...]
@@ -38,14 +38,13 @@ class Suite:
 
 
 def load_suites(settings: EvaluateRecipe) -> list[Suite]:
-    """Return the suites of a recipe, each split of a suite apart.
+    """Return the suites of a recipe, one per split.
 
     A source is `builtin:tiny`, a file or hub id of tasks with tests, `cweval:CHECKOUT`, or
     `cyberseceval:FILE`.
 
     Raises:
-        DataError: a source cannot be read, or none of its tasks has tests or is in a split that
-            is measured.
+        DataError: a source cannot be read, or no task has tests and is in an evaluated split.
     """
     return [
         Suite(suite.name, suite.tasks[: settings.limit], suite.kind)
@@ -55,28 +54,28 @@ def load_suites(settings: EvaluateRecipe) -> list[Suite]:
 
 
 def load_suite(source: str) -> list[Suite]:
-    """Return the suites behind one source."""
+    """Return the suites of one source."""
     kind, _, place = source.partition(":")
     if kind == "cweval":
         tasks = read_cweval(Path(place).expanduser())
-        found = [SuiteTask(i, p, f.language, weaknesses(f), f) for i, p, f in tasks]
+        found = [SuiteTask(t.id, t.prompt, t.language, t.cwe, t) for t in tasks]
         return [Suite("cweval", tuple(found), "cweval")]
     if kind == "cyberseceval":
-        rows = read_cyberseceval(str(Path(place).expanduser()))
-        return [Suite("cyberseceval", tuple(SuiteTask(*row) for row in rows), "cyberseceval")]
-    return _with_tests(source)
+        prompts = read_cyberseceval(str(Path(place).expanduser()))
+        return [Suite("cyberseceval", tuple(prompts), "cyberseceval")]
+    return _suites_with_tests(source)
 
 
-def _with_tests(source: str) -> list[Suite]:
+def _suites_with_tests(source: str) -> list[Suite]:
     rows = load_tasks(source)
     tested = [task for task in rows if task.tests]
     if not tested:
         raise DataError(
-            f"{source}: none of its {len(rows)} tasks has tests, so nothing can be measured; add "
-            "`tests`, or name the benchmark: cweval:FOLDER, cyberseceval:FILE"
+            f"{source}: evaluation needs tasks with tests (got {len(rows)} tasks without); add the "
+            "column `tests`, or name the benchmark: cweval:FOLDER, cyberseceval:FILE"
         )
     if len(tested) < len(rows):
-        logger.warning("%s: %d tasks without tests are left out", source, len(rows) - len(tested))
+        logger.warning("%s: skipping %d tasks without tests", source, len(rows) - len(tested))
     if not any("split" in task.extra for task in tested):
         return _benign_apart(source, tested)
     suites: list[Suite] = []
@@ -86,14 +85,14 @@ def _with_tests(source: str) -> list[Suite]:
     if not suites:
         found = sorted({str(task.extra.get("split")) for task in tested})
         raise DataError(
-            f"{source}: measured are the splits {', '.join(SPLITS)}, but it has only "
-            f"{', '.join(found)}; rename one, or leave the column split out to measure all"
+            f"{source}: only the splits {', '.join(SPLITS)} are evaluated, but it has only "
+            f"{', '.join(found)}; rename one, or remove the column split to evaluate all tasks"
         )
     return suites
 
 
 def _benign_apart(name: str, tasks: Sequence[Task]) -> list[Suite]:
-    """One suite, or two where tasks that name no weakness stand among others."""
+    """One suite, or two if some tasks name a weakness and others do not."""
     weak = [task for task in tasks if task.cwe]
     benign = [task for task in tasks if not task.cwe]
     if not (weak and benign):
@@ -114,7 +113,7 @@ def make_graders(
     """Return the graders that the suites need; `judge` scores function in CyberSecEval.
 
     Raises:
-        SandboxError: the detector of CyberSecEval is missing or does not work.
+        SandboxError: CyberSecEval's detector is missing or does not work.
     """
     kinds = {suite.kind for suite in suites}
     graders: dict[SuiteKind, Grader] = {}

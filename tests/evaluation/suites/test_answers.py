@@ -25,9 +25,13 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 
 RECIPE = check_recipe(
-    {"name": "run", "model": {"base": "builtin:tiny"},
-     "evaluate": {"suites": ["mine"], "samples": 2, "batch_size": 3}}, "test",
-)  # fmt: skip
+    {
+        "name": "run",
+        "model": {"base": "builtin:tiny"},
+        "evaluate": {"suites": ["mine"], "samples": 2, "batch_size": 3},
+    },
+    "test",
+)
 SUITE = Suite(
     "mine",
     tuple(SuiteTask(f"t{n}", "Write " * (n + 1), "python", (f"CWE-{n + 20}",)) for n in range(3)),
@@ -165,8 +169,10 @@ def test_a_tasks_own_tests_grade_its_completions():
     with Sandbox(workers=1) as sandbox:
         grades = TestsGrader(sandbox).grade([(task, reference), (task, "prose"), (task, None)])
     assert [grade.score for grade in grades] == [
-        SampleScore(1.0, 1.0), SampleScore(0.0, 0.0), None,
-    ]  # fmt: skip
+        SampleScore(1.0, 1.0),
+        SampleScore(0.0, 0.0),
+        None,
+    ]
 
 
 def test_a_file_without_tests_is_refused_with_the_ways_out(tmp_path):

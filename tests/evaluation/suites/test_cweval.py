@@ -1,4 +1,4 @@
-"""CWEval's layout is read as it is, and graded by its own tests; our lack is never the model's."""
+"""CWEval is read from a checkout and graded by its own tests; missing tools unscore a task."""
 
 import logging
 import shutil
@@ -48,15 +48,19 @@ def test_memory_errors_are_built_with_the_sanitizer_save_the_one_the_benchmark_e
     folder = copy / "benchmark/lang/c"
     for file in list(folder.iterdir()):
         shutil.copy(file, folder / file.name.replace("787_0", "476_0"))
-    found = {files.name: files.sanitize for _, _, files in read_cweval(copy)}
+    found = {task.name: task.sanitize for task in read_cweval(copy)}
     assert found["cwe_787_0_c"] and not found["cwe_476_0_c"] and not found["cwe_190_0_c"]
 
 
 def test_every_language_and_weakness_is_read(tasks):
     assert {language: task.cwe for language, task in tasks.items()} == {
-        "python": ("CWE-22",), "javascript": ("CWE-190",), "c": ("CWE-190",),
-        "cpp": ("CWE-190",), "go": ("CWE-190",), "memory": ("CWE-787",),
-    }  # fmt: skip
+        "python": ("CWE-22",),
+        "javascript": ("CWE-190",),
+        "c": ("CWE-190",),
+        "cpp": ("CWE-190",),
+        "go": ("CWE-190",),
+        "memory": ("CWE-787",),
+    }
 
 
 @pytest.mark.parametrize("language", ["c", "cpp", "javascript", "go"])
@@ -72,12 +76,12 @@ def test_a_go_answer_has_one_package_clause(tasks, answer, clauses):
     assert assemble(tasks["go"].source, answer).count("package main") == clauses
 
 
-def test_a_task_without_tests_is_left_out_and_told(checkout, tmp_path, caplog):
+def test_a_task_without_tests_is_skipped_with_a_warning(checkout, tmp_path, caplog):
     copy = tmp_path / "copy"
     shutil.copytree(checkout, copy)
     (copy / "benchmark/core/py/cwe_022_0_test.py").unlink()
     with caplog.at_level(logging.WARNING):
-        assert "core/py/cwe_022_0" not in [name for name, _, _ in read_cweval(copy)]
+        assert "core/py/cwe_022_0" not in [task.id for task in read_cweval(copy)]
     assert "has no test file" in caplog.text
 
 
@@ -92,8 +96,9 @@ def test_references_are_secure_and_insecure_twins_are_not(grader, tasks, languag
     if not checks[0].is_measurable:
         pytest.skip(checks[0].note)
     assert [(check.side, check.is_right) for check in checks] == [
-        ("reference", True), ("unsafe", True),
-    ]  # fmt: skip
+        ("reference", True),
+        ("unsafe", True),
+    ]
 
 
 def test_a_twin_test_without_a_marker_counts_in_the_check(grader, checkout, tmp_path):
@@ -125,13 +130,18 @@ def read_note(name, folder):
         ("python", fenced("import a_module_that_is_not_there"), 0.0, 0.0, "compile_error"),
         ("python", fenced("def another(): pass"), 0.0, 0.0, "compile_error"),
         ("python", fenced("import os; os._exit(0)"), 0.0, 0.0, "failed"),
-        ("python", fenced("raise ModuleNotFoundError(\"No module named 'yaml'\")"), 0.0, 0.0,
-         "compile_error"),
+        (
+            "python",
+            fenced("raise ModuleNotFoundError(\"No module named 'yaml'\")"),
+            0.0,
+            0.0,
+            "compile_error",
+        ),
         ("python", "I would rather not.", 0.0, 0.0, "no_code"),
         ("c", fenced(C_INSECURE), 1.0, 0.0, "failed"),
         ("c", fenced("int next_number("), 0.0, 0.0, "compile_error"),
     ],
-)  # fmt: skip
+)
 def test_an_answer_counts_by_the_tests_of_the_reference(
     grader, tasks, language, completion, functional, secure, status
 ):
@@ -139,8 +149,10 @@ def test_an_answer_counts_by_the_tests_of_the_reference(
     if grade.score is None:
         pytest.skip(grade.output)
     assert (grade.score.functional, grade.score.secure, grade.status) == (
-        functional, secure, status,
-    )  # fmt: skip
+        functional,
+        secure,
+        status,
+    )
 
 
 def test_tasks_that_this_machine_cannot_measure_are_unscored_with_the_reason(checkout, tmp_path):

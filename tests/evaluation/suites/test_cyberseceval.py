@@ -1,4 +1,4 @@
-"""CyberSecEval: what is not code is not secure, what we cannot measure is unscored."""
+"""CyberSecEval: what is not code is not secure; internal errors leave a completion unscored."""
 
 import doctest
 import importlib.util
@@ -15,6 +15,8 @@ from seccoderx_lite.evaluation.suites import cyberseceval
 from seccoderx_lite.evaluation.suites.cyberseceval import (
     CodeShield,
     CybersecevalGrader,
+    Issue,
+    Scan,
     parse_functionality,
     read_cyberseceval,
     render_functionality_prompt,
@@ -39,12 +41,11 @@ class FakeDetector:
     """Finds fault with code that says so."""
 
     def scan(self, items):
-        issue = {"cwe": "CWE-78", "line": 1, "description": "shell"}
+        issue = Issue("CWE-78", 1, "shell")
         return [
-            {"error": "broke"} if "broken" in code
-            else {"issues": [issue] if "hole" in code else []}
+            Scan(error="broke") if "broken" in code else Scan((issue,) if "hole" in code else ())
             for _, code in items
-        ]  # fmt: skip
+        ]
 
 
 class FakeJudge:
@@ -111,11 +112,11 @@ def test_every_language_of_the_benchmark_is_kept(tmp_path):
     ]
     file = tmp_path / "instruct.json"
     file.write_text(json.dumps(rows))
-    found = [language for _, _, language, _ in read_cyberseceval(str(file))]
+    found = [task.language for task in read_cyberseceval(str(file))]
     assert found == ["python", "rust", "csharp", "php"]
 
 
-def test_a_missing_detector_is_told_with_the_way_to_get_it(monkeypatch):
+def test_a_missing_detector_is_an_error_with_the_way_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SandboxError, match=r"pip install 'seccoderx-lite\[codeshield\]'"):
         CodeShield()
@@ -127,7 +128,7 @@ def test_the_real_detector_finds_holes_with_both_analysers_and_in_java():
     shell = "import subprocess\nsubprocess.call('ls ' + name, shell=True)\n"
     java = 'class A { void f() throws Exception { MessageDigest.getInstance("MD5"); } }'
     found = detector.scan([("python", shell), ("python", "x = 1\n"), ("java", java)])
-    assert [bool(result["issues"]) for result in found] == [True, False, True]
+    assert [bool(scan.issues) for scan in found] == [True, False, True]
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +136,17 @@ def scorer():
     """A judge of function behind a real server, in a process of its own."""
     server = subprocess.Popen(
         [sys.executable, Path(__file__).parents[2] / "helpers" / "functionality_server.py"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     port = int(server.stdout.readline())
     yield EndpointRecipe(
-        url=f"http://127.0.0.1:{port}/v1", model="scorer", api_key_env="SCORER_KEY",
-        attempts=2, backoff_s=0.01,
-    )  # fmt: skip
+        url=f"http://127.0.0.1:{port}/v1",
+        model="scorer",
+        api_key_env="SCORER_KEY",
+        attempts=2,
+        backoff_s=0.01,
+    )
     server.kill()
     server.communicate()
 
@@ -184,15 +189,24 @@ def test_a_local_judge_shares_the_base_that_is_measured_and_prose_from_it_is_uns
     monkeypatch.setattr(evaluation, "load_base", lambda model: loads.append(model))
     monkeypatch.setattr("seccoderx_lite.evaluation.suites.loading.CodeShield", FakeDetector)
     file = tmp_path / "instruct.json"
-    row = {"prompt_id": 1, "language": "python", "cwe_identifier": "CWE-78",
-           "test_case_prompt": load_suite("builtin:tiny")[0].tasks[0].prompt}  # fmt: skip
+    row = {
+        "prompt_id": 1,
+        "language": "python",
+        "cwe_identifier": "CWE-78",
+        "test_case_prompt": load_suite("builtin:tiny")[0].tasks[0].prompt,
+    }
     file.write_text(json.dumps([row]))
     document = {
-        "name": "run", "model": {"base": "builtin:tiny"},
-        "evaluate": {"suites": [f"cyberseceval:{file}"], "samples": 1, "greedy": False,
-                     "max_completion_tokens": 96,
-                     "functionality_judge": {"base": "builtin:tiny", "max_new_tokens": 32}},
-    }  # fmt: skip
+        "name": "run",
+        "model": {"base": "builtin:tiny"},
+        "evaluate": {
+            "suites": [f"cyberseceval:{file}"],
+            "samples": 1,
+            "greedy": False,
+            "max_completion_tokens": 96,
+            "functionality_judge": {"base": "builtin:tiny", "max_new_tokens": 32},
+        },
+    }
     recipe = check_recipe(document, "test")
     with RunFolder.open(tmp_path / "run", recipe) as folder, Sandbox(workers=1) as sandbox:
         result = evaluation.run(recipe, folder, load_base(recipe.model), sandbox)

@@ -1,4 +1,4 @@
-"""Which tasks of a source are measured, and which of them together."""
+"""Which tasks of a source are evaluated, and which of them together."""
 
 import json
 
@@ -26,13 +26,13 @@ def test_splits_of_which_none_is_measured_are_refused(tmp_path):
 
 def test_benign_tasks_among_others_are_a_suite_of_their_own(tmp_path):
     file = source(tmp_path, {"cwe": ["CWE-89"]}, {"cwe": []}, {"cwe": ["CWE-22"]})
-    told = {suite.name: [task.id for task in suite.tasks] for suite in load_suite(file)}
-    assert told == {file: ["0", "2"], f"{file}/benign": ["1"]}
+    found = {suite.name: [task.id for task in suite.tasks] for suite in load_suite(file)}
+    assert found == {file: ["0", "2"], f"{file}/benign": ["1"]}
 
 
 def test_each_measured_split_is_a_suite(tmp_path):
     weak = {"cwe": ["CWE-89"]}
     splits = ("train", "held_out", "transfer", "held_out")
     file = source(tmp_path, *[{**weak, "split": split} for split in splits])
-    told = {suite.name: len(suite.tasks) for suite in load_suite(file)}
-    assert told == {f"{file}/held_out": 2, f"{file}/transfer": 1}
+    found = {suite.name: len(suite.tasks) for suite in load_suite(file)}
+    assert found == {f"{file}/held_out": 2, f"{file}/transfer": 1}
