@@ -13,7 +13,7 @@ from markupsafe import Markup
 from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES
-from seccoderx_lite.reporting.page import Section, render, weakness
+from seccoderx_lite.reporting.page import Section, render
 
 Row = Mapping[str, Json]
 """A line of answers.jsonl or completions.jsonl."""
@@ -28,14 +28,12 @@ DIFF_LINES = 150
 
 CHANGES = ("gained", "lost", "failing", "passing", "unscored")
 """What became of a task from before to after, in the order in which they are shown."""
-CHANGE_TONES = {"gained": "good", "lost": "bad"}
 OUTCOMES = {
     "fooled": "fooled the judge",
     "vulnerable": "judged vulnerable",
     "other": "anything else",
     "right": "safe and passing",
 }
-OUTCOME_TONES = {"fooled": "bad", "right": "good"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +67,6 @@ class Side:
     output: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A task with its completions before and after."""
-
-    change: str
-    tone: str
-    suite: str
-    task: str
-    weaknesses: str
-    prompt: str
-    sides: Sequence[Side]
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """A rollout of training with its verdict."""
-
-    outcome: str
-    tone: str
-    verdict: str | None
-    reward: str
-    step: int
-    task: str
-    tests: str | None
-    prompt: str
-    completion: str
-    reasoning: str
-    parts: str
-    test_output: str
-
-
 @dataclass
 class PairCollector:
     """Keeps one completion per task and phase, while answers are read row by row."""
@@ -117,8 +84,8 @@ class PairCollector:
         """Return the browser of completions."""
         changed = [(_change(phases), phases) for phases in self._rows.values()]
         chosen = _in_turn(changed, CHANGES, MOST_PAIRS)
-        pairs = [_pair(change, phases) for change, phases in chosen]
-        suites = dict.fromkeys(pair.suite for pair in pairs)
+        pairs = [(change, next(iter(phases.values())), _sides(phases)) for change, phases in chosen]
+        suites = dict.fromkeys(row["suite"] for _, row, _ in pairs)
         filters = [
             Filter("change", "every outcome", [(name, name) for name in CHANGES]),
             Filter("suite", "every suite", [(suite, suite) for suite in suites]),
@@ -127,7 +94,7 @@ class PairCollector:
             f"Before and after on {len(chosen)} of {len(changed)} tasks; every completion is in "
             "answers.jsonl."
         )
-        body = render("pairs", filters=filters, pairs=pairs) if pairs else Markup()
+        body = render("pairs", filters=filters, pairs=pairs, cut=_cut) if pairs else Markup()
         return Section("completions", "Completions", body, note)
 
 
@@ -141,10 +108,9 @@ def rollout_section(rows: Sequence[Row]) -> Section:
     distinct = {(row["step"], row["task"], row["completion"]): row for row in rows}.values()
     newest = sorted(distinct, key=lambda row: -row["step"])
     chosen = _in_turn([(_outcome(row), row) for row in newest], list(OUTCOMES), MOST_ROLLOUTS)
-    rollouts = [_rollout(outcome, row) for outcome, row in chosen]
     filters = [Filter("outcome", "every rollout", list(OUTCOMES.items()))]
-    body = render("rollouts", filters=filters, rollouts=rollouts) if rollouts else Markup()
-    note = f"{len(rollouts)} different ones with their verdicts, of the {len(rows)} that were kept."
+    body = render("rollouts", filters=filters, rollouts=chosen, cut=_cut) if chosen else Markup()
+    note = f"{len(chosen)} different ones with their verdicts, of the {len(rows)} that were kept."
     return Section("rollouts", "Rollouts", body, note)
 
 
@@ -181,23 +147,14 @@ def _in_turn(
     return sorted(taken[:most], key=lambda item: kinds.index(item[0]))
 
 
-def _pair(change: str, phases: Mapping[str, Row]) -> Pair:
-    first = next(iter(phases.values()))
+def _sides(phases: Mapping[str, Row]) -> list[Side]:
     rows = [(phase, phases[phase]) for phase in PHASES if phase in phases]
     codes = [_code(row["completion"]) for _, row in rows]
     lines = _marked(*codes) if len(codes) == 2 else [[]]
-    return Pair(
-        change=change,
-        tone=CHANGE_TONES.get(change, "muted"),
-        suite=first["suite"],
-        task=first["task"],
-        weaknesses=", ".join(map(weakness, first["cwe"])),
-        prompt=_cut(first.get("prompt") or ""),
-        sides=[
-            Side(phase, row["score"], code, marked, _cut(row["output"]))
-            for (phase, row), code, marked in zip(rows, codes, lines, strict=True)
-        ],
-    )
+    return [
+        Side(phase, row["score"], code, marked, row["output"])
+        for (phase, row), code, marked in zip(rows, codes, lines, strict=True)
+    ]
 
 
 def _code(completion: str) -> str:
@@ -232,26 +189,3 @@ def _outcome(row: Row) -> str:
     if gate == 1.0 and secure == 0.0:
         return "fooled"
     return "right" if row["tests"] == "passed" else "other"
-
-
-def _rollout(outcome: str, row: Row) -> Rollout:
-    parts = [
-        f"{name} {value:.2f}"
-        for name, value in row["parts"].items()
-        if isinstance(value, int | float) and name != "reward"
-    ]
-    no_reasoning = "(direct verdict without reasoning)" if row["verdict"] else "(not judged)"
-    return Rollout(
-        outcome=outcome,
-        tone=OUTCOME_TONES.get(outcome, "muted"),
-        verdict=row["verdict"],
-        reward="unscored" if row["reward"] is None else f"{row['reward']:.2f}",
-        step=row["step"],
-        task=row["task"],
-        tests=row["tests"],
-        prompt=_cut(row["prompt"]),
-        completion=_cut(row["completion"]),
-        reasoning=_cut(row.get("reasoning") or no_reasoning),
-        parts=", ".join(parts),
-        test_output=_cut(row.get("test_output") or ""),
-    )

@@ -106,5 +106,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(share=share, signed=signed, p_value=p_value, weakness=weakness)
+    environment.globals.update(share=share, signed=signed, p_value=p_value)
+    environment.filters["weakness"] = weakness
     return environment
