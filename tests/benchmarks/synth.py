@@ -46,9 +46,12 @@ def tasks(data: Path, kills: int) -> None:
         for name, share, killed in (("good", 0.0, 0), ("bad", 0.4, 0), ("killed", 0.4, kills)):
             with serving(share, hang_s=1.5) as server:
                 generator = {
-                    "endpoint": server.url, "model": "played", "timeout_s": 1.0, "backoff_s": 0.02,
+                    "endpoint": server.url,
+                    "model": "played",
+                    "timeout_s": 1.0,
+                    "backoff_s": 0.02,
                     "concurrency": 16,
-                }  # fmt: skip
+                }
                 recipe = write_recipe(folder, name, data, generator)
                 started = time.monotonic()
                 run = folder / "runs" / name
@@ -103,9 +106,13 @@ def one(data: Path, count: int) -> None:
         folder = Path(place)
         rows = folder / "seeds.jsonl"
         repeat(data, rows, count, iter_vulnerable)
-        recipe = SynthRecipe.model_validate({
-            "name": "memory", "seeds": {"data": str(rows)}, "generator": {"model": "played"},
-        })  # fmt: skip
+        recipe = SynthRecipe.model_validate(
+            {
+                "name": "memory",
+                "seeds": {"data": str(rows)},
+                "generator": {"model": "played"},
+            }
+        )
         context.open_source = lambda *_: sources.RuleSource(
             lambda prompt: json.dumps(answer(prompt))
         )
@@ -132,8 +139,12 @@ def repeat(data: Path, target: Path, count: int, read) -> None:
                 if written == count:
                     break
                 text = f"{code.code}\nint copy_{number};" if number > 1 else code.code
-                row = {"id": f"s{written}", "code": text, "language": code.language,
-                       "cwe": code.cwe[0]}  # fmt: skip
+                row = {
+                    "id": f"s{written}",
+                    "code": text,
+                    "language": code.language,
+                    "cwe": code.cwe[0],
+                }
                 file.write(json.dumps(row) + "\n")
                 written += 1
 

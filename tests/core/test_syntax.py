@@ -41,13 +41,13 @@ def test_broken_code_gives_a_tree_with_errors():
         ("c", "#define X 1 // safe\nint y;\n", "#define X 1\nint y;\n"),
         ("c", '#define U "http://a" /* b */\n', '#define U "http://a"\n'),
         ("c", "#define X a \\\n/* b */\nint y;\n", "#define X a \\\n\nint y;\n"),
-        ("cpp", "auto s = R\"(// no)\"; /* x */ int y; // z", 'auto s = R"(// no)"; int y;'),
+        ("cpp", 'auto s = R"(// no)"; /* x */ int y; // z', 'auto s = R"(// no)"; int y;'),
         ("java", "/** D. */\nclass A { // x\n  int b; /* y */\n}\n", "class A {\n  int b;\n}\n"),
         ("javascript", "f(); // a\nlet s = `// ${1 /* b */} no`;", "f();\nlet s = `// ${1 } no`;"),
         ("javascript", "return /* a\n */ x;\n", "return \n x;\n"),
         ("go", "package p // a\n/* b */\nvar s = `// no`\n", "package p\nvar s = `// no`\n"),
     ],
-)  # fmt: skip
+)
 def test_comments_go_and_strings_stay(language, code, stripped):
     assert strip_comments(code, language) == stripped
 
@@ -109,7 +109,9 @@ def test_stripping_accepts_any_text(text, language):
 
 
 def test_import_does_not_load_grammars_or_torch():
-    program = "import sys, seccoderx_lite.judge.prompt as p; print([m for m in sys.modules " \
-        "if m.startswith(('torch', 'tree_sitter_'))])"  # fmt: skip
+    program = (
+        "import sys, seccoderx_lite.judge.prompt as p; print([m for m in sys.modules "
+        "if m.startswith(('torch', 'tree_sitter_'))])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

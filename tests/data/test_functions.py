@@ -20,8 +20,14 @@ FILES = {
         "export default function f(a) { return a }\napp.get('/a', (req, res) => {\n"
         "  res.send(req.q);\n});\nconst k = async () => { await 1; };\n"
         "class C { m(a) { return eval(a) } }\nexports.z = function () { return 1 };\nboot();\n",
-        [("f", 1, 1), ("<anonymous>", 2, 4), ("k", 5, 5), ("C.m", 6, 6), ("exports.z", 7, 7),
-         ("<module>", 8, 8)],
+        [
+            ("f", 1, 1),
+            ("<anonymous>", 2, 4),
+            ("k", 5, 5),
+            ("C.m", 6, 6),
+            ("exports.z", 7, 7),
+            ("<module>", 8, 8),
+        ],
     ),
     "c": (
         "#include <stdio.h>\nstatic int *f(char *s) { return 0; }\nint g(void);\n"
@@ -43,7 +49,7 @@ FILES = {
         "func Main() {\n}\n",
         [("<anonymous>", 2, 2), ("M", 3, 3), ("Main", 4, 5)],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("language", FILES)
@@ -69,8 +75,10 @@ def test_the_worked_examples_hold():
     assert result.attempted > 0 and result.failed == 0
 
 
-@given(st.text(alphabet="(){};:=>\n \t'\"@abcdef\\/*\u00e9\ud800", max_size=60),
-       st.sampled_from(LANGUAGES))  # fmt: skip
+@given(
+    st.text(alphabet="(){};:=>\n \t'\"@abcdef\\/*\u00e9\ud800", max_size=60),
+    st.sampled_from(LANGUAGES),
+)
 def test_any_text_can_be_split(text, language):
     lines = text.count("\n") + 1
     for function in split_functions("def f():\n  " + text, language):

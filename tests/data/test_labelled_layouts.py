@@ -10,14 +10,27 @@ from seccoderx_lite.data.loading import load_labelled
 
 def primevul(target: int, commit: str, **columns) -> dict:
     return {
-        "idx": 7, "project": "gd", "commit_id": commit, "commit_message": "Fix it", "cve": "CVE-1",
-        "func": f"int f(void) {{ return {target}; }}", "target": target, "cwe": ["CWE-787"],
-        "file_name": "src/a.c", **columns,
-    }  # fmt: skip
+        "idx": 7,
+        "project": "gd",
+        "commit_id": commit,
+        "commit_message": "Fix it",
+        "cve": "CVE-1",
+        "func": f"int f(void) {{ return {target}; }}",
+        "target": target,
+        "cwe": ["CWE-787"],
+        "file_name": "src/a.c",
+        **columns,
+    }
 
 
-PAIRED = [primevul(1, "a"), primevul(0, "a"), primevul(1, "a"), primevul(0, "a"), primevul(0, "b"),
-          primevul(1, "b")]  # fmt: skip
+PAIRED = [
+    primevul(1, "a"),
+    primevul(0, "a"),
+    primevul(1, "a"),
+    primevul(0, "a"),
+    primevul(0, "b"),
+    primevul(1, "b"),
+]
 
 
 @pytest.fixture
@@ -108,7 +121,7 @@ def test_a_folder_as_the_datasets_package_saves_it_is_read(tmp_path):
         load_labelled(file)
 
 
-def test_a_file_of_no_known_layout_is_told_all_that_are_known(write):
+def test_a_file_of_no_known_layout_is_shown_all_known_ones(write):
     with pytest.raises(DataError) as caught:
         load_labelled(write({"source": "x", "label": 1}))
     message = str(caught.value)

@@ -354,7 +354,7 @@ def test_a_hub_id_is_loaded_with_all_its_splits(monkeypatch):
     assert len(load_tasks("organisation/data", "test")) == 2
 
 
-def test_a_hub_that_cannot_be_reached_is_told(monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_reported(monkeypatch):
     import datasets as hub
 
     def unreachable(name):

@@ -25,8 +25,15 @@ def names(found, root):
 
 
 def test_folders_give_their_source_files_in_order_of_name(write, tmp_path):
-    for name in ("b.py", "a/x.go", "a/y.cpp", "notes.txt", ".hidden/z.py", "node_modules/m.js",
-                 ".z.py"):  # fmt: skip
+    for name in (
+        "b.py",
+        "a/x.go",
+        "a/y.cpp",
+        "notes.txt",
+        ".hidden/z.py",
+        "node_modules/m.js",
+        ".z.py",
+    ):
         write(name)
     (tmp_path / "link.py").symlink_to(tmp_path / "b.py")
     found = list(find_sources([tmp_path, tmp_path / "b.py"]))
@@ -91,7 +98,7 @@ def repository(write, tmp_path):
     return tmp_path
 
 
-def test_changed_added_and_new_lines_are_told(repository, write):
+def test_changed_added_and_new_lines_are_reported(repository, write):
     changed = write("a.py", "one\nTWO\nthree\nfour\nfive\nsix\n")
     odd, new = write('odd "näme".py', "one\ntwo\n"), write("new.py")
     changes = Changes("HEAD")

@@ -19,10 +19,23 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = (
-    "429", "429-date", "500", "timeout", "closed", "half-closed", "no-json-body", "empty",
-    "no-choices", "error-in-200", "drip", "invalid-json", "wrong-schema", "prose", "fenced",
+    "429",
+    "429-date",
+    "500",
+    "timeout",
+    "closed",
+    "half-closed",
+    "no-json-body",
+    "empty",
+    "no-choices",
+    "error-in-200",
+    "drip",
+    "invalid-json",
+    "wrong-schema",
+    "prose",
+    "fenced",
     "thought",
-)  # fmt: skip
+)
 CONTENT_FAULTS = ("invalid-json", "wrong-schema", "prose")
 LANGUAGES = ("python", "javascript", "c", "cpp", "java")
 
@@ -73,9 +86,10 @@ def answer(prompt: str) -> dict:
     elif turn < 0.06:
         language = draw.choice(("cobol", *LANGUAGES))
     return {
-        "design_plan": "as asked", "coding_task_prompt": f"Write {language} code. {text}",
+        "design_plan": "as asked",
+        "coding_task_prompt": f"Write {language} code. {text}",
         "implementation_language": language,
-    }  # fmt: skip
+    }
 
 
 def _sentence(draw: random.Random) -> str:
@@ -164,10 +178,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _deliver(self, prompt: str, fault: str | None) -> None:
         good = json.dumps(answer(prompt.split("\n---\nAn earlier reply")[0].strip()))
         content = {
-            "empty": "", "invalid-json": good[:-3], "wrong-schema": '{"result": 42}',
-            "prose": "I would be glad to help with that!", "fenced": f"Sure:\n```json\n{good}\n```",
+            "empty": "",
+            "invalid-json": good[:-3],
+            "wrong-schema": '{"result": 42}',
+            "prose": "I would be glad to help with that!",
+            "fenced": f"Sure:\n```json\n{good}\n```",
             "thought": f'<think>Like {{"scenarios": ["x"]}}?</think>\n{good}',
-        }.get(fault or "", good)  # fmt: skip
+        }.get(fault or "", good)
         usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(content) // 4}
         reply = {"choices": [{"message": {"content": content}}], "usage": usage}
         if fault == "half-closed":

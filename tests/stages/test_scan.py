@@ -42,8 +42,8 @@ def test_each_function_is_asked_about_each_weakness_typical_of_its_language(proj
     assert ("javascript", "CWE-502") not in asked
     assert (result.files, result.functions) == (2, 3)
     assert result.verdicts == len(judge.judge.asked)
-    told = [(f.path.name, f.start_line, f.end_line, f.cwe) for f in result.findings]
-    assert told == [("b.js", 1, 3, "CWE-94"), ("a.py", 1, 2, "CWE-94")]
+    places = [(f.path.name, f.start_line, f.end_line, f.cwe) for f in result.findings]
+    assert places == [("b.js", 1, 3, "CWE-94"), ("a.py", 1, 2, "CWE-94")]
 
 
 def test_the_weaknesses_asked_for_are_the_only_ones(project):
@@ -66,7 +66,7 @@ def test_only_functions_changed_since_a_reference_are_judged(project):
     assert result.functions == 2
 
 
-def test_what_could_not_be_judged_is_told(project):
+def test_what_could_not_be_judged_is_reported(project):
     judge = rule_judge(
         lambda item: Verdict(None, error="down") if "len" in item.code else Verdict("unclear"),
         why_unreadable=lambda item: "too long for the judge" if "f(x)" in item.code else None,
@@ -79,7 +79,7 @@ def test_what_could_not_be_judged_is_told(project):
     assert "2 verdicts, 1 unclear, 1 unscored; 2 skipped" in text
 
 
-def test_a_function_too_long_beside_one_of_the_weaknesses_is_not_judged(project):
+def test_a_function_too_long_with_one_of_the_weaknesses_is_not_judged(project):
     judge = rule_judge(
         sees_eval, why_unreadable=lambda item: "too long" if "CWE-94" in item.cwe else None
     )

@@ -1,10 +1,9 @@
-"""A generator of tasks without a language model: it answers by rule from the embedded templates.
+"""A generator of tasks without a language model: it fills in the templates of the package.
 
-For tests and for `recipes/synth-tiny.yaml`. It reads the same prompts as any other generator and
-gives the same JSON back, but it knows the embedded templates only: a piece of code or a task it
-does not recognise as one of theirs gets an empty reply form. The scenarios it tells are two
-sentences from a list; a task is a surface form of the seed's template, drawn by a hash of the
-prompt, in the words the tiny base model was pretrained on, whatever the scenario says.
+For tests and for `recipes/synth-tiny.yaml`. It reads the same prompts as a model and replies in the
+same JSON, but it knows only those templates: other code, and other tasks, get an empty object. Its
+scenarios are two sentences from a list. A task is a surface form of the seed's template, drawn by a
+hash of the prompt, in words that the tiny base was pretrained on; it does not use the scenario.
 """
 
 import hashlib
@@ -16,14 +15,14 @@ from functools import cache, lru_cache
 
 from seccoderx_lite.data.builtin.world import Surface, Template, load_templates, sample_surface
 
-TRADES = (
-    "bakery", "bicycle shop", "book club", "camp site", "car wash", "choir", "clinic", "farm",
-    "ferry line", "film club", "garden centre", "gym", "harbour", "hostel", "kindergarten",
-    "laundry", "library", "museum", "music school", "nursery", "orchard", "pet shop", "pharmacy",
-    "post office", "print shop", "recycling yard", "repair cafe", "riding school", "school",
-    "ski lift", "sports club", "stationer", "swimming pool", "theatre", "toy shop", "travel agency",
-    "vineyard", "warehouse", "workshop", "youth centre",
-)  # fmt: skip
+TRADES = re.split(
+    r",\s+",
+    """bakery, bicycle shop, book club, camp site, car wash, choir, clinic, farm, ferry line,
+    film club, garden centre, gym, harbour, hostel, kindergarten, laundry, library, museum,
+    music school, nursery, orchard, pet shop, pharmacy, post office, print shop, recycling yard,
+    repair cafe, riding school, school, ski lift, sports club, stationer, swimming pool, theatre,
+    toy shop, travel agency, vineyard, warehouse, workshop, youth centre""",
+)
 USERS = ("clerks", "volunteers", "members", "guests", "drivers", "teachers", "apprentices")
 
 _SLOT = re.compile(r"\$(?:\$|\{(?P<braced>\w+)\}|(?P<named>\w+))")
@@ -79,7 +78,7 @@ def _tests(prompt: str) -> Mapping[str, object]:
 
 
 def _recognised_task(prompt: str) -> tuple[Template, Surface] | None:
-    """The template and surface form whose prompt is a paragraph of this one."""
+    """Return the template and surface form whose prompt is a paragraph of this prompt."""
     for paragraph in prompt.split("\n\n"):
         for template, pattern in _prompt_patterns():
             if match := pattern.fullmatch(paragraph):
@@ -112,7 +111,7 @@ def _prompt_patterns() -> tuple[tuple[Template, re.Pattern[str]], ...]:
 
 
 def _pattern(text: str, template: Template) -> re.Pattern[str]:
-    """A pattern that matches every surface form of a text, its slots as named groups."""
+    """Return a pattern that matches all surface forms of a text, with its slots as named groups."""
     pattern, end, seen = "", 0, set()
     for slot in _SLOT.finditer(text):
         pattern += re.escape(text[end : slot.start()])

@@ -1,9 +1,9 @@
 """The tiny world: code templates, and their rendering in many surface forms.
 
-A template is one small programming job in YAML (`templates/`): prompt wordings, secure and
-insecure programs, and tests that attack them. A surface form is one choice of wording, function
-name, parameter names and nouns. The last third of every long list of choices is reserved for
-held-out forms, so that alignment never sees those words in that template.
+A template is one small programming task in YAML (`templates/`): prompts, secure and insecure
+programs, and tests that attack them. A surface form is one choice of prompt, function name,
+parameter names and nouns. The last third of every long list of choices is reserved for held-out
+forms, so that training never sees those words in that template.
 
 This file only renders; `tests/builtin_maker/make_tiny.py` decides what goes into which data set.
 """
@@ -21,12 +21,12 @@ import yaml
 Form = Literal["train", "held_out", "any"]
 
 LONG_LIST = 6
-"""Lists of choices at least this long are divided between trained and held-out forms."""
+"""Lists of at least this many choices are divided between training and held-out forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One way to do a template's job, and what a reviewer would say about its security."""
+    """One solution of a template's task, and what a reviewer would say about its security."""
 
     code: str
     why: str
@@ -35,7 +35,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One small programming job; `cwe` is None for a job without a security side."""
+    """One small programming task; `cwe` is None for a task without a possible weakness."""
 
     name: str
     cwe: str | None
@@ -64,7 +64,7 @@ class Surface:
     values: Mapping[str, str]
 
     def fill(self, text: str) -> str:
-        """Return `text` with this form's names in place of its `$slots`."""
+        """Replace the `$slots` of a text by this form's names."""
         return Text(text).substitute(self.values)
 
 
@@ -76,7 +76,6 @@ def _choices(values: tuple[str, ...], form: Form) -> tuple[str, ...]:
 
 
 def sample_surface(template: Template, form: Form, rng: random.Random) -> Surface:
-    """Return one random surface form of a template."""
     values = {slot: rng.choice(_choices(all_, form)) for slot, all_ in template.slots.items()}
     prompt = rng.choice(_choices(template.prompts, form))
     return Surface(Text(prompt).substitute(values), values)
@@ -84,7 +83,7 @@ def sample_surface(template: Template, form: Form, rng: random.Random) -> Surfac
 
 @cache
 def load_templates() -> tuple[Template, ...]:
-    """Return every template that ships with the package, in file order."""
+    """Return the templates of the package, in file order."""
     folder = files("seccoderx_lite.data.builtin") / "templates"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     return tuple(

@@ -1,4 +1,4 @@
-"""Seeds for random draws that depend on nothing but what they are for."""
+"""Seeds for random draws that depend only on what is drawn."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The tiny world keeps its word: every program works, and only the secure ones resist."""
+"""The tiny world: every program works, and only the secure ones resist."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A server that gives exactly the answers it is told, one after the other.
+"""A server that gives the answers of a list, one after the other.
 
 An answer is status and text, then perhaps headers, and seconds to wait after each character.
 """

@@ -24,20 +24,20 @@ def recipe(url: str, **settings) -> GeneratorRecipe:
 
 
 def ask(chat: ChatEndpoint, prompts=PROMPTS) -> dict[int, Reply | Refused]:
-    told: dict[int, Reply | Refused] = {}
-    chat.ask_all(prompts, told.__setitem__)
-    return told
+    replies: dict[int, Reply | Refused] = {}
+    chat.ask_all(prompts, replies.__setitem__)
+    return replies
 
 
 def test_every_prompt_gets_its_reply_from_a_server_that_misbehaves_in_every_way():
     with serving() as good:
         expected = ask(ChatEndpoint(recipe(good.url)))
     with serving(fault_share=1.0, hang_s=1.8) as bad:
-        told = ask(ChatEndpoint(recipe(bad.url)))
+        replies = ask(ChatEndpoint(recipe(bad.url)))
         assert set(bad.faults) == set(FAULTS)
         assert max(bad.delivered.values()) == 1
-    wrong_content = [n for n in told if told[n].text != expected[n].text]
-    assert len(told) == len(PROMPTS)
+    wrong_content = [n for n in replies if replies[n].text != expected[n].text]
+    assert len(replies) == len(PROMPTS)
     assert len(wrong_content) <= len(PROMPTS) / 2  # those the caller has repaired
 
 
@@ -62,7 +62,7 @@ def test_a_wrong_setting_ends_the_run_at_once(httpd, monkeypatch, status, settin
         ask(chat, ["x"])
 
 
-def test_a_server_that_was_never_reached_is_told_at_once():
+def test_a_server_that_was_never_reached_is_reported_at_once():
     started = time.monotonic()
     with pytest.raises(GeneratorError, match=r"cannot be reached.*the address under generator"):
         ask(ChatEndpoint(recipe("http://127.0.0.1:9/v1", backoff_s=60.0)), ["x"])
@@ -139,17 +139,17 @@ def test_fields_of_a_request_are_added_changed_and_left_out():
 
 
 def test_replies_in_flight_are_kept_when_the_user_interrupts():
-    told: dict[int, Reply | Refused] = {}
+    replies: dict[int, Reply | Refused] = {}
 
     def interrupt(number: int, reply: Reply | Refused) -> None:
-        told[number] = reply
-        if len(told) == 1:
+        replies[number] = reply
+        if len(replies) == 1:
             raise KeyboardInterrupt
 
     with serving() as server:
         with pytest.raises(KeyboardInterrupt):
             ChatEndpoint(recipe(server.url)).ask_all(PROMPTS, interrupt)
-        assert len(told) == sum(server.asked.values()) < len(PROMPTS)
+        assert len(replies) == sum(server.asked.values()) < len(PROMPTS)
 
 
 def test_a_server_that_never_answers_ends_the_run_with_what_to_do(httpd):
@@ -160,8 +160,8 @@ def test_a_server_that_never_answers_ends_the_run_with_what_to_do(httpd):
 
 def test_a_prompt_without_reply_can_be_dropped_instead(httpd):
     url = httpd([(500, "out of order")] * 3)
-    told = ask(ChatEndpoint(recipe(url, attempts=3, skip_unanswered=True)), ["x"])
-    assert isinstance(told[0], Refused)
+    replies = ask(ChatEndpoint(recipe(url, attempts=3, skip_unanswered=True)), ["x"])
+    assert isinstance(replies[0], Refused)
 
 
 def test_a_rate_limit_holds_back_every_request(httpd):
@@ -173,7 +173,7 @@ def test_a_rate_limit_holds_back_every_request(httpd):
     assert time.monotonic() - started >= 0.4
 
 
-def test_the_key_comes_from_the_environment_and_its_absence_is_told(monkeypatch):
+def test_the_key_comes_from_the_environment_and_its_absence_is_reported(monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(RecipeError, match="NO_SUCH_KEY is not set"):
         ChatEndpoint(recipe("http://127.0.0.1:9/v1", api_key_env="NO_SUCH_KEY"))
@@ -192,12 +192,12 @@ def test_no_request_is_sent_that_could_cross_the_cap():
     with serving() as server:
         priced = {"input_price": 1e3, "output_price": 1e3, "max_new_tokens": 1000}
         chat = ChatEndpoint(recipe(server.url, max_cost=4.0, **priced))
-        told: dict[int, Reply | Refused] = {}
+        replies: dict[int, Reply | Refused] = {}
         with pytest.raises(GeneratorError, match=r"generator.max_cost: .* of 4 is spent"):
-            chat.ask_all(PROMPTS, told.__setitem__)
-        spent = sum(reply.cost for reply in told.values())
-        assert told and spent <= 4.0
-        assert len(told) == sum(server.asked.values()) < len(PROMPTS)
+            chat.ask_all(PROMPTS, replies.__setitem__)
+        spent = sum(reply.cost for reply in replies.values())
+        assert replies and spent <= 4.0
+        assert len(replies) == sum(server.asked.values()) < len(PROMPTS)
 
 
 def test_what_was_spent_before_counts_towards_the_cap():

@@ -46,7 +46,7 @@ def draft(number: int, prompt: str = PROMPT, language: str = "python", cwe: str 
         ("Escape the row of tents and check in at the harbour.", None),
     ],
 )
-def test_a_prompt_that_gives_the_weakness_away_is_told_from_one_that_does_not(prompt, reason):
+def test_a_prompt_that_gives_the_weakness_away_is_recognised(prompt, reason):
     assert giveaway(prompt) == reason
 
 

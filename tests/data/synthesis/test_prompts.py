@@ -34,8 +34,8 @@ def test_the_request_for_scenarios_does_not_tell_the_weakness():
 
 def test_the_request_for_a_task_tells_weakness_setting_and_languages():
     text = task_request(SEED, "A bakery.", "java", "python, java", 300).prompt
-    for told in ("CWE-89 (SQL Injection", "Setting: A bakery.", "python, java", "under 300 lines"):
-        assert told in text
+    for part in ("CWE-89 (SQL Injection", "Setting: A bakery.", "python, java", "under 300 lines"):
+        assert part in text
 
 
 def test_code_cannot_end_its_fence():
@@ -81,9 +81,19 @@ def test_scenarios_are_read_in_every_usual_shape(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "No.", "{", '{"scenarios": []}', '{"scenarios": [""]}', '{"scenarios": [3]}', "42",
-     "[" * 9999, json.dumps({"scenarios": ONE * 2})[:-4], "So: " + json.dumps(ONE * 2)[:-4]],
-)  # fmt: skip
+    [
+        "",
+        "No.",
+        "{",
+        '{"scenarios": []}',
+        '{"scenarios": [""]}',
+        '{"scenarios": [3]}',
+        "42",
+        "[" * 9999,
+        json.dumps({"scenarios": ONE * 2})[:-4],
+        "So: " + json.dumps(ONE * 2)[:-4],
+    ],
+)
 def test_a_reply_in_another_form_is_unusable(text):
     with pytest.raises(UnusableReply):
         read_reply(scenarios_request(SEED, 1), text)

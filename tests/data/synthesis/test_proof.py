@@ -6,7 +6,9 @@ from seccoderx_lite.core.records import TestResult
 from seccoderx_lite.data.synthesis.proof import judge, prove, submit
 from seccoderx_lite.sandbox import Sandbox
 
-TESTS = {"kind": "calls", "source": """
+TESTS = {
+    "kind": "calls",
+    "source": """
 import pytest
 from candidate import double
 
@@ -18,7 +20,8 @@ def test_doubles():
 def test_runs_no_code():
     with pytest.raises(ValueError):
         double("__import__('os').getpid()")
-"""}  # fmt: skip
+""",
+}
 SAFE, UNSAFE = "def double(x):\n    return 2 * int(x)", "def double(x):\n    return 2 * eval(x)"
 
 
@@ -63,8 +66,9 @@ def test_a_program_in_c_is_proved_by_what_it_prints(sandbox):
     safe = "#include <stdio.h>\nint main(){char b[8];if(fgets(b,8,stdin))fputs(b,stdout);return 0;}"
     unsafe = safe.replace("return 0", 'if(b[0]==65)puts("more");return 0')
     tests = {
-        "kind": "stdio", "functionality": [{"stdin": "hi\n", "stdout": "hi\n"}],
+        "kind": "stdio",
+        "functionality": [{"stdin": "hi\n", "stdout": "hi\n"}],
         "security": [{"stdin": "A\n", "stdout": "A\n"}],
-    }  # fmt: skip
+    }
     proof = prove(submit(sandbox, tests, [safe, unsafe], "c"))
     assert proof.fault is None or proof.fault.startswith("unscored")  # without a compiler

@@ -44,8 +44,10 @@ def test_seeds_of_one_origin_share_a_split(tmp_path, column):
 
 def test_an_origin_that_says_nothing_makes_no_relatives(tmp_path):
     assert set(split_of_each(tmp_path, others(20, cve="None", commit_id="")).values()) == {
-        "train", "held_out", "validation",
-    }  # fmt: skip
+        "train",
+        "held_out",
+        "validation",
+    }
 
 
 def test_nearly_the_same_code_shares_a_split(tmp_path):
@@ -55,15 +57,18 @@ def test_nearly_the_same_code_shares_a_split(tmp_path):
 
 
 def test_relatives_of_relatives_are_relatives(tmp_path):
-    chain = [{"code": f"f{n}(a{n})", "cve": f"CVE-{n // 2}", "group": f"g{(n + 1) // 2}"}
-             for n in range(10)]  # fmt: skip
+    chain = [
+        {"code": f"f{n}(a{n})", "cve": f"CVE-{n // 2}", "group": f"g{(n + 1) // 2}"}
+        for n in range(10)
+    ]
     found = split_of_each(tmp_path, [*chain, *others(40)])
     assert len({found[row["code"]] for row in chain}) == 1
 
 
 def test_a_limited_set_has_its_splits_too(tmp_path):
-    found = split_of_each(tmp_path, others(50), seeds={"data": str(tmp_path / "data.jsonl"),
-                                                       "limit": 6})  # fmt: skip
+    found = split_of_each(
+        tmp_path, others(50), seeds={"data": str(tmp_path / "data.jsonl"), "limit": 6}
+    )
     assert Counter(found.values()) == {"train": 4, "held_out": 1, "validation": 1}
 
 

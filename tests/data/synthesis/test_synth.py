@@ -22,18 +22,22 @@ def seeds(tmp_path_factory):
     """Thirty pieces of code in the plainest layout, one of them twice."""
     file = tmp_path_factory.mktemp("seeds") / "seeds.jsonl"
     rows = [
-        {"code": f"def f{n}(x):\n    run(x + {n})", "language": "python",
-         "cwe": WEAKNESSES[n % 3]} for n in range(30)
-    ]  # fmt: skip
+        {"code": f"def f{n}(x):\n    run(x + {n})", "language": "python", "cwe": WEAKNESSES[n % 3]}
+        for n in range(30)
+    ]
     file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     return file
 
 
 def make_recipe(seeds, url: str = "http://127.0.0.1:9/v1", **sections) -> SynthRecipe:
     generator = {
-        "endpoint": url, "model": "played", "concurrency": 4, "timeout_s": 1.0,
-        "backoff_s": 0.01, **sections.pop("generator", {}),
-    }  # fmt: skip
+        "endpoint": url,
+        "model": "played",
+        "concurrency": 4,
+        "timeout_s": 1.0,
+        "backoff_s": 0.01,
+        **sections.pop("generator", {}),
+    }
     return SynthRecipe.model_validate(
         {"name": "x", "seeds": {"data": str(seeds)}, "generator": generator, **sections}
     )
@@ -142,14 +146,14 @@ def test_a_run_stopped_by_its_cap_goes_on_when_the_cap_is_raised(good, seeds, tm
     assert result(tmp_path / "run") == result(good)
 
 
-def test_a_server_that_refuses_every_request_is_told_at_once(seeds, tmp_path, httpd):
+def test_a_server_that_refuses_every_request_is_reported_at_once(seeds, tmp_path, httpd):
     url = httpd([(400, "response_format is not supported")] * 400)
     with pytest.raises(GeneratorError, match="json_mode"):
         run(make_recipe(seeds, url), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "message"),
     [
         ({"generator": {"api_key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY is not set"),
         ({"filter": {"counts": "nowhere.json"}}, r"filter\.counts: nowhere\.json"),
@@ -157,10 +161,10 @@ def test_a_server_that_refuses_every_request_is_told_at_once(seeds, tmp_path, ht
     ],
 )
 def test_what_later_stages_need_is_checked_before_anything_is_asked(
-    seeds, tmp_path, sections, told
+    seeds, tmp_path, sections, message
 ):
     with serving() as server:
-        with pytest.raises(SeccoderxError, match=told):
+        with pytest.raises(SeccoderxError, match=message):
             run(make_recipe(seeds, server.url, **sections), tmp_path / "run")
         assert not server.asked
 
@@ -192,16 +196,28 @@ def test_the_set_loads_and_the_tasks_of_a_seed_share_a_split(good):
     for task in tasks:
         splits.setdefault(task.extra["seed"], set()).add(task.extra["split"])
     assert all(len(found) == 1 for found in splits.values())
-    shares = {name: len(in_split(tasks, name)) / len(tasks)
-              for name in ("train", "validation", "held_out")}  # fmt: skip
+    shares = {
+        name: len(in_split(tasks, name)) / len(tasks)
+        for name in ("train", "validation", "held_out")
+    }
     assert shares["train"] == pytest.approx(0.8, abs=0.07)
     assert shares["validation"] > 0 and shares["held_out"] == pytest.approx(0.15, abs=0.07)
 
 
-SVEN = {"func_src_before": "a(x)", "func_src_after": "a(y)", "vul_type": "cwe-089",
-        "file_name": "a.py"}  # fmt: skip
-PRIMEVUL = {"idx": 1, "func": "int f() { g(); }", "target": 1, "cwe": ["CWE-787"],
-            "cve": "CVE-2020-1", "file_name": "a.cc"}  # fmt: skip
+SVEN = {
+    "func_src_before": "a(x)",
+    "func_src_after": "a(y)",
+    "vul_type": "cwe-089",
+    "file_name": "a.py",
+}
+PRIMEVUL = {
+    "idx": 1,
+    "func": "int f() { g(); }",
+    "target": 1,
+    "cwe": ["CWE-787"],
+    "cve": "CVE-2020-1",
+    "file_name": "a.cc",
+}
 LABELLED = {"code": "f(x)", "language": "python", "cwe": ["CWE-89"], "is_vulnerable": True}
 LAYOUTS = {
     "SVEN": ([SVEN, {**SVEN, "func_src_before": "b(x)"}], [("python", "CWE-89")] * 2),
@@ -210,18 +226,24 @@ LAYOUTS = {
         [("cpp", "CWE-787"), ("c", "CWE-787")],
     ),
     "labelled code": (
-        [LABELLED, {**LABELLED, "code": "g(x)", "is_vulnerable": False}], [("python", "CWE-89")],
-    ),
-    "code alone": ([{"code": "f(x)", "language": "C++", "cwe": "416"}], [("cpp", "CWE-416")]),
-    "the original's": (
-        [{"code": "f(x)", "language_suffix": "js", "cwe": "CWE-79"}], [("javascript", "CWE-79")],
-    ),
-    "some unusable": (
-        [LABELLED, {**LABELLED, "language": "cobol"}, {**LABELLED, "cwe": []},
-         {**LABELLED, "code": "x" * 99_999}],
+        [LABELLED, {**LABELLED, "code": "g(x)", "is_vulnerable": False}],
         [("python", "CWE-89")],
     ),
-}  # fmt: skip
+    "code alone": ([{"code": "f(x)", "language": "C++", "cwe": "416"}], [("cpp", "CWE-416")]),
+    "SecCoderX": (
+        [{"code": "f(x)", "language_suffix": "js", "cwe": "CWE-79"}],
+        [("javascript", "CWE-79")],
+    ),
+    "some unusable": (
+        [
+            LABELLED,
+            {**LABELLED, "language": "cobol"},
+            {**LABELLED, "cwe": []},
+            {**LABELLED, "code": "x" * 99_999},
+        ],
+        [("python", "CWE-89")],
+    ),
+}
 
 
 @pytest.mark.parametrize(("given", "expected"), LAYOUTS.values(), ids=LAYOUTS)
@@ -234,7 +256,7 @@ def test_seeds_are_read_in_every_known_layout(tmp_path, given, expected):
     assert sorted(found) == sorted(expected)
 
 
-def test_a_row_left_out_is_told_with_its_place(tmp_path):
+def test_a_row_left_out_is_reported_with_its_place(tmp_path):
     file = tmp_path / "data.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in LAYOUTS["some unusable"][0]))
     with serving() as server:
@@ -269,21 +291,27 @@ def test_a_limit_draws_seeds_at_random(seeds, tmp_path):
 
 
 RULES = {
-    "name": "x", "seeds": {"data": "builtin:tiny", "split": "train", "limit": 8},
-    "generator": {"model": "builtin:templates"}, "scenarios": {"per_seed": 2},
+    "name": "x",
+    "seeds": {"data": "builtin:tiny", "split": "train", "limit": 8},
+    "generator": {"model": "builtin:templates"},
+    "scenarios": {"per_seed": 2},
     "tasks": {"languages": ["python"]},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
 def ruled(tmp_path_factory):
     """A small run of the embedded demo: references of the tiny base, and tests."""
     folder = tmp_path_factory.mktemp("ruled") / "run"
-    recipe = SynthRecipe.model_validate({
-        **RULES, "model": {"base": "builtin:tiny"},
-        "references": {"max_new_tokens": 96}, "tests": {"candidates": 1},
-        "layouts": ["tasks", "seccoderx"],
-    })  # fmt: skip
+    recipe = SynthRecipe.model_validate(
+        {
+            **RULES,
+            "model": {"base": "builtin:tiny"},
+            "references": {"max_new_tokens": 96},
+            "tests": {"candidates": 1},
+            "layouts": ["tasks", "seccoderx"],
+        }
+    )
     run(recipe, folder)
     return folder
 
@@ -317,7 +345,7 @@ def test_seeds_of_the_demo_are_the_embedded_vulnerable_code(ruled):
 
 
 def test_a_local_model_is_asked_through_the_shared_base(tmp_path):
-    """The tiny base cannot answer in JSON: both replies are unusable, and that is told."""
+    """The tiny base cannot answer in JSON: both replies are unusable, and the drops say so."""
     generator = {"model": "builtin:tiny", "max_new_tokens": 8, "batch_size": 2}
     recipe = SynthRecipe.model_validate({**RULES, "generator": generator})
     with pytest.raises(DataError, match=r"no task is left: scenarios: unusable reply \(8\)"):
