@@ -1,4 +1,4 @@
-"""What a run is asked for: one YAML file, one strict pydantic model, all faults in one message.
+"""What a run is asked to do: one YAML file, one strict pydantic model, all errors in one message.
 
-Uses core only. Must not import torch, so that a wrong recipe is refused at once.
+Uses core only. Must not import torch, so that an invalid recipe is rejected at once.
 """

@@ -1,7 +1,7 @@
-"""How a recipe's text becomes plain data, and how its faults become sentences.
+"""From a recipe's text to plain data, and from pydantic's errors to sentences.
 
-Strict YAML (no key twice, `1e-5` is a number), `-o a.b=value` overrides, and the translation of
-pydantic's errors. What a recipe may say is not here: see `recipe`.
+Strict YAML (no duplicate keys, `1e-5` is a number) and `-o a.b=value` overrides. Which keys a
+recipe may have is not here: see `recipe`.
 """
 
 import difflib
@@ -22,27 +22,25 @@ from seccoderx_lite.core.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One broken rule: the dotted key, and the rule with the value received."""
+    """One error in a recipe: the dotted key, and the rule with the value received."""
 
     key: str
     rule: str
 
     def __str__(self) -> str:
-        """One line of the message."""
         return f"{self.key}: {self.rule}" if self.key else self.rule
 
 
 def invalid(title: str, faults: Sequence[Fault]) -> RecipeError:
-    """Build the error that reports all faults together, each once."""
+    """Return the error that lists all faults, each once."""
     lines = dict.fromkeys(str(fault) for fault in faults)
     return RecipeError("\n  ".join([f"{title} is not a valid recipe:", *lines]))
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with numbers as in YAML 1.2 and without repeated keys."""
+    """PyYAML's safe loader, with numbers as in YAML 1.2 and duplicate keys as errors."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping whose keys are all different."""
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -56,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """The counterpart of the loader, so that text which looks like a number is quoted."""
+    """The loader's counterpart: it quotes text that the loader would read as a number."""
 
 
 for _resolver in (_Loader, _Dumper):  # PyYAML follows YAML 1.1: 1e-5 without a point is text
@@ -76,7 +74,7 @@ def parse_yaml(text: str, title: str) -> Any:
     """Return the data of one YAML document, None for an empty one.
 
     Raises:
-        RecipeError: the text is no YAML, or a mapping has a key twice.
+        RecipeError: the text is not valid YAML, or a mapping has a duplicate key.
     """
     try:
         return yaml.load(text, Loader=_Loader)
@@ -89,7 +87,7 @@ def parse_yaml(text: str, title: str) -> Any:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return the mapping a recipe file holds.
+    """Return the mapping in a recipe file.
 
     Raises:
         RecipeError: the file is missing, empty, not text, not YAML, or not a mapping.
@@ -98,7 +96,7 @@ def read_document(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RecipeError(
-            f"{path}: no such recipe; check the path (now in {Path.cwd()})"
+            f"{path}: no such recipe; check the path (the working folder is {Path.cwd()})"
         ) from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not a text file in UTF-8") from error
@@ -109,30 +107,30 @@ def read_document(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is empty; a recipe needs at least `name` and `model.base`")
     if not isinstance(document, dict):
         kind = type(document).__name__
-        raise RecipeError(f"{path} must hold `key: value` lines, but it holds a {kind}")
+        raise RecipeError(f"{path} must contain `key: value` lines, but it contains a {kind}")
     return document
 
 
 def parse_override(override: str) -> tuple[list[str], Any]:
-    """Return the key parts and the value of "a.b=value", the value read as YAML.
+    """Return the parts of the key and the value of "a.b=value", parsed as YAML.
 
     Raises:
-        RecipeError: there is no `=`, a part of the key is empty, or the value is no YAML.
+        RecipeError: there is no `=`, a part of the key is empty, or the value is not valid YAML.
     """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise RecipeError(f"override {override!r}: must read key.sub=value")
+        raise RecipeError(f"override {override!r}: must have the form key.sub=value")
     return parts, parse_yaml(text, f"override {override!r}")
 
 
 def with_value(document: Any, parts: Sequence[str], value: Any, done: str = "") -> Any:
-    """Return the document with one key set; absent sections on the way are created.
+    """Return the document with one key set; missing sections are created.
 
-    Nothing is changed in place, because YAML aliases let two sections be one object.
+    Nothing is changed in place, because with YAML aliases two sections can be the same object.
 
     Raises:
-        RecipeError: a part on the way is a value, not a section.
+        RecipeError: a part of the key is a value, not a section.
     """
     if not parts:
         return value
@@ -145,7 +143,7 @@ def with_value(document: Any, parts: Sequence[str], value: Any, done: str = "") 
 
 
 def value_at(document: Any, key: str, default: Any = None) -> Any:
-    """Return what stands at a dotted key of plain data, or the default where nothing does."""
+    """Return the value at a dotted key of plain data, or the default."""
     for part in key.split("."):
         if not isinstance(document, Mapping) or part not in document:
             return default
@@ -154,7 +152,7 @@ def value_at(document: Any, key: str, default: Any = None) -> Any:
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Fault]:
-    """Yield pydantic's findings in our words; contradictions across fields come expanded."""
+    """Yield pydantic's errors in plain words, and each contradiction between fields."""
     for detail in error.errors(include_url=False):
         path, section = _locate(model, detail["loc"])
         prefix = ".".join(path)
@@ -205,7 +203,7 @@ def _rule(kind: str, context: Mapping[str, Any], message: str) -> str:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the model an annotation such as `JudgeRecipe | None` stands for, None for a value."""
+    """Return the model in an annotation such as `JudgeRecipe | None`; None if it has none."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         options = (section_of(option) for option in typing.get_args(annotation))
         return next((option for option in options if option), None)
@@ -216,7 +214,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 def _locate(
     model: type[BaseModel], location: Sequence[int | str]
 ) -> tuple[list[str], type[BaseModel]]:
-    """The dotted key of a pydantic location without pydantic's own marks, and its section."""
+    """Return a pydantic location as a dotted key, without pydantic's own parts, and its section."""
     path: list[str] = []
     section = model
     for part in location:
@@ -224,7 +222,7 @@ def _locate(
         field = section.model_fields.get(str(part))
         inner = section_of(field.annotation) if field else None
         if inner is None:
-            break  # a value; below it stand list indices and the names of union members
+            break  # a value; the rest is list indices and names of union members
         section = inner
     return path, section
 

@@ -1,6 +1,7 @@
 """A recipe: one YAML file, one run, one strict model.
 
-Its sections are in `recipe_sections`; reading YAML and wording faults is in `recipe_reading`.
+Its sections are in `model`, `judge`, `policy` and `results`; YAML and the wording of errors in
+`reading`.
 """
 
 import hashlib
@@ -12,6 +13,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from seccoderx_lite.recipe.judge import (
+    AlignRecipe,
+    CanariesRecipe,
+    ColdStartRecipe,
+    JudgeRecipe,
+)
+from seccoderx_lite.recipe.model import EndpointRecipe, LoraRecipe, ModelRecipe, SandboxRecipe
+from seccoderx_lite.recipe.policy import AlarmsRecipe, GrpoRecipe, PolicyRecipe, RewardRecipe
 from seccoderx_lite.recipe.reading import (
     Fault,
     faults_of,
@@ -23,24 +32,8 @@ from seccoderx_lite.recipe.reading import (
     value_at,
     with_value,
 )
-from seccoderx_lite.recipe.sections import (
-    AlarmsRecipe,
-    AlignRecipe,
-    CanariesRecipe,
-    ColdStartRecipe,
-    EndpointRecipe,
-    EvaluateRecipe,
-    ExportRecipe,
-    FunctionalityJudgeRecipe,
-    GrpoRecipe,
-    JudgeRecipe,
-    LoraRecipe,
-    ModelRecipe,
-    PolicyRecipe,
-    RewardRecipe,
-    SandboxRecipe,
-    Section,
-)
+from seccoderx_lite.recipe.results import EvaluateRecipe, ExportRecipe, FunctionalityJudgeRecipe
+from seccoderx_lite.recipe.section import Mark, Section, marked_keys
 
 __all__ = [
     "AlarmsRecipe",
@@ -71,61 +64,12 @@ __all__ = [
     "with_paths_from",
 ]
 
-_LOCATIONS = (
-    "model.base",
-    "judge.base",
-    "judge.adapter",
-    "judge.cold_start.data",
-    "judge.align.data",
-    "judge.canaries.data",
-    "policy.tasks",
-    "evaluate.suites",
-    "seeds.data",
-    "generator.model",
-    "filter.counts",
-    "evaluate.adapter",
-    "evaluate.functionality_judge.base",
-)
-"""Keys whose value may be a path; a relative one is looked for beside the recipe."""
-
-_INDIFFERENT = (
-    "name",
-    "report_to",
-    "model.fast_generation",
-    "sandbox.workers",
-    "judge.endpoint.api_key_env",
-    "judge.endpoint.timeout_s",
-    "judge.endpoint.concurrency",
-    "judge.endpoint.attempts",
-    "judge.endpoint.backoff_s",
-    "judge.cold_start.save_every",
-    "judge.align.save_every",
-    "policy.grpo.save_every",
-    "generator.api_key_env",
-    "generator.timeout_s",
-    "generator.concurrency",
-    "generator.attempts",
-    "generator.backoff_s",
-    "generator.max_cost",
-    "evaluate.endpoint.api_key_env",
-    "evaluate.endpoint.timeout_s",
-    "evaluate.endpoint.concurrency",
-    "evaluate.endpoint.attempts",
-    "evaluate.endpoint.backoff_s",
-    "evaluate.functionality_judge.endpoint.api_key_env",
-    "evaluate.functionality_judge.endpoint.timeout_s",
-    "evaluate.functionality_judge.endpoint.concurrency",
-    "evaluate.functionality_judge.endpoint.attempts",
-    "evaluate.functionality_judge.endpoint.backoff_s",
-)
-"""Keys that change how a run is named, watched or paced, but not what comes out of it."""
-
 AnyRecipe = TypeVar("AnyRecipe", bound=Section)
 
 
 def _folder_name(value: str) -> str:
     if not value.strip(".") or not all(letter.isalnum() or letter in "-_." for letter in value):
-        raise ValueError("must be usable as a folder name: letters, digits, '-', '_' and '.' only")
+        raise ValueError("must be usable as a folder name: only letters, digits, '-', '_' and '.'")
     return value
 
 
@@ -133,69 +77,71 @@ RunName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class Recipe(Section):
-    """One run from base model to export; an absent section is a stage that is not run."""
+    """One run from base model to export; stages without a section are skipped."""
 
-    name: RunName
+    name: Annotated[RunName, Mark.NO_EFFECT]
     """Name of the run and of its folder."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of training: order of the data, first adapter weights, sampling."""
+    """Seed of training: order of the data, initial adapter weights, sampling."""
     model: ModelRecipe
     """The base model."""
     judge: JudgeRecipe | None = None
     """The judge that rewards the policy."""
     policy: PolicyRecipe | None = None
-    """Alignment of the policy."""
+    """Training of the policy."""
     evaluate: EvaluateRecipe | None = None
-    """Measuring before and after."""
+    """Evaluation before and after training."""
     export: ExportRecipe | None = None
-    """What to hand over."""
+    """What to export."""
     sandbox: SandboxRecipe = SandboxRecipe()
     """Where untrusted code runs."""
-    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
-    """Where training curves go besides `metrics.jsonl`."""
+    report_to: Annotated[list[Literal["tensorboard", "wandb", "trackio"]], Mark.NO_EFFECT] = Field(
+        default_factory=list
+    )
+    """Trackers that get the training curves, in addition to `metrics.jsonl`."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield disagreements between sections."""
         judged = data.get("judge") is not None
         rewards_verdict = value_at(data, "policy.reward.judge", True) is not False
         if data.get("policy") is not None and not judged and rewards_verdict:
-            yield "judge", "is required by policy.reward; set policy.reward.judge to false without"
+            yield (
+                "judge",
+                "is required by policy.reward; add a judge or set policy.reward.judge: false",
+            )
         kl = value_at(data, "judge.align.kl", 0.0)
         if value_at(data, "model.backend", "auto") == "unsloth" and kl:
             yield (
                 "judge.align.kl",
-                "must be 0 with model.backend unsloth, which would hold the judge to the bare base "
-                f"instead of to its cold start (got {kl})",
+                "must be 0 with model.backend unsloth, whose KL term would compare the judge with "
+                f"the bare base instead of its cold start (got {kl})",
             )
         if all(data.get(stage) is None for stage in ("judge", "policy", "evaluate", "export")):
-            yield "", "has nothing to do; give a section judge, policy, evaluate or export"
+            yield "", "has nothing to do; add a section judge, policy, evaluate or export"
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe in a YAML file, with overrides such as "policy.grpo.kl=0.02" applied.
 
-    A relative path in the file is taken as relative to the file where that exists, one in an
-    override as relative to the working folder; anything else stays as written.
+    Relative paths are resolved if they exist: those in the file against its folder, those in an
+    override against the working folder. Anything else stays as written.
 
     Raises:
-        RecipeError: the file cannot be read, or breaks rules; all faults are in one message.
+        RecipeError: the file cannot be read or is not valid; one message lists all errors.
     """
     return load_as(Recipe, path, overrides)
 
 
 def load_as(model: type[AnyRecipe], path: Path | str, overrides: Sequence[str] = ()) -> AnyRecipe:
-    """Return the recipe in a YAML file as another model than `Recipe`; else like `load_recipe`.
-
-    Raises:
-        RecipeError: the file cannot be read, or breaks rules; all faults are in one message.
-    """
+    """Like `load_recipe`, for another model than `Recipe`."""
     path = Path(path)
-    document = with_paths_from(path.parent, read_document(path))
-    return check_as(model, with_overrides(document, overrides), str(path))
+    document = with_paths_from(path.parent, read_document(path), model)
+    return check_as(model, with_overrides(document, overrides, model), str(path))
 
 
-def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def with_overrides(
+    document: dict[str, Any], overrides: Sequence[str], model: type[Section] = Recipe
+) -> dict[str, Any]:
     """Return a recipe's document with `a.b=value` overrides applied.
 
     Paths in an override are relative to the working folder.
@@ -205,26 +151,22 @@ def with_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[s
     """
     for override in overrides:
         parts, value = parse_override(override)
-        alone = with_paths_from(Path.cwd(), with_value({}, parts, value))
+        alone = with_paths_from(Path.cwd(), with_value({}, parts, value), model)
         document = with_value(document, parts, value_at(alone, ".".join(parts)))
     return document
 
 
 def check_recipe(document: Mapping[str, Any], title: str) -> Recipe:
-    """Return the recipe that plain data describe; the title names the data in the message.
+    """Return the recipe in plain data, which the title names in an error message.
 
     Raises:
-        RecipeError: the data break rules; all faults are in one message.
+        RecipeError: the data is not a valid recipe; one message lists all errors.
     """
     return check_as(Recipe, document, title)
 
 
 def check_as(model: type[AnyRecipe], document: Mapping[str, Any], title: str) -> AnyRecipe:
-    """Return plain data as another model than `Recipe`; else like `check_recipe`.
-
-    Raises:
-        RecipeError: the data break rules; all faults are in one message.
-    """
+    """Like `check_recipe`, for another model than `Recipe`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -233,24 +175,25 @@ def check_as(model: type[AnyRecipe], document: Mapping[str, Any], title: str) ->
 
 
 def dump_recipe(recipe: Section) -> str:
-    """Return the recipe as YAML with every default written out; loading it gives it back."""
+    """Return the recipe as YAML with all defaults; loading that gives an equal recipe."""
     return to_yaml(recipe.model_dump(mode="json"))
 
 
 def recipe_fingerprint(recipe: Section) -> str:
-    """Return 16 hex digits that are equal for two recipes that lead to the same result."""
+    """Return 16 hex digits, equal for recipes that give the same result."""
     text = json.dumps(deciding_fields(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def deciding_fields(recipe: Section) -> dict[str, Any]:
-    """Return dotted key and value of every field that decides what comes out of a run."""
+    """Return dotted key and value of every field that affects the result of a run."""
+    without_effect = set(marked_keys(type(recipe), Mark.NO_EFFECT))
     flat = dict(_leaves(recipe.model_dump(mode="json")))
-    return {key: value for key, value in flat.items() if key not in _INDIFFERENT}
+    return {key: value for key, value in flat.items() if key not in without_effect}
 
 
 def differing_keys(recipe: Section, other: Section) -> list[str]:
-    """Return the dotted keys in which two recipes differ so that their results do."""
+    """Return the dotted keys of the fields that make two recipes' results differ."""
     mine, theirs = deciding_fields(recipe), deciding_fields(other)
     absent = object()
     return [key for key in {**mine, **theirs} if mine.get(key, absent) != theirs.get(key, absent)]
@@ -265,7 +208,7 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _contradictions(model: type[Section], data: Any, prefix: str = "") -> Iterator[Fault]:
-    """Contradictions in plain data, found even where pydantic stops at an earlier fault."""
+    """Find contradictions in plain data, because pydantic checks none after another error."""
     if not isinstance(data, Mapping):
         return
     for key, rule in model.contradictions(data):
@@ -276,9 +219,11 @@ def _contradictions(model: type[Section], data: Any, prefix: str = "") -> Iterat
             yield from _contradictions(section, data.get(name), f"{prefix}{name}.")
 
 
-def with_paths_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with its relative paths resolved against a folder that has them."""
-    for key in _LOCATIONS:
+def with_paths_from(
+    folder: Path, document: dict[str, Any], model: type[Section] = Recipe
+) -> dict[str, Any]:
+    """Return the document with those relative paths resolved that exist in a folder."""
+    for key in marked_keys(model, Mark.PATH):
         value = value_at(document, key)
         if isinstance(value, str):
             document = with_value(document, key.split("."), _resolved(folder, value))

@@ -23,7 +23,7 @@ from seccoderx_lite.recipe.recipe import (
     differing_keys,
     dump_recipe,
 )
-from seccoderx_lite.recipe.sections import Section
+from seccoderx_lite.recipe.section import Section
 from seccoderx_lite.run import files
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from seccoderx_lite.core.errors import RecipeError
-from seccoderx_lite.recipe import recipe as recipe_module
 from seccoderx_lite.recipe.reading import parse_yaml, section_of, value_at
 from seccoderx_lite.recipe.recipe import (
     JudgeRecipe,
@@ -20,6 +19,7 @@ from seccoderx_lite.recipe.recipe import (
     load_recipe,
     recipe_fingerprint,
 )
+from seccoderx_lite.recipe.section import Mark, marked_keys
 from seccoderx_lite.recipe.synth import SynthRecipe
 
 SMALL = """
@@ -165,17 +165,17 @@ def test_a_broken_rule_names_key_rule_and_value(write, override, fault):
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
-        (["judge.adapter=a"], "judge.cold_start: cannot stand beside judge.adapter"),
+        (["judge.adapter=a"], "judge.cold_start: conflicts with judge.adapter"),
         (
             ['judge={endpoint: {url: "http://x", model: m}, align: {data: d}}'],
-            "judge.align: cannot stand beside judge.endpoint",
+            "judge.align: conflicts with judge.endpoint",
         ),
-        (["judge.base=b"], "judge.cold_start: cannot stand beside judge.base"),
+        (["judge.base=b"], "judge.cold_start: conflicts with judge.base"),
         (
             ['judge={endpoint: {url: "http://x", model: m}, base: b}'],
-            "judge.base: cannot stand beside judge.endpoint",
+            "judge.base: conflicts with judge.endpoint",
         ),
-        (["judge={}"], "judge: says nowhere what the judge is"),
+        (["judge={}"], "judge: no judge given: set one of"),
         (["judge=null"], "judge: is required by policy.reward"),
         (["policy.reward={formula: seccoderx, judge: false}"], "policy.reward.judge: must be true"),
         (
@@ -184,15 +184,15 @@ def test_a_broken_rule_names_key_rule_and_value(write, override, fault):
         ),
         (
             ["policy.grpo.trainer={num_generations: 4}"],
-            "policy.grpo.trainer.num_generations: is decided by group_size",
+            "policy.grpo.trainer.num_generations: is already set by group_size",
         ),
         (
             ["judge.cold_start.trainer={max_length: 4}"],
-            "judge.cold_start.trainer.max_length: is decided by max_tokens",
+            "judge.cold_start.trainer.max_length: is already set by max_tokens",
         ),
         (
             ["judge=null", "policy=null", "evaluate=null"],
-            "has nothing to do; give a section judge, policy, evaluate or export",
+            "has nothing to do; add a section judge, policy, evaluate or export",
         ),
     ],
 )
@@ -208,7 +208,7 @@ def test_contradictions_are_reported_beside_faults_of_other_fields(write):
 
 
 def test_contradictions_hold_for_recipes_made_in_python_too():
-    with pytest.raises(ValidationError, match="cannot stand beside"):
+    with pytest.raises(ValidationError, match="conflicts with"):
         JudgeRecipe(adapter="a", align={"data": "d"})
 
 
@@ -250,8 +250,8 @@ def test_an_override_changes_only_one_of_two_sections_that_share_a_yaml_anchor(w
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed", "override 'seed': must read key.sub=value"),
-        ("a..b=1", "override 'a..b=1': must read key.sub=value"),
+        ("seed", "override 'seed': must have the form key.sub=value"),
+        ("a..b=1", "override 'a..b=1': must have the form key.sub=value"),
         ("seed=[1", "override 'seed=[1', line 1, column 3"),
         ("name.x=1", "override name.x: name is a value, not a section"),
     ],
@@ -267,7 +267,7 @@ def test_a_malformed_override_is_named(write, override, message):
     [
         ("", "is empty"),
         ("# only a comment\n", "is empty"),
-        ("- a\n- b\n", "must hold `key: value` lines, but it holds a list"),
+        ("- a\n- b\n", "must contain `key: value` lines, but it contains a list"),
         ("name: a\nseed: 1\nname: b\n", "line 3, column 1: the key 'name' appears twice"),
         ("model:\n  base: a\n  base: b\n", "line 3, column 3: the key 'base' appears twice"),
         ("name: [a\n", "line 2, column 1"),
@@ -329,23 +329,31 @@ def test_a_base_that_is_no_path_is_kept_as_written(write, value):
     assert load_recipe(write(SMALL), [f"model.base={value}"]).model.base == value
 
 
-def test_every_location_key_is_a_field_of_a_recipe():
-    known = {
-        key for model in (Recipe, SynthRecipe)
-        for key, _ in recipe_module._leaves(_all_sections_present(model))
+ENDPOINT = {"api_key_env", "timeout_s", "concurrency", "attempts", "backoff_s"}
+
+
+def test_the_fields_that_may_be_paths_are_marked():
+    assert set(marked_keys(Recipe, Mark.PATH)) == {
+        "model.base", "judge.adapter", "judge.base", "judge.cold_start.data", "judge.align.data",
+        "judge.canaries.data", "policy.tasks", "evaluate.suites", "evaluate.adapter",
+        "evaluate.functionality_judge.base",
     }  # fmt: skip
-    for key in (*recipe_module._LOCATIONS, *recipe_module._INDIFFERENT):
-        assert key in known, key
+    assert set(marked_keys(SynthRecipe, Mark.PATH)) == {
+        "seeds.data", "generator.model", "model.base", "filter.counts",
+    }  # fmt: skip
 
 
-def _all_sections_present(recipe) -> dict:
-    def data(model):
-        return {
-            name: data(section) if (section := section_of(field.annotation)) else None
-            for name, field in model.model_fields.items()
-        }
-
-    return data(recipe)
+def test_the_fields_without_effect_on_the_result_are_marked():
+    endpoints = ("judge.endpoint", "evaluate.endpoint", "evaluate.functionality_judge.endpoint")
+    assert set(marked_keys(Recipe, Mark.NO_EFFECT)) == {
+        "name", "report_to", "model.fast_generation", "sandbox.workers",
+        "judge.cold_start.save_every", "judge.align.save_every", "policy.grpo.save_every",
+        *(f"{section}.{field}" for section in endpoints for field in ENDPOINT),
+    }  # fmt: skip
+    assert set(marked_keys(SynthRecipe, Mark.NO_EFFECT)) == {
+        "name", "model.fast_generation", "sandbox.workers", "generator.max_cost",
+        *(f"generator.{field}" for field in ENDPOINT),
+    }  # fmt: skip
 
 
 def test_a_dumped_recipe_loads_to_the_same_recipe(write):

@@ -99,7 +99,7 @@ def test_vllm_where_it_cannot_run_is_refused_by_the_name_of_what_is_missing(tmp_
 
 
 def test_the_engine_of_the_rollouts_is_decided_by_one_field():
-    with pytest.raises(RecipeError, match=r"trainer\.use_vllm: is decided by rollout_engine"):
+    with pytest.raises(RecipeError, match=r"trainer\.use_vllm: is already set by rollout_engine"):
         small_recipe(trainer={"use_vllm": True})
 
 

@@ -1,0 +1,138 @@
+"""Sections of a recipe about the judge: where it comes from, how it answers and is trained."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from seccoderx_lite.recipe.model import EndpointRecipe
+from seccoderx_lite.recipe.section import (
+    GRPO_NAMES,
+    TRAINER_NAMES,
+    Count,
+    Interval,
+    NotNegative,
+    OptionalPathText,
+    PathText,
+    Positive,
+    Section,
+    Share,
+    Text,
+    ascending,
+    set_twice,
+)
+
+
+class ColdStartRecipe(Section):
+    """Supervised training of the judge on labelled code with reasoning."""
+
+    data: PathText
+    """Labelled code: `builtin:` name, file, folder or hub id."""
+    steps: Count = 200
+    """Optimiser steps. With `judge.verdict: cascade`, two of three train direct answers."""
+    batch_size: Count = 16
+    """Examples per step."""
+    learning_rate: Positive = 2e-4
+    """Peak learning rate."""
+    max_tokens: Count = 2048
+    """Longest prompt plus answer; longer examples are skipped and counted."""
+    save_every: Interval = 50
+    """Steps between two checkpoints."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of TRL's SFTConfig, passed on unchecked."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from set_twice(data, {**TRAINER_NAMES, "max_length": "max_tokens"})
+
+
+class AlignRecipe(Section):
+    """GRPO training of the judge on the labels of labelled code."""
+
+    data: PathText
+    """Labelled code: `builtin:` name, file, folder or hub id."""
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Answers sampled per code sample."""
+    prompts_per_step: Count = 4
+    """Code samples per optimiser step."""
+    steps: Count = 100
+    """Optimiser steps."""
+    learning_rate: Positive = 1e-5
+    """Peak learning rate."""
+    kl: NotNegative = 0.01
+    """Weight of the KL term against the judge after its cold start."""
+    temperature: Positive = 0.8
+    """Sampling temperature of the answers."""
+    max_completion_tokens: Count = 1024
+    """Longest answer."""
+    save_every: Interval = 25
+    """Steps between two checkpoints."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of TRL's GRPOConfig, passed on unchecked."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from set_twice(data, GRPO_NAMES)
+
+
+class CanariesRecipe(Section):
+    """Labelled code on which the judge is tested now and then while the policy trains."""
+
+    data: OptionalPathText = None
+    """Labelled code to draw from (default: that of judge.align or judge.cold_start)."""
+    every: Count = 10
+    """Policy steps between two tests."""
+    count: Count = 16
+    """Code samples per test, half of them vulnerable."""
+    min_accuracy: Share = 0.7
+    """A lower accuracy stops the run."""
+
+
+class JudgeRecipe(Section):
+    """Where the judge comes from, and how it answers."""
+
+    adapter: OptionalPathText = None
+    """A trained judge adapter; no judge is trained then."""
+    base: OptionalPathText = None
+    """A base for the judge other than `model.base`; loaded in addition, with the same
+    quantisation."""
+    endpoint: EndpointRecipe | None = None
+    """A judge behind a server; no judge is loaded or trained then."""
+    verdict: Literal["reason", "direct", "cascade"] = "reason"
+    """reason: think, then answer. direct: a probability from one forward pass. cascade: direct, and
+    reason only where the probability is unsure. A judge must be trained for direct and cascade."""
+    unsure: (
+        Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(ascending)] | None
+    ) = None
+    """Probabilities [low, high] between which `cascade` reasons (default: calibrated)."""
+    cache: Text | None = None
+    """File that keeps verdicts for later runs (default: verdicts are cached within a run)."""
+    max_new_tokens: Count = 1024
+    """Longest answer of the judge."""
+    batch_size: Count = 16
+    """Code samples per batch."""
+    strip_comments: bool = True
+    """Remove comments before judging, because they can persuade the judge."""
+    max_code_chars: Count = 16000
+    """Longest code to judge; the rest is cut off."""
+    cold_start: ColdStartRecipe | None = None
+    """Supervised training of the judge."""
+    align: AlignRecipe | None = None
+    """GRPO training of the judge on labels."""
+    canaries: CanariesRecipe = CanariesRecipe()
+    """Tests of the judge while the policy trains."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        conflicts = {
+            "adapter": ("cold_start", "align"),
+            "base": ("cold_start", "align"),  # these train on model.base
+            "endpoint": ("adapter", "base", "cold_start", "align"),
+        }
+        for origin, others in conflicts.items():
+            for other in others:
+                if data.get(origin) is not None and data.get(other) is not None:
+                    yield other, f"conflicts with judge.{origin}; keep only one"
+        origins = ("adapter", "base", "endpoint", "cold_start", "align")
+        if all(data.get(origin) is None for origin in origins):
+            yield "", f"no judge given: set one of {', '.join(origins)}"

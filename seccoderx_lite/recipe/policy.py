@@ -1,0 +1,122 @@
+"""Sections of a recipe about the policy: its reward, its GRPO training, its alarms."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from seccoderx_lite.recipe.section import (
+    GRPO_NAMES,
+    Count,
+    Interval,
+    NotNegative,
+    PathText,
+    Positive,
+    Section,
+    Share,
+    ascending,
+    set_twice,
+)
+
+
+class RewardRecipe(Section):
+    """What a completion is rewarded for."""
+
+    formula: Literal["guarded", "seccoderx"] = "guarded"
+    """The guarded composite, or exactly the reward of SecCoderX."""
+    judge: bool = True
+    """Reward the judge's verdict."""
+    graded_verdict: bool = False
+    """Reward the judge's probability of safe instead of yes or no, if it gives one; this breaks
+    ties in small groups."""
+    functional_tests: bool = True
+    """Reward passing a task's functional tests, if it has any (only in `guarded`). They always run,
+    for metrics and alarms."""
+    security_tests: bool = False
+    """Reward passing the security tests too; they are then no longer an independent measure."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if data.get("security_tests") is True and data.get("functional_tests") is False:
+            yield (
+                "functional_tests",
+                "must be true with security_tests, which count only for working code",
+            )
+        if data.get("formula") == "seccoderx":
+            if data.get("judge") is False:
+                yield "judge", "must be true with formula seccoderx, which rewards the verdict"
+            if data.get("graded_verdict") is True:
+                yield (
+                    "graded_verdict",
+                    "must be false with formula seccoderx, which rewards yes or no",
+                )
+            if data.get("security_tests") is True:
+                yield "security_tests", "must be false with formula seccoderx, which has no tests"
+
+
+class GrpoRecipe(Section):
+    """GRPO training of the policy."""
+
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Completions sampled per task; their rewards are compared with each other."""
+    prompts_per_step: Count = 4
+    """Tasks per optimiser step."""
+    steps: Count = 300
+    """Optimiser steps."""
+    learning_rate: Positive = 1e-5
+    """Peak learning rate."""
+    kl: NotNegative = 0.01
+    """Weight of the KL term against the base model; 0 turns it off."""
+    temperature: Positive = 0.8
+    """Sampling temperature of the rollouts."""
+    max_completion_tokens: Count = 1024
+    """Longest completion."""
+    rollout_engine: Literal["generate", "vllm"] = "generate"
+    """What samples the rollouts: the model itself, or vLLM in the same process on the same GPU."""
+    save_every: Interval = 25
+    """Steps between two checkpoints; a killed run loses at most this many."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of TRL's GRPOConfig, passed on unchecked."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        engine = {"use_vllm": "rollout_engine", "vllm_mode": "rollout_engine"}
+        yield from set_twice(data, {**GRPO_NAMES, **engine})
+
+
+class AlarmsRecipe(Section):
+    """Thresholds on the mean of the last `window` steps; null turns an alarm off."""
+
+    reward_hacking: Share | None = 0.2
+    """Share of completions that the judge calls safe although their security tests fail."""
+    stub_share: Share | None = 0.3
+    """Share of completions without code, with a stub or a refusal, or that do not parse."""
+    length_ratio: (
+        Annotated[list[Positive], Field(min_length=2, max_length=2), AfterValidator(ascending)]
+        | None
+    ) = Field(default_factory=lambda: [0.4, 2.5])
+    """Lowest and highest mean ratio of a completion's lines to its reference's lines."""
+    zero_variance_share: Share | None = 0.8
+    """Share of groups whose rewards are all equal, except groups that already earn the maximum."""
+    verdict_saturation: Share | None = 0.98
+    """Share of completions with the same verdict; safe verdicts confirmed by the security tests are
+    not counted."""
+    unscored_share: Share | None = 0.2
+    """Share of completions without a reward, because the judge or the sandbox failed."""
+    window: Count = 10
+    """Steps over which the shares are averaged."""
+    action: Literal["warn", "stop"] = "warn"
+    """stop also ends the run; alarms are always logged and recorded."""
+
+
+class PolicyRecipe(Section):
+    """Training of the policy."""
+
+    tasks: PathText
+    """Training tasks: `builtin:` name, file, folder or hub id."""
+    reward: RewardRecipe = RewardRecipe()
+    """What a completion is rewarded for."""
+    grpo: GrpoRecipe = GrpoRecipe()
+    """GRPO training."""
+    alarms: AlarmsRecipe = AlarmsRecipe()
+    """When to warn or stop."""

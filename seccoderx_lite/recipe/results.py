@@ -1,0 +1,91 @@
+"""Sections of a recipe about a run's results: what is measured, and what is exported."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from seccoderx_lite.recipe.model import EndpointRecipe
+from seccoderx_lite.recipe.section import (
+    Count,
+    Mark,
+    OptionalPathText,
+    Positive,
+    Section,
+    Share,
+    Text,
+    Texts,
+)
+
+Format = Literal["adapter", "merged", "gguf"]
+_ADAPTER: Format = "adapter"
+
+
+class FunctionalityJudgeRecipe(Section):
+    """The model that grades how far a CyberSecEval completion does what the prompt asks."""
+
+    base: OptionalPathText = None
+    """Hub id or folder of a model to load for it, in 4 bits."""
+    endpoint: EndpointRecipe | None = None
+    """A model behind a server instead."""
+    max_new_tokens: Count = 512
+    """Longest answer."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if (data.get("base") is None) == (data.get("endpoint") is None):
+            yield "", "set exactly one of base and endpoint"
+
+
+class EvaluateRecipe(Section):
+    """How the base and the trained policy are measured, both in the same way."""
+
+    suites: Annotated[Texts, Mark.PATH]
+    """`builtin:tiny`, a file of tasks with tests, `cweval:CHECKOUT` or `cyberseceval:FILE`."""
+    adapter: OptionalPathText = None
+    """Policy adapter to measure (default: the one that this run trains)."""
+    endpoint: EndpointRecipe | None = None
+    """Measure a model behind a server instead of `model.base`."""
+    measure_base: bool = True
+    """With an adapter, measure the bare base as well, to compare the two."""
+    functionality_judge: FunctionalityJudgeRecipe | None = None
+    """Grades functionality in CyberSecEval; without it only security is measured there."""
+    samples: Count = 4
+    """Completions sampled per task."""
+    temperature: Positive | None = None
+    """Sampling temperature (default: that of `policy.grpo`)."""
+    greedy: bool = True
+    """Also measure one greedy completion per task."""
+    max_completion_tokens: Count = 1024
+    """Longest completion."""
+    batch_size: Count = 16
+    """Completions generated per batch."""
+    limit: Count | None = None
+    """Most tasks per suite (default: all)."""
+    seed: int = 0
+    """Seed of sampling and bootstrap."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if data.get("endpoint") is not None and data.get("adapter") is not None:
+            yield "adapter", "conflicts with evaluate.endpoint; keep only one"
+
+
+class ExportRecipe(Section):
+    """What the run exports, and how far an export may differ from the trained policy."""
+
+    formats: Annotated[list[Format], Field(min_length=1)] = Field(
+        default_factory=lambda: [_ADAPTER]
+    )
+    """The adapter alone, a merged 16-bit model, or that model as one GGUF file for llama.cpp."""
+    llama_cpp: Text | None = None
+    """Folder of a llama.cpp checkout, for gguf (default: an installed converter)."""
+    merge_into: Literal["base", "nf4"] = "base"
+    """Merge into the 16-bit base, or into the base quantised to NF4 and back, stored in 16 bits."""
+    max_logit_difference: Positive = 1.0
+    """Largest mean absolute difference between the logits of the export and the trained policy."""
+    max_esr_drop: Share = 0.05
+    """Largest drop of ESR from the trained policy to the export; a drop on a single task is
+    ignored."""
+    gate_tasks: Count = 16
+    """Held-out tasks on which that drop is measured."""
