@@ -65,19 +65,16 @@ class BenchResult:
 
     @property
     def judge_share(self) -> float:
-        """Share of the judge in a step."""
         seconds = self.layouts["shared"].seconds
         return seconds["judge"] / seconds["step"]
 
     @property
     def speed_against_two_models(self) -> float:
-        """How many times as fast as two models."""
         two_models, shared = self.layouts["two models"], self.layouts["shared"]
         return two_models.seconds["step"] / shared.seconds["step"]
 
     @property
     def memory_against_no_judge(self) -> float:
-        """Peak memory as a multiple of that without a judge."""
         shared, limit = self.layouts["shared"], self.layouts["no judge"]
         return shared.peak_memory_bytes / limit.peak_memory_bytes
 
@@ -91,7 +88,6 @@ class OneByOneScorer(Scorer):
         completions: Sequence[str],
         on_judged: Callable[[], None] = lambda: None,
     ) -> list[ScoredCompletion]:
-        """Return one scored completion each, in order."""
         answers = [parse_answer(text, task) for task, text in zip(tasks, completions, strict=True)]
         items = [code_to_judge(task, answer) for task, answer in zip(tasks, answers, strict=True)]
         verdicts = self.judge.reasoned(items) if self.judge else [None] * len(items)

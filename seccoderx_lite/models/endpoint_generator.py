@@ -27,11 +27,7 @@ class EndpointGenerator:
     """A generator on an OpenAI-compatible server (`POST {url}/chat/completions`)."""
 
     def __init__(self, recipe: EndpointRecipe) -> None:
-        """Prepare the client; nothing is sent yet.
-
-        Raises:
-            RecipeError: the key's environment variable is not set.
-        """
+        """Raises RecipeError if the key's environment variable is not set; sends nothing yet."""
         self._recipe = recipe
         urls = [recipe.url] if isinstance(recipe.url, str) else recipe.url
         self._client = ChatClient(urls, recipe, section="endpoint", error=JudgeError)
@@ -39,21 +35,13 @@ class EndpointGenerator:
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
-        """Return one completion per prompt, in order; None where the server gave none.
-
-        Raises:
-            JudgeError: a setting is wrong.
-        """
+        """Raises JudgeError if a setting is wrong."""
         return self._ask_all(prompts, _text_of, max_tokens=max_new_tokens, temperature=temperature)
 
     def answer_probabilities(
         self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
     ) -> list[float | None]:
-        """Return probabilities from the server's log-probabilities; None where it gave none.
-
-        Raises:
-            JudgeError: the replies have no log-probabilities, or a setting is wrong.
-        """
+        """Raises JudgeError if replies have no log-probabilities, or a setting is wrong."""
         return self._ask_all(
             prompts,
             partial(_first_answer_probability, answers=answers),
@@ -64,7 +52,6 @@ class EndpointGenerator:
         )
 
     def identity(self) -> str:
-        """Return the server's address and the model's name there."""
         return f"{self._recipe.url} {self._recipe.model}"
 
     def _ask_all(

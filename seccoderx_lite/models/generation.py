@@ -21,7 +21,6 @@ class Generator(Protocol):
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
         """Return one completion per prompt, in order; temperature 0 is greedy."""
-        ...
 
     def answer_probabilities(
         self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
@@ -33,11 +32,9 @@ class Generator(Protocol):
             prefixes: the beginning of each prompt that other prompts share; "" for none.
             answers: the two answers.
         """
-        ...
 
     def identity(self) -> str:
         """Return a cache key: equal keys mean equal answers."""
-        ...
 
 
 def render_chat(tokenizer: Any, prompt: str) -> str:
@@ -110,7 +107,6 @@ class RoleGenerator:
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
-        """Return one completion per prompt, in order."""
         from seccoderx_lite.models.decoding import generating
         from seccoderx_lite.models.roles import acting_as
 
@@ -161,7 +157,6 @@ class RoleGenerator:
 
     @property
     def is_on_cpu(self) -> bool:
-        """Whether the base is on a CPU."""
         return self._base.device.type == "cpu"
 
     def identity(self) -> str:
