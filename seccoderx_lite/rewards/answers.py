@@ -57,14 +57,7 @@ class ParsedAnswer:
 
     @cached_property
     def is_real_code(self) -> bool:
-        r"""True for a closed block of code that parses and is not a stub.
-
-        >>> task = Task("1", "Add.", "python")
-        >>> parse_answer("```python\ndef add(a, b):\n    return a + b\n```", task).is_real_code
-        True
-        >>> parse_answer("```python\npass\n```", task).is_real_code
-        False
-        """
+        """True for a closed block of code that parses and is not a stub."""
         return (
             bool(self.code.strip()) and not self.is_truncated and self.parses and not self.is_stub
         )
@@ -76,7 +69,14 @@ class ParsedAnswer:
 
 
 def parse_answer(completion: str, task: Task) -> ParsedAnswer:
-    """Take a completion of the task apart."""
+    r"""Take a completion of the task apart.
+
+    >>> task = Task("1", "Add.", "python")
+    >>> parse_answer("```python\ndef add(a, b):\n    return a + b\n```", task).is_real_code
+    True
+    >>> parse_answer("```python\npass\n```", task).is_real_code
+    False
+    """
     return ParsedAnswer(completion, task.language, task.reference, extract_block(completion))
 
 
