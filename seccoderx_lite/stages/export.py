@@ -1,17 +1,18 @@
-"""Hand over the policy or the judge: an adapter in the PEFT layout, a merged 16-bit model, or GGUF.
+"""Export the policy or the judge: an adapter in the PEFT layout, a merged 16-bit model, or GGUF.
 
-An adapter is merged into the 16-bit base (`merge_into: base`), or into the NF4 round trip of the
-base held in 16 bits (`nf4`: exactly what training saw); never into 4-bit weights, whose steps
-swallow small changes. The base is held in 16 bits, each sum is made in float32 and rounded once.
+An adapter is merged into the 16-bit base (`merge_into: base`), or into the base quantised to NF4
+and back, in 16 bits (`nf4`: the very weights that training used); never into 4-bit weights, which
+would round small changes away. Each sum is computed in float32 and rounded once.
 
-Every export is loaded again with plain transformers and PEFT and held against the live adapter: on
-logits, and for a policy by executing tests on a few held-out tasks. What strays further than the
-recipe allows is not handed over.
+Every export is loaded again with plain transformers and PEFT and compared with the trained adapter:
+by logits, and for a policy by running the tests of a few held-out tasks. An export that differs by
+more than the recipe allows is rejected.
 """
 
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -40,6 +41,20 @@ from seccoderx_lite.sandbox import Sandbox
 GATE_PROMPTS = 8
 """Prompts whose logits are compared."""
 
+Role = Literal["policy", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Behaviour:
+    """What an export and the trained adapter are compared by."""
+
+    logits: list[torch.Tensor]
+    """Of each prompt; shape (T, vocabulary)."""
+    esr: float | None
+    """Mean over the tasks, None if none of them has an ESR."""
+    tasks: int
+    """Tasks with an ESR."""
+
 
 def run(
     recipe: Recipe,
@@ -48,17 +63,17 @@ def run(
     sandbox: Sandbox,
     progress: Progress = no_progress,
     *,
-    role: Literal["policy", "judge"] = "policy",
+    role: Role = "policy",
     target: Path | None = None,
 ) -> dict[str, Json]:
     """Export a trained adapter in every format of the recipe; return each format's gate figures.
 
-    `base` must be the one the role's adapter was trained on. `target` takes the place of the run
-    folder's `export/`; a folder of a format that is already there is replaced.
+    `base` must be the one that the role's adapter was trained on. The exports go to `target`
+    (default: the run folder's `export/`), where they replace earlier ones of the same format.
 
     Raises:
         ModelError: the role's adapter is missing, or the policy's is the judge's.
-        RunStopped: an export strays from the live adapter; it is left under `rejected`.
+        RunStopped: an export differs too much from the trained adapter; it is kept in `rejected`.
     """
     settings = recipe.export or ExportRecipe()
     target = target or folder.export
@@ -66,37 +81,42 @@ def run(
     tasks = _gate_tasks(recipe, settings.gate_tasks)
     tested = tasks if role == "policy" else []
     detach_adapters(base)
-    attach_adapter(base, source, "trained")  # the only one on the base, so TRL's name does for both
+    attach_adapter(base, source, "trained")
     with acting_as("trained", base.model, base.tokenizer) as live:
         expected = _behaviour(live, base.tokenizer, tasks, tested, recipe, sandbox)
     detach_adapters(base)
     figures: dict[str, Json] = {}
     for number, form in enumerate(settings.formats):
-        made = target / f".making-{form}"
+        made = target / f".making-{form}"  # renamed only when it is complete and has passed
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        if form == "adapter":
-            export_adapter(base.name, source, made)
-            model = PeftModel.from_pretrained(base.model, str(made))
-        else:
-            quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
-            if form == "merged":
-                export_merged(base, source, made, quantized)
-            else:
-                _export_gguf(base, source, made, quantized, settings.llama_cpp)
-            model = load_plain(made, FILE if form == "gguf" else None)
+        model = _export_as(form, base, source, made, recipe)
         (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
         got = _behaviour(model.eval(), base.tokenizer, tasks, tested, recipe, sandbox)
         if form == "adapter":
             base.model = model
             detach_adapters(base)
         figures[form] = _gate(form, expected, got, settings, made)
-        _put_in_place(made, target / form)
+        _replace_folder(made, target / form)
         progress("export", number + 1, len(settings.formats), figures[form])
     return figures
 
 
-def _adapter_of(role: Literal["policy", "judge"], recipe: Recipe, folder: RunFolder) -> Path:
+def _export_as(form: str, base: Base, source: Path, target: Path, recipe: Recipe) -> Any:
+    """Write one format into a folder, and return the model as loaded from there."""
+    if form == "adapter":
+        export_adapter(base.name, source, target)
+        return PeftModel.from_pretrained(base.model, str(target))
+    settings = recipe.export or ExportRecipe()
+    quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
+    if form == "merged":
+        export_merged(base, source, target, quantized)
+        return load_plain(target)
+    _export_gguf(base, source, target, quantized, settings.llama_cpp)
+    return load_plain(target, FILE)
+
+
+def _adapter_of(role: Role, recipe: Recipe, folder: RunFolder) -> Path:
     given = recipe.judge.adapter if recipe.judge else None
     adapter = Path(given) if given else folder.judge_adapter
     if role == "policy":
@@ -104,7 +124,7 @@ def _adapter_of(role: Literal["policy", "judge"], recipe: Recipe, folder: RunFol
         return folder.policy_adapter
     if not (adapter / "adapter_model.safetensors").is_file():
         raise ModelError(
-            f"export: {adapter} holds no judge adapter; run the stages cold_start or align first"
+            f"export: {adapter} is not a judge adapter; run the stage cold_start or align first"
         )
     return adapter
 
@@ -114,15 +134,15 @@ def _refuse_judge(policy_adapter: Path, judge_adapter: Path) -> None:
     judge = judge_adapter / "adapter_model.safetensors"
     if not policy.is_file():
         raise ModelError(
-            f"export: {policy.parent} holds no policy adapter; run the policy stage first"
+            f"export: {policy.parent} is not a policy adapter; run the stage policy first"
         )
     if judge.is_file():
         ours, theirs = load_file(policy), load_file(judge)
         same = ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
         if same:
             raise ModelError(
-                f"export: {policy.parent} holds the judge's weights, not the policy's; "
-                "train the policy again (`--stage policy`) before exporting"
+                f"export: {policy.parent} contains the judge's weights, not the policy's; "
+                "train the policy again with --stage policy"
             )
 
 
@@ -138,8 +158,8 @@ def _behaviour(
     tested: Sequence[Task],
     recipe: Recipe,
     sandbox: Sandbox,
-) -> dict[str, Any]:
-    """Return the model's logits along each prompt, and its greedy ESR on the tasks to be tested."""
+) -> _Behaviour:
+    """Return the model's logits along some prompts, and its greedy ESR on the tasks to test."""
     logits = []
     for task in tasks[:GATE_PROMPTS]:
         ids = tokenizer(render_chat(tokenizer, task.prompt), return_tensors="pt")["input_ids"]
@@ -149,13 +169,17 @@ def _behaviour(
             )
     limit = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
     texts = generate_texts(
-        model, tokenizer, [task.prompt for task in tested],
-        max_new_tokens=limit, temperature=0.0, batch_size=16,
-    )  # fmt: skip
+        model,
+        tokenizer,
+        [task.prompt for task in tested],
+        max_new_tokens=limit,
+        temperature=0.0,
+        batch_size=16,
+    )
     results = run_tests(sandbox, tested, texts)
     rates = [_safety_rate(result) for result in results if result is not None]
     esr = [rate for rate in rates if rate is not None]
-    return {"logits": logits, "esr": sum(esr) / len(esr) if esr else None, "tasks": len(esr)}
+    return _Behaviour(logits, sum(esr) / len(esr) if esr else None, len(esr))
 
 
 def _safety_rate(result: TestResult) -> float | None:
@@ -166,45 +190,42 @@ def _safety_rate(result: TestResult) -> float | None:
 
 
 def fell_too_far(drop: float, tasks: int, most: float) -> bool:
-    """Whether an ESR fell by more than `most`; a single task never decides."""
+    """Whether an ESR dropped by more than `most`, which a single task alone cannot cause."""
     return drop > most and drop * tasks > 1 + 1e-9
 
 
 def _gate(
-    form: str, expected: dict[str, Any], got: dict[str, Any], settings: ExportRecipe, made: Path
+    form: str, expected: _Behaviour, got: _Behaviour, settings: ExportRecipe, made: Path
 ) -> dict[str, Json]:
-    gaps = [
-        (a - b).abs().mean().item() for a, b in zip(expected["logits"], got["logits"], strict=True)
-    ]
+    """Compare an export with the trained adapter; return the figures, or reject it."""
+    gaps = [(a - b).abs().mean().item() for a, b in zip(expected.logits, got.logits, strict=True)]
     gap = max(gaps, default=0.0)
-    figures = {
-        "logit_difference": round(gap, 4), "live_esr": expected["esr"], "export_esr": got["esr"]
-    }  # fmt: skip
     faults = []
     if gap > settings.max_logit_difference:
         faults.append(
             f"its logits differ by {gap:.3f} on average, more than export.max_logit_difference "
             f"{settings.max_logit_difference:g}"
         )
-    if expected["esr"] is not None and got["esr"] is not None:
-        drop = expected["esr"] - got["esr"]
-        if fell_too_far(drop, got["tasks"], settings.max_esr_drop):
-            faults.append(
-                f"its ESR on {got['tasks']} tasks is {got['esr']:.3f} against "
-                f"{expected['esr']:.3f} of the live policy, a fall of more than "
-                f"export.max_esr_drop {settings.max_esr_drop:g}"
-            )
+    if (
+        expected.esr is not None
+        and got.esr is not None
+        and fell_too_far(expected.esr - got.esr, got.tasks, settings.max_esr_drop)
+    ):
+        faults.append(
+            f"its ESR on {got.tasks} tasks is {got.esr:.3f} and that of the trained policy "
+            f"{expected.esr:.3f}, a drop of more than export.max_esr_drop {settings.max_esr_drop:g}"
+        )
     if faults:
         rejected = made.parent / "rejected" / form
-        _put_in_place(made, rejected)
+        _replace_folder(made, rejected)
         raise RunStopped(
-            f"export: the {form} export is not the policy that was trained: {'; '.join(faults)}. "
-            f"It was left in {rejected}; export with `export.merge_into: nf4`, or as an adapter"
+            f"export: the {form} export differs from the trained adapter: {'; '.join(faults)}. "
+            f"It is in {rejected}; set export.merge_into: nf4, or export an adapter"
         )
-    return figures
+    return {"logit_difference": round(gap, 4), "live_esr": expected.esr, "export_esr": got.esr}
 
 
-def _put_in_place(made: Path, target: Path) -> None:
+def _replace_folder(made: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(target)

@@ -1,12 +1,12 @@
-"""Align the policy by GRPO against the composite reward.
+"""Train the policy by GRPO on the composite reward.
 
-Which GRPO this is (TRL's `GRPOTrainer`, its methods untouched):
+The variant of GRPO (TRL's `GRPOTrainer`, no method overridden):
 
-- rollouts: `prompts_per_step` tasks x `group_size` completions, one optimiser step a batch, so the
-  policy ratio is 1 and clipping (0.2 below, 0.3 above) bites only if `trainer:` asks for more
-  iterations;
-- advantages: (reward - group mean) / (group standard deviation + 1e-4); completions that could not
-  be scored have no reward, are outside their group's mean and get advantage 0;
+- rollouts: `prompts_per_step` tasks x `group_size` completions and one optimiser step per batch, so
+  the policy ratio is 1 and clipping (0.2 below, 0.3 above) has an effect only if `trainer:` sets
+  more iterations;
+- advantages: (reward - group mean) / (group standard deviation + 1e-4); unscored completions have
+  no reward, do not count in their group's mean and get advantage 0;
 - loss: `dapo`, the sum over completion tokens divided by the number of tokens in the whole batch;
 - KL: per token, k3 estimator, coefficient `kl`, against the base with adapters switched off.
 
@@ -58,12 +58,12 @@ def run(
     progress: Progress = no_progress,
     make_scorer: type[Scorer] = Scorer,
 ) -> dict[str, Json]:
-    """Train the policy adapter and save it in the run folder; return what to record.
+    """Train the policy adapter and save it in the run folder; return the summary to record.
 
     `make_scorer` lets a benchmark replace the scorer.
 
     Raises:
-        DataError: no task is left to train on.
+        DataError: every task was skipped.
         RunStopped: an alarm or the canaries ended the run.
     """
     policy = recipe.policy
@@ -91,25 +91,27 @@ def run(
     judge_before = adapter_digest(base.model, "judge")
     train(trainer, checkpoints)
     if adapter_digest(base.model, "judge") != judge_before:
-        raise ModelError("the judge's weights changed while the policy trained; rewards are void")
+        raise ModelError(
+            "the judge's weights changed while the policy trained: its rewards are invalid"
+        )
     save_adapter(base.model, "trained", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}
 
 
 def rewardable_tasks(tasks: Sequence[Task], policy: PolicyRecipe) -> list[Task]:
-    """Leave out what the original formula can pay for nothing: tasks that name no weakness."""
+    """Return the tasks that the formula can reward: SecCoderX's needs one with a weakness."""
     if policy.reward.formula != "seccoderx":
         return list(tasks)
     rewardable = [task for task in tasks if task.cwe]
     if not rewardable:
         raise DataError(
-            f"policy.tasks: {policy.tasks} names no weakness (cwe), and formula: seccoderx pays "
-            "for verdicts alone; use formula: guarded"
+            f"policy.tasks: no task of {policy.tasks} has a weakness (cwe), and formula: seccoderx "
+            "rewards only verdicts on one; use formula: guarded"
         )
     if len(rewardable) < len(tasks):
         logger.info(
-            "%d of %d tasks name no weakness and are left out: formula seccoderx pays for verdicts",
+            "skipped %d of %d tasks without a weakness (cwe): formula seccoderx cannot reward them",
             len(tasks) - len(rewardable),
             len(tasks),
         )
@@ -125,7 +127,7 @@ def _fitting(tasks: Sequence[Task], base: Base, recipe: Recipe) -> tuple[list[Ta
     ]
     if not fitting:
         raise DataError(
-            f"model.max_prompt_tokens: none of {len(tasks)} tasks fits into {limit} tokens; "
+            f"model.max_prompt_tokens: none of {len(tasks)} prompts fits into {limit} tokens; "
             "raise it"
         )
     return fitting, len(tasks) - len(fitting)
@@ -137,7 +139,7 @@ def _canaries(recipe: Recipe, judge: Judge) -> Canaries | None:
     source = data or (section.data if section else None)
     if source is None:
         logger.warning(
-            "no canaries: judge.canaries.data names no labelled code to watch the judge with"
+            "no canaries: set judge.canaries.data to test the judge while the policy trains"
         )
         return None
     return Canaries(judge, recipe, held_back(load_labelled(source)))

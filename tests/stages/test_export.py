@@ -101,7 +101,7 @@ def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):
 def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
     with (
         Sandbox("limits-only", 1) as sandbox,
-        pytest.raises(ModelError, match="holds no judge adapter; run the stages cold_start"),
+        pytest.raises(ModelError, match="is not a judge adapter; run the stage cold_start"),
     ):
         run(folder.recipe, folder, load_base(folder.recipe.model), sandbox, role="judge")
 
@@ -121,7 +121,7 @@ def test_a_judge_from_elsewhere_is_not_exported_in_the_policys_place_either(fold
     recipe = check_recipe(document, "x")
     with (
         Sandbox("limits-only", 1) as sandbox,
-        pytest.raises(ModelError, match="holds the judge's weights"),
+        pytest.raises(ModelError, match="contains the judge's weights"),
     ):
         run(recipe, folder, load_base(recipe.model), sandbox)
 

@@ -273,7 +273,7 @@ def test_the_judge_is_not_exported_in_the_policys_place(finished, tmp_path, reci
     shutil.copytree(finished, copy)
     shutil.rmtree(copy / "policy" / "adapter")
     shutil.copytree(copy / "judge" / "adapter", copy / "policy" / "adapter")
-    with pytest.raises(ModelError, match="holds the judge's weights"):
+    with pytest.raises(ModelError, match="contains the judge's weights"):
         export_again(copy, ["adapter"])
 
 

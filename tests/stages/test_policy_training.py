@@ -31,7 +31,7 @@ def test_the_original_formula_trains_on_tasks_that_can_have_a_verdict(formula, k
 
 
 def test_tasks_of_which_none_can_have_a_verdict_are_refused():
-    with pytest.raises(DataError, match=r"t\.jsonl names no weakness .* use formula: guarded"):
+    with pytest.raises(DataError, match=r"t\.jsonl has a weakness .* use formula: guarded"):
         rewardable_tasks([BENIGN], policy("seccoderx"))
 
 
