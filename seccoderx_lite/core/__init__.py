@@ -1,4 +1,4 @@
-"""The words every other room uses: errors, records, CWE entries, code blocks, syntax trees.
+"""What every other room uses: errors, records, languages, CWE entries, code blocks, syntax, scores.
 
 Uses the standard library and tree-sitter only. Must not import another room, torch or transformers.
 """

@@ -1,6 +1,6 @@
 """The CWE catalogue: what a weakness id means, for prompts and reports.
 
-Holds the weaknesses that code models are usually measured on, not all of MITRE's list. Ids and
+It has the weaknesses that code models are usually evaluated on, not all of MITRE's list. Ids and
 names are MITRE's (source and version in `cwe.json`), the short descriptions are our own.
 """
 
@@ -116,7 +116,7 @@ _TYPICAL: dict[Language, str] = {
 
 @functools.cache
 def _entries() -> dict[str, Cwe]:
-    text = (resources.files("seccoderx_lite") / "core" / "cwe.json").read_text(encoding="utf-8")
+    text = (resources.files("seccoderx_lite.core") / "cwe.json").read_text(encoding="utf-8")
     entries = json.loads(text)["entries"]
     return {
         entry["id"]: Cwe(**{**entry, "parents": tuple(entry.get("parents", ()))})

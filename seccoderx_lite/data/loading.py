@@ -109,7 +109,7 @@ def in_split(records: Sequence[Record], split: str) -> list[Record]:
     return chosen
 
 
-def held_back(records: Sequence[Record]) -> list[Record]:
+def validation_or_all(records: Sequence[Record]) -> list[Record]:
     """Return the split `validation`, or all records of a data set without it.
 
     For monitoring and comparing only: these records may be training data too.

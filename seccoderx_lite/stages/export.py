@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.core.errors import ModelError, RunStopped
 from seccoderx_lite.core.records import Json, Task, TestResult
 from seccoderx_lite.core.scores import effective_safety_rate
-from seccoderx_lite.data.loading import held_back, load_tasks
+from seccoderx_lite.data.loading import load_tasks, validation_or_all
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
 from seccoderx_lite.models.generation import generate_texts, render_chat
@@ -147,7 +147,7 @@ def _refuse_judge(policy_adapter: Path, judge_adapter: Path) -> None:
 
 
 def _gate_tasks(recipe: Recipe, count: int) -> list[Task]:
-    tasks = held_back(load_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny"))
+    tasks = validation_or_all(load_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny"))
     return [task for task in tasks if task.tests][:count] or list(tasks[:count])
 
 

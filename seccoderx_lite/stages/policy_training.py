@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
-from seccoderx_lite.data.loading import held_back, in_split, load_labelled, load_tasks
+from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks, validation_or_all
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.adapters import (
@@ -142,4 +142,4 @@ def _canaries(recipe: Recipe, judge: Judge) -> Canaries | None:
             "no canaries: set judge.canaries.data to test the judge while the policy trains"
         )
         return None
-    return Canaries(judge, recipe, held_back(load_labelled(source)))
+    return Canaries(judge, recipe, validation_or_all(load_labelled(source)))

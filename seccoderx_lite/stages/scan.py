@@ -54,27 +54,18 @@ def scan(
     wanted = tuple(catalogue.normalise(each) for each in cwe)
     found, skipped, files = _find([Path(path) for path in paths], since)
     loaded = load_judge(judge) if isinstance(judge, str) else judge
-    places: list[_FoundFunction] = []
-    items: list[CodeToJudge] = []
-    for each in found:
-        asked = wanted or catalogue.typical_of(each.language)
-        questions = [CodeToJudge(each.function.code, each.language, (id_,)) for id_ in asked]
-        if reason := _unreadable(loaded, questions):
-            skipped.append(Skipped(each.path, reason, each.function.start_line))
-        else:
-            places += [each] * len(questions)
-            items += questions
-    verdicts = _verdicts(loaded, items, progress)
+    questions, too_long = _questions(found, wanted, loaded)
+    verdicts = _verdicts(loaded, [item for _, item in questions], progress)
     findings = [
         _finding(place, item.cwe[0], verdict)
-        for place, item, verdict in zip(places, items, verdicts, strict=True)
+        for (place, item), verdict in zip(questions, verdicts, strict=True)
         if _is_finding(verdict, threshold)
     ]
     labels = [verdict.label for verdict in verdicts]
     return ScanResult(
         judge=loaded.name,
         findings=findings,
-        skipped=skipped,
+        skipped=skipped + too_long,
         files=files,
         functions=len(found),
         verdicts=len(labels),
@@ -106,6 +97,22 @@ def _find(
             "scan reads Python, JavaScript, C, C++, Java and Go"
         )
     return found, skipped, files
+
+
+def _questions(
+    found: Sequence[_FoundFunction], wanted: Sequence[str], judge: LoadedJudge
+) -> tuple[list[tuple[_FoundFunction, CodeToJudge]], list[Skipped]]:
+    """Return each function with each of its weaknesses, and the functions the judge cannot read."""
+    questions: list[tuple[_FoundFunction, CodeToJudge]] = []
+    skipped: list[Skipped] = []
+    for place in found:
+        asked = wanted or catalogue.typical_of(place.language)
+        items = [CodeToJudge(place.function.code, place.language, (id_,)) for id_ in asked]
+        if reason := _unreadable(judge, items):
+            skipped.append(Skipped(place.path, reason, place.function.start_line))
+        else:
+            questions += [(place, item) for item in items]
+    return questions, skipped
 
 
 def _touches(function: Function, spans: Sequence[LineSpan]) -> bool:

@@ -15,7 +15,7 @@ from helpers.small_models import small_model
 from peft import get_peft_model
 
 from seccoderx_lite.core.records import LabelledCode
-from seccoderx_lite.data.loading import held_back, load_labelled, load_tasks
+from seccoderx_lite.data.loading import load_labelled, load_tasks, validation_or_all
 from seccoderx_lite.judge.prompt import judge_answer, render_judge_prompt
 from seccoderx_lite.models.adapters import lora_config, save_adapter
 from seccoderx_lite.models.base import load_base
@@ -149,8 +149,8 @@ def test_two_steps_of_every_stage_run_on_the_published_columns(file, hub, tmp_pa
 def test_published_data_without_a_validation_split_are_used_whole(hub, monkeypatch):
     monkeypatch.chdir(hub)
     tasks = load_tasks("SecCoderX/SecCoderX_CodeLlama_7b_GRPO_dataset")
-    assert len(held_back(tasks)) == 3
+    assert len(validation_or_all(tasks)) == 3
     of_split = [LabelledCode("x", "python", (), True, extra={"split": s})
                 for s in ("train", "validation")]  # fmt: skip
-    assert held_back(of_split) == of_split[1:]
+    assert validation_or_all(of_split) == of_split[1:]
     assert len(load_labelled("SecCoderX/SecCoderX_Reward_Model_GRPO_dataset")) == 4
