@@ -187,7 +187,7 @@ def eval_judge(
     adapter: Annotated[Path | None, typer.Option(help="Judge adapter for MODEL.")] = None,
     verdict: VerdictMode = None,
     samples: Annotated[
-        int, typer.Option(min=1, help="Verdicts sampled per piece of code; the majority counts.")
+        int, typer.Option(min=1, help="Verdicts sampled per code sample; the majority counts.")
     ] = 1,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Evaluate on N random pairs or samples.")
@@ -202,7 +202,7 @@ def eval_judge(
     ] = None,
     api_key_env: ApiKeyEnv = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pieces of code judged per batch.")
+        int | None, typer.Option(min=1, help="Code samples judged per batch.")
     ] = None,
 ) -> None:
     """Measure a judge on labelled code. If it is interrupted, the same command resumes it."""

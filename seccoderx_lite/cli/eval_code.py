@@ -1,7 +1,7 @@
-"""`eval code`: from a model's name and a few options to a recipe that only evaluates.
+"""`eval code`: make a recipe that only evaluates from a model and a few options.
 
-So an evaluation is a run like any other: resumable, locked, with answers, figures and a report in
-its folder.
+An evaluation is therefore a run like any other: resumable and locked, with answers, metrics and a
+report in its folder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ def evaluation_recipe(
 
     Args:
         model: hub id, folder of a model, run folder (its policy is measured), `builtin:tiny`, or
-            the address of an OpenAI-compatible server.
+            the URL of an OpenAI-compatible server.
         settings: fields of the recipe's section `evaluate`.
-        adapter: policy adapter on top of the model.
-        server_model: name by which a server knows the model.
-        api_key_env: environment variable with the key of a server.
+        adapter: policy adapter for the model.
+        server_model: name of the model on the server.
+        api_key_env: environment variable with the server's key.
         quantization: nf4 or none.
-        judge: model or server address that scores function in CyberSecEval.
+        judge: model or `URL#MODEL` that scores function in CyberSecEval.
         overrides: `a.b=value` overrides of the recipe.
 
     Raises:
@@ -45,9 +45,11 @@ def evaluation_recipe(
     """
     evaluate: dict[str, Any] = dict(settings)
     base, source = {"base": model, "quantization": quantization}, model
-    if _is_address(model):
+    if _is_url(model):
         if not server_model:
-            raise RecipeError("--server-model: name the model that the server shall answer with")
+            raise RecipeError(
+                "--server-model: is required with a server URL; give the model's name"
+            )
         evaluate["endpoint"] = _endpoint(model, server_model, api_key_env)
         base["base"] = source = server_model
     elif (Path(model) / "recipe.yaml").is_file():
@@ -57,10 +59,10 @@ def evaluation_recipe(
     elif adapter:
         evaluate["adapter"] = str(adapter.resolve())
     if judge:
-        own = judge == model and _is_address(judge)
+        own = judge == model and _is_url(judge)
         evaluate["functionality_judge"] = (
             {"endpoint": _endpoint(judge, server_model if own else None, api_key_env)}
-            if _is_address(judge)
+            if _is_url(judge)
             else {"base": judge}
         )
     name = "eval-" + "".join(c if c.isalnum() else "-" for c in Path(source).name or source)
@@ -69,7 +71,7 @@ def evaluation_recipe(
     return check_recipe(document, "eval code")
 
 
-def _is_address(model: str) -> bool:
+def _is_url(model: str) -> bool:
     return model.startswith(("http://", "https://"))
 
 
@@ -77,19 +79,19 @@ def _endpoint(url: str, model: str | None, api_key_env: str | None) -> dict[str,
     if "#" in url:
         url, model = url.split("#", 1)
     if not model:
-        raise RecipeError(f"--judge: name the model after the address: {url}#NAME")
+        raise RecipeError(f"--judge: a server URL needs the name of the model: {url}#NAME")
     return {"url": url, "model": model, "api_key_env": api_key_env}
 
 
 def check_suites(sources: Sequence[str]) -> list[CwevalCheck]:
-    """Return what CWEval's own solutions come out as on this machine.
+    """Return the grades of CWEval's own solutions on this machine.
 
     Raises:
-        DataError: a suite has no solutions of its own to check.
+        DataError: a suite is not CWEval.
     """
     suites = [suite for source in sources for suite in load_suite(source)]
-    if strange := [suite.name for suite in suites if suite.kind != "cweval"]:
-        raise DataError(f"--check is for cweval:CHECKOUT; {strange[0]} brings no solutions")
+    if others := [suite.name for suite in suites if suite.kind != "cweval"]:
+        raise DataError(f"--check: works only with cweval:CHECKOUT (got the suite {others[0]})")
     with Sandbox() as sandbox:
         grader = CwevalGrader(sandbox)
         return [check for suite in suites for check in grader.check(suite.tasks)]

@@ -110,7 +110,7 @@ class RateDifference:
     mean: float
     """First minus second."""
     interval_95: Interval | None
-    """By paired bootstrap; a difference is significant if 0 lies outside."""
+    """By paired bootstrap; a difference is significant if it excludes 0."""
 
 
 @dataclass(frozen=True, slots=True)

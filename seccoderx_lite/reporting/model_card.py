@@ -68,7 +68,9 @@ def model_card(
 
 
 def _made(base: str, role: str) -> str:
-    aim = "tell vulnerable code" if role == "judge" else "write code that works and resists attacks"
+    aim = (
+        "detect vulnerable code" if role == "judge" else "write code that works and resists attacks"
+    )
     verb = "trained" if role == "judge" else "aligned"
     return f"`{base}` {verb} by seccoderx-lite to {aim}"
 

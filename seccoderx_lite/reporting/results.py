@@ -175,5 +175,5 @@ def _group_bars(group: str, phase: Phase, scores: GroupScores) -> Iterator[Bar]:
 
 
 def _group_name(group: str) -> str:
-    """A weakness with its common name; a language as it is."""
+    """A weakness with its common name; a language unchanged."""
     return weakness(group) if group.startswith("CWE-") else group

@@ -59,7 +59,7 @@ def signed(change: Difference | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p-value as it is usually written.
+    """Return a p-value with three decimals, or that it is below 0.001.
 
     >>> p_value(0.0000001), p_value(0.0421)
     ('p < 0.001', 'p = 0.042')

@@ -67,14 +67,8 @@ def run(
 ) -> JudgeEvaluation:
     """Ask the judge about all code, store its verdicts, and write evaluation.json.
 
-    Args:
-        judge: the judge to measure.
-        labelled: the code with its labels.
-        folder: where everything is stored; created if missing.
-        data: where the code came from, for the record.
-        samples: verdicts per code sample, the majority counts; one is greedy, several are sampled.
-        seed: of the sampling and of the bootstrap.
-        progress: called after every batch.
+    `data` says where the code came from, for the record. Of several `samples` per code sample the
+    majority counts; a single one is greedy. `seed` seeds the sampling and the bootstrap.
 
     Raises:
         RunFolderError: the folder belongs to another evaluation, or is in use.

@@ -167,7 +167,7 @@ def test_a_judge_that_never_discriminates_has_the_balanced_accuracy_of_chance_fo
     assert scores.balanced_accuracy == 0.5
     assert scores.interval_95["balanced_accuracy"] == (0.5, 0.5)
     low, high = scores.interval_95["recall"]
-    assert high == 1 and 0.85 < low < 0.9  # certainty is not to be had from 30 pieces of code
+    assert high == 1 and 0.85 < low < 0.9  # 30 samples do not give certainty
 
 
 def test_the_bootstrap_covers_the_true_f1_about_95_times_in_100():

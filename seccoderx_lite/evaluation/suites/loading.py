@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SuiteKind = Literal["tests", "cweval", "cyberseceval"]
 SPLITS = ("held_out", "transfer", "benign")
-"""Splits that are evaluated, each as a suite of its own; data without splits is one suite."""
+"""Splits that are evaluated, each as a separate suite; data without splits is one suite."""
 
 
 @dataclass(frozen=True, slots=True)

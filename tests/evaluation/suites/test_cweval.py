@@ -91,7 +91,7 @@ def test_another_folder_is_refused_with_what_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize("language", ["python", "javascript", "c", "memory"])
-def test_references_are_secure_and_insecure_twins_are_not(grader, tasks, language):
+def test_references_are_secure_and_insecure_solutions_are_not(grader, tasks, language):
     checks = list(grader.check([tasks[language]]))
     if not checks[0].is_measurable:
         pytest.skip(checks[0].note)
@@ -101,15 +101,17 @@ def test_references_are_secure_and_insecure_twins_are_not(grader, tasks, languag
     ]
 
 
-def test_a_twin_test_without_a_marker_counts_in_the_check(grader, checkout, tmp_path):
+def test_a_test_of_the_insecure_solution_without_a_marker_counts_in_the_check(
+    grader, checkout, tmp_path
+):
     copy = tmp_path / "copy"
     shutil.copytree(checkout, copy)
     file = copy / "benchmark/core/py/cwe_022_0_test.py"
     file.write_text(file.read_text() + "\n\ndef test_read_note_unsafe_bare():\n    assert 0\n")
     (suite,) = load_suite(f"cweval:{copy}")
     task = next(task for task in suite.tasks if task.language == "python")
-    reference, twin = grader.check([task])
-    assert reference.is_right and not twin.is_right and "unsafe_bare" in twin.note
+    reference, insecure = grader.check([task])
+    assert reference.is_right and not insecure.is_right and "unsafe_bare" in insecure.note
 
 
 C_INSECURE = "int next_number(int number, int *next) { *next = number + 1; return 0; }"

@@ -133,7 +133,7 @@ def test_the_real_detector_finds_holes_with_both_analysers_and_in_java():
 
 @pytest.fixture(scope="module")
 def scorer():
-    """A judge of function behind a real server, in a process of its own."""
+    """A judge model behind a real server, in a separate process."""
     server = subprocess.Popen(
         [sys.executable, Path(__file__).parents[2] / "helpers" / "functionality_server.py"],
         stdout=subprocess.PIPE,
