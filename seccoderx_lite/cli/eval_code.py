@@ -47,9 +47,7 @@ def evaluation_recipe(
     base, source = {"base": model, "quantization": quantization}, model
     if _is_url(model):
         if not server_model:
-            raise RecipeError(
-                "--server-model: is required with a server URL; give the model's name"
-            )
+            raise RecipeError("--server-model: is required when MODEL is a server URL")
         evaluate["endpoint"] = _endpoint(model, server_model, api_key_env)
         base["base"] = source = server_model
     elif (Path(model) / "recipe.yaml").is_file():

@@ -68,9 +68,7 @@ def model_card(
 
 
 def _made(base: str, role: str) -> str:
-    aim = (
-        "detect vulnerable code" if role == "judge" else "write code that works and resists attacks"
-    )
+    aim = "detect vulnerable code" if role == "judge" else "write secure code that works"
     verb = "trained" if role == "judge" else "aligned"
     return f"`{base}` {verb} by seccoderx-lite to {aim}"
 
