@@ -94,7 +94,7 @@ def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):
         )  # fmt: skip
     assert set(figures) == {"merged"}
     card = (tmp_path / "out" / "merged" / "README.md").read_text()
-    assert "to tell vulnerable code" in card
+    assert "to detect vulnerable code" in card
     assert "| transfer | 0.940 | 0.000 | 204 |" in card
 
 
