@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 
+from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.columns import (
     Layout,
@@ -14,8 +15,7 @@ from seccoderx_lite.data.columns import (
     read_text,
 )
 from seccoderx_lite.data.rows import Row
-
-_TEST_KINDS = ("calls", "stdio", "pytest")
+from seccoderx_lite.sandbox.planning import plan_tests, without_padding
 
 
 def _own_task(row: Row) -> list[Task]:
@@ -27,14 +27,18 @@ def _own_task(row: Row) -> list[Task]:
             language=read_language(data["language"]),
             cwe=read_cwes(data.get("cwe")),
             reference=read_optional_text(data, "reference"),
-            tests=_tests(data.get("tests")),
+            tests=_tests(data, read_language(data["language"])),
             extra=read_rest(data, "id", "prompt", "language", "cwe", "reference", "tests"),
         )
     ]
 
 
-def _tests(value: Json) -> Mapping[str, Json] | None:
-    """Tests as an object, or as JSON text: parquet has no column of objects of different shapes."""
+def _tests(data: Mapping[str, Json], language: str) -> Mapping[str, Json] | None:
+    """Tests as an object, or as JSON text: parquet has no column of objects of different shapes.
+
+    They are planned here, so that tests which cannot run are found before anything starts.
+    """
+    value = data.get("tests")
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -42,9 +46,14 @@ def _tests(value: Json) -> Mapping[str, Json] | None:
             raise UnusableRow(f"tests are not valid JSON: {error}") from error
     if value is None:
         return None
-    if not isinstance(value, Mapping) or value.get("kind") not in _TEST_KINDS:
-        raise UnusableRow(f"tests must be an object whose kind is one of {', '.join(_TEST_KINDS)}")
-    return value
+    if not isinstance(value, Mapping):
+        raise UnusableRow(f"tests must be an object (got {type(value).__name__})")
+    tests = without_padding(value)
+    try:
+        plan_tests(tests, language)
+    except DataError as error:
+        raise UnusableRow(f"task {data.get('id')!r}: {error}") from error
+    return tests
 
 
 def _published(

@@ -84,9 +84,19 @@ def sandbox_tier(sandbox: Sandbox) -> tuple[str | None, str]:
 
 
 def sandbox_details(sandbox: Sandbox) -> list[str]:
-    """Return one line per toolchain, and one per repair that would make the tier stronger."""
+    """Return lines on each language, and one per repair that would make the tier stronger.
+
+    A language is tried out: a small program must run in this tier.
+    """
     described = sandbox.describe()
-    tools = [f"{language:<10} {found}" for language, found in described.toolchains.items()]
+    works = sandbox.check_languages()
+    tools = []
+    for language, found in described.toolchains.items():
+        state = works.get(language, "")
+        ending = f" ({state} in tier {described.tier})" if state == "works" else ""
+        tools.append(f"{language:<10} {found}{ending}")
+        if state and not ending:
+            tools += [f"{'':<10} {line}" for line in state.splitlines()]
     return [*tools, *(f"to repair  {line}" for line in described.repairs)]
 
 

@@ -17,6 +17,7 @@ from seccoderx_lite.sandbox.limits import Limits
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin:/usr/lib/go/bin"
 BUILD_LIMITS = Limits(timeout_s=30, memory_mb=2048, output_bytes=1 << 20, processes=64)
+CPP_STANDARD = "c++20"
 _SYSTEM = ("/usr/", "/bin/", "/lib")
 
 
@@ -51,7 +52,7 @@ GOIMPORTS_FROM = (
     "golang.org/x/tools/cmd/goimports@latest and put it on the PATH"
 )
 
-_HOW_TO_GET: dict[Language, str] = {
+HOW_TO_GET: dict[Language, str] = {
     "python": "apt install python3",
     "javascript": "apt install nodejs, or nodejs.org",
     "c": "apt install gcc libc6-dev",
@@ -80,7 +81,7 @@ def tools_for(language: Language) -> list[str]:
         if path is None:
             raise SandboxError(
                 f"unscored: {names[0]} is not installed; install it to run {language} tests "
-                f"({_HOW_TO_GET[language]})"
+                f"({HOW_TO_GET[language]})"
             )
         found.append(path)
     return found
@@ -108,7 +109,7 @@ def describe_toolchains() -> dict[str, str]:
             tool = tools_for(language)[0]
         except SandboxError:
             missing = next(names[0] for names in TOOLS[language] if find_tool(names) is None)
-            found[language] = f"missing: {missing}; {_HOW_TO_GET[language]}"
+            found[language] = f"missing: {missing}; {HOW_TO_GET[language]}"
             continue
         flag = "version" if language == "go" else "--version"
         done = subprocess.run([tool, flag], capture_output=True, text=True, check=False)
@@ -119,17 +120,27 @@ def describe_toolchains() -> dict[str, str]:
     return found
 
 
-def program(code: str, language: Language, python: str, limits: Limits) -> Program:
-    """How to build and start a program; `python` is the interpreter inside the sandbox."""
+def program(
+    code: str, language: Language, python: str, limits: Limits, standard: str = ""
+) -> Program:
+    """How to build and start a program.
+
+    `python` is the interpreter inside the sandbox, and `standard` that of C or C++ (default: the
+    compiler's own for C, and `CPP_STANDARD`).
+    """
     makers: dict[Language, Callable[[], Program]] = {
         "python": lambda: Program("main.py", (python, "-B", "main.py")),
         "javascript": lambda: _javascript(limits),
-        "c": lambda: _native("main.c", tools_for("c")[0], ("-lm",)),
-        "cpp": lambda: _native("main.cpp", tools_for("cpp")[0], ("-std=c++17",)),
+        "c": lambda: _native("main.c", tools_for("c")[0], (*_std(standard), "-lm")),
+        "cpp": lambda: _native("main.cpp", tools_for("cpp")[0], _std(standard or CPP_STANDARD)),
         "java": lambda: _java(code, limits),
         "go": _go,
     }
     return makers[language]()
+
+
+def _std(standard: str) -> tuple[str, ...]:
+    return (f"-std={standard}",) if standard else ()
 
 
 def _javascript(limits: Limits) -> Program:

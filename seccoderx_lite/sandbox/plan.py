@@ -50,6 +50,22 @@ def check_keys(what: str, given: Mapping[str, Json], known: Collection[str]) -> 
         raise DataError(f"{what}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
 
 
+def listed(tests: Mapping[str, Json], group: str, kind: str) -> list[Json]:
+    """The cases of a group; raises DataError if they are not a list."""
+    cases = tests.get(group)
+    if cases is not None and not isinstance(cases, list):
+        raise DataError(f"{kind} tests: {group} must be a list (got {type(cases).__name__})")
+    return cases or []
+
+
+def check_file(what: str, name: str, content: Json) -> None:
+    """Raise DataError for a file outside the working folder, or one that is not text."""
+    if not name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise DataError(f"{what}: a file's name must stay inside the working folder (got {name!r})")
+    if not isinstance(content, str | bytes):
+        raise DataError(f"{what}: {name} must be text (got {type(content).__name__})")
+
+
 def plan_calls(tests: Mapping[str, Json]) -> Plan:
     """The plan of `calls` tests; raises DataError if they are unusable."""
     check_keys("calls tests", tests, {"kind", "source", "entry_point", *GROUPS})
@@ -72,7 +88,7 @@ def _plan_cases(tests: Mapping[str, Json]) -> Plan:
     groups: dict[str, Group] = {}
     cases: list[Mapping[str, Json]] = []
     for group in GROUPS:
-        for number, case in enumerate(tests.get(group) or []):
+        for number, case in enumerate(listed(tests, group, "calls")):
             _check_case(f"{group}[{number}]", case)
             groups[f"{group}[{number}]"] = group
             cases.append(case)
@@ -89,6 +105,11 @@ def _check_case(name: str, case: Json) -> None:
         raise DataError(f"calls tests: {name} needs exactly one of expect and raises")
     if not isinstance(case.get("args", []), list) or not isinstance(case.get("kwargs", {}), dict):
         raise DataError(f"calls tests: {name} needs a list of args and an object of kwargs")
+    raises = case.get("raises", "")
+    if not isinstance(raises, str) or ("raises" in case and not raises.isidentifier()):
+        raise DataError(
+            f"calls tests: {name}: raises must be the name of an exception class (got {raises!r})"
+        )
 
 
 @lru_cache(maxsize=4096)

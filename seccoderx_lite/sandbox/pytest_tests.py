@@ -20,7 +20,7 @@ from seccoderx_lite.core.records import ExecutionResult, Json, TestResult
 from seccoderx_lite.sandbox import results
 from seccoderx_lite.sandbox.jobs import Ask, Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
-from seccoderx_lite.sandbox.plan import Plan, check_keys, groups_in
+from seccoderx_lite.sandbox.plan import Plan, check_file, check_keys, groups_in
 from seccoderx_lite.sandbox.worker import JAIL_FOLDER
 
 NOTICE = "integrity: weak (tests and code share an interpreter)"
@@ -53,8 +53,13 @@ def plan_pytest(tests: Mapping[str, Json]) -> PytestPlan:
         raise DataError(f"pytest tests: source must be text (got {type(source).__name__})")
     if not isinstance(module, str) or not module.isidentifier():
         raise DataError(f"pytest tests: module must be the name of a module (got {module!r})")
+    files = tests.get("files") or {}
+    if not isinstance(files, Mapping):
+        raise DataError("pytest tests: files must be an object of names and texts")
+    for name, text in files.items():
+        check_file("pytest tests: files", name, text)
     groups = groups_in(source, any_fixture=True)
-    return PytestPlan(Plan(groups, source=source), module, dict(tests.get("files") or {}))
+    return PytestPlan(Plan(groups, source=source), module, dict(files))
 
 
 def run_pytest(

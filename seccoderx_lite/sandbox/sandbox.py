@@ -17,14 +17,15 @@ from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import LANGUAGES, ExecutionResult, Json, Language, TestResult
 from seccoderx_lite.sandbox import isolation as isolation_module
 from seccoderx_lite.sandbox import languages, programs, pytest_tests, results, stdio
+from seccoderx_lite.sandbox.controls import Controls
 from seccoderx_lite.sandbox.jobs import Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
-from seccoderx_lite.sandbox.plan import plan_calls
+from seccoderx_lite.sandbox.plan import Plan
+from seccoderx_lite.sandbox.planning import plan_tests, without_padding
 from seccoderx_lite.sandbox.worker import ANSWER_GRACE_S, Worker, settings_for
 
 WAITING_JOBS = 256
 """With this many unfinished jobs, submitting another waits until one finishes."""
-KINDS = ("calls", "stdio", "pytest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Sandbox:
         self.isolation = self._find_isolation(isolation)
         """What confines the jobs of this sandbox."""
         self.builds = programs.BuildCache()
+        self._controls = Controls(self._run_control, self.isolation.tier)
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self.workers:
             self._idle.put(worker)
@@ -185,6 +187,21 @@ class Sandbox:
         future.add_done_callback(lambda _: self._places.release())
         return future
 
+    def check_languages(self) -> dict[str, str]:
+        """For each language whose tools are installed: "works", or why a control program failed."""
+        found: dict[str, str] = {}
+        for language in LANGUAGES:
+            try:
+                languages.tools_for(language)
+            except SandboxError:
+                continue
+            try:
+                self._controls.require(language, "stdio", self.limits)
+                found[language] = "works"
+            except SandboxError as error:
+                found[language] = str(error)
+        return found
+
     def describe(self) -> SandboxDescription:
         """What this sandbox offers, with the reason for every layer that is off."""
         return SandboxDescription(
@@ -202,38 +219,38 @@ class Sandbox:
     def _test(
         self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
     ) -> TestResult:
-        kind = tests.get("kind")
-        if language not in LANGUAGES:
-            raise DataError(f"language must be one of {', '.join(LANGUAGES)} (got {language!r})")
-        if kind not in KINDS:
-            raise DataError(f"tests: kind must be one of {', '.join(KINDS)} (got {kind!r})")
-        if kind != "stdio" and language != "python":
-            raise DataError(f"{kind} tests are for Python only; use stdio tests for {language}")
+        tests = without_padding(tests)
+        plan = plan_tests(tests, language)
+        standard = str(tests.get("standard") or "")
+        self._controls.require(language, tests["kind"], limits, standard)
         started = time.monotonic()
-        if kind == "stdio":
-            result = self._test_program(code, language, tests, limits)
-        elif kind == "calls":
-            result = self._test_calls(code, tests, limits)
-        else:
-            plan = pytest_tests.plan_pytest(tests)
-            result = pytest_tests.run_pytest(
-                plan, code, self.python, limits, self._ask, self.isolation.tier
-            )
+        result = self._run_plan(plan, code, language, limits, standard)
         return replace(result, seconds=time.monotonic() - started)
 
-    def _test_calls(self, code: str, tests: Mapping[str, Json], limits: Limits) -> TestResult:
-        plan = plan_calls(tests)
-        job = {"kind": "calls", "code": code, "limits": asdict(limits)}
-        answer = self._ask(job, limits.timeout_s, plan.as_bytes())
-        return results.judge(plan, answer, self.isolation.tier, limits.output_bytes)
-
-    def _test_program(
+    def _run_control(
         self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits
     ) -> TestResult:
-        cases = stdio.plan_stdio(tests)
-        program = languages.program(code, language, self.python, limits)
+        plan = plan_tests(tests, language)
+        return self._run_plan(plan, code, language, limits, tests.get("standard") or "")
+
+    def _run_plan(
+        self,
+        plan: Plan | list[stdio.Case] | pytest_tests.PytestPlan,
+        code: str,
+        language: Language,
+        limits: Limits,
+        standard: str,
+    ) -> TestResult:
+        tier = self.isolation.tier
+        if isinstance(plan, pytest_tests.PytestPlan):
+            return pytest_tests.run_pytest(plan, code, self.python, limits, self._ask, tier)
+        if isinstance(plan, Plan):
+            job = {"kind": "calls", "code": code, "limits": asdict(limits)}
+            answer = self._ask(job, limits.timeout_s, plan.as_bytes())
+            return results.judge(plan, answer, tier, limits.output_bytes)
+        program = languages.program(code, language, self.python, limits, standard)
         built = programs.build(program, code, self._ask, self.builds)
-        return programs.run_cases(program, built, cases, limits, self._ask, self.isolation.tier)
+        return programs.run_cases(program, built, plan, limits, self._ask, tier)
 
     def _ask(
         self, job: Mapping[str, Any], seconds: float, secret: bytes | None = None

@@ -4,18 +4,29 @@ The expected output never enters the program's jail. A case has one or more of
     stdout      the output, compared exactly, trimmed (default), by tokens, or as numbers
     lacks       text that must not appear in the output
     exit_code   the exit status (default: 0)
-and optionally `stdin`, `args` and `files` (name -> text).
+and optionally `stdin`, `args` and `files` (name -> text). For C and C++, the tests may name a
+`standard` of the language, for example c11 or c++17.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.sandbox.plan import GROUPS, Group, check_keys
+from seccoderx_lite.sandbox.plan import GROUPS, Group, check_file, check_keys, listed
 
-_CASE_KEYS = {"stdin", "args", "files", "stdout", "lacks", "exit_code", "compare"}
+_CASE_TYPES: dict[str, tuple[type, str]] = {
+    "stdin": (str, "text"),
+    "stdout": (str, "text"),
+    "lacks": (str, "text"),
+    "args": (list, "a list"),
+    "files": (dict, "an object of names and texts"),
+    "exit_code": (int, "an integer"),
+}
+_CASE_KEYS = {*_CASE_TYPES, "compare"}
+_STANDARDS = {"c": r"(c|gnu)(89|90|99|11|17|18|2x|23)", "cpp": r"(c|gnu)\+\+[0-9][0-9a-z]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,10 @@ class Case:
 
 def plan_stdio(tests: Mapping[str, Json]) -> list[Case]:
     """The cases of `stdio` tests; raises DataError if there are none or one is unusable."""
-    check_keys("stdio tests", tests, {"kind", "compare", *GROUPS})
+    check_keys("stdio tests", tests, {"kind", "compare", "standard", *GROUPS})
     cases = []
     for group in GROUPS:
-        for number, given in enumerate(tests.get(group) or []):
+        for number, given in enumerate(listed(tests, group, "stdio")):
             name = f"{group}[{number}]"
             if not isinstance(given, Mapping):
                 raise DataError(f"stdio tests: {name} must be an object")
@@ -79,9 +90,28 @@ def _check(name: str, given: Mapping[str, Json]) -> None:
     if given["compare"] not in COMPARISONS:
         known = ", ".join(COMPARISONS)
         raise DataError(f"stdio tests: {name}: compare must be one of {known}")
-    for key in ("stdin", "stdout", "lacks"):
-        if not isinstance(given.get(key, ""), str):
-            raise DataError(f"stdio tests: {name}: {key} must be text")
+    for key, (kind, word) in _CASE_TYPES.items():
+        value = given.get(key)
+        if key in given and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise DataError(
+                f"stdio tests: {name}: {key} must be {word} (got {type(value).__name__})"
+            )
+    for file, text in given.get("files", {}).items():
+        check_file(f"stdio tests: {name}: files", file, text)
+
+
+def check_standard(standard: Json, language: str) -> None:
+    """Raise DataError for a standard that is not one of C or C++, or not of `language`."""
+    if standard is None:
+        return
+    pattern = _STANDARDS.get(language)
+    if pattern is None:
+        raise DataError(f"stdio tests: standard is for C and C++ only, not for {language}")
+    if not isinstance(standard, str) or not re.fullmatch(pattern, standard):
+        example = "c11" if language == "c" else "c++17"
+        raise DataError(
+            f"stdio tests: standard must be one of {language}, such as {example} (got {standard!r})"
+        )
 
 
 def _bytes(text: str) -> bytes:

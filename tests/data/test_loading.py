@@ -15,7 +15,7 @@ OWN_TASK = {
     "language": "py",
     "cwe": ["cwe-089"],
     "reference": "def solve(name): ...",
-    "tests": {"kind": "calls", "entry_point": "solve", "functionality": [], "security": []},
+    "tests": {"kind": "calls", "entry_point": "solve", "functionality": [{"expect": 1}]},
     "family": "sql",
     "split": "train",
 }
@@ -87,6 +87,12 @@ def test_a_task_needs_only_id_prompt_and_language(write):
     (task,) = load_tasks(write({"id": 5, "prompt": "p", "language": "JavaScript"}))
     assert (task.id, task.language, task.cwe) == ("5", "javascript", ())
     assert task.reference is None and task.tests is None
+
+
+def test_columns_padded_with_null_are_no_part_of_the_tests(write):
+    padded = {**OWN_TASK["tests"], "source": None, "security": None, "stdin": None}
+    (task,) = load_tasks(write({**OWN_TASK, "tests": padded}))
+    assert task.tests == OWN_TASK["tests"]
 
 
 def test_tests_may_be_json_text(write):
@@ -207,7 +213,13 @@ def test_rows_of_the_judges_cold_start_set_give_reasoning_too(write, caplog):
         ([{**OWN_TASK, "cwe": {"a": 1}}], "is not a list of CWE ids"),
         ([{**OWN_TASK, "prompt": " "}], "line 1: prompt must be a non-empty string (got ' ')"),
         ([{**OWN_TASK, "reference": 3}], "line 1: reference must be a non-empty string (got 3)"),
-        ([{**OWN_TASK, "tests": {"kind": "unit"}}], "tests must be an object whose kind is one of"),
+        ([{**OWN_TASK, "tests": {"kind": "unit"}}], "tests: kind must be one of"),
+        ([{**OWN_TASK, "tests": ["x"]}], "tests must be an object"),
+        (
+            [{**OWN_TASK, "tests": {**OWN_TASK["tests"], "entrypoint": "f"}}],
+            "line 1: task 't1': calls tests: unknown key 'entrypoint'",
+        ),
+        ([{**OWN_TASK, "language": "go"}], "task 't1': calls tests are for Python only"),
         ([{**OWN_TASK, "tests": "{"}], "line 1: tests are not valid JSON"),
         ([{**CYBERSECEVAL, "language": "php"}], "none of its 1 rows can be used: language 'php'"),
     ],

@@ -13,7 +13,23 @@ SYSTEM_FILES = (
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/localtime",
+    # Node exits if it may not read its OpenSSL configuration; a missing file is no problem.
+    "/etc/ssl/openssl.cnf",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/crypto-policies",
+    "/etc/ca-certificates",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/mime.types",
+    "/etc/timezone",
 )
+"""Configuration that runtimes read; nothing here is secret. Where only Landlock confines, a file
+that is not listed is refused, not missing, and runtimes handle that worse."""
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
