@@ -201,7 +201,7 @@ def test_fields_that_contradict_each_other_are_a_fault(write, overrides, fault):
     assert found.startswith(fault)
 
 
-def test_contradictions_are_reported_beside_faults_of_other_fields(write):
+def test_contradictions_are_reported_together_with_faults_of_other_fields(write):
     found = faults(write(SMALL), ["judge=null", "policy.grpo.kl=-1", "name=null"])
     assert len(found) == 3
     assert any(line.startswith("judge: is required by policy.reward") for line in found)
@@ -295,7 +295,7 @@ def test_a_missing_file_a_folder_and_a_binary_file_are_told_apart(tmp_path):
         load_recipe(tmp_path / "b.yaml")
 
 
-def test_relative_paths_are_looked_for_beside_the_recipe(write, tmp_path):
+def test_relative_paths_are_looked_for_in_the_folder_of_the_recipe(write, tmp_path):
     (tmp_path / "tasks.jsonl").touch()
     (tmp_path / "suite.jsonl").touch()
     recipe = load_recipe(
@@ -334,26 +334,44 @@ ENDPOINT = {"api_key_env", "timeout_s", "concurrency", "attempts", "backoff_s"}
 
 def test_the_fields_that_may_be_paths_are_marked():
     assert set(marked_keys(Recipe, Mark.PATH)) == {
-        "model.base", "judge.adapter", "judge.base", "judge.cold_start.data", "judge.align.data",
-        "judge.canaries.data", "policy.tasks", "evaluate.suites", "evaluate.adapter",
+        "model.base",
+        "judge.adapter",
+        "judge.base",
+        "judge.cold_start.data",
+        "judge.align.data",
+        "judge.canaries.data",
+        "policy.tasks",
+        "evaluate.suites",
+        "evaluate.adapter",
         "evaluate.functionality_judge.base",
-    }  # fmt: skip
+    }
     assert set(marked_keys(SynthRecipe, Mark.PATH)) == {
-        "seeds.data", "generator.model", "model.base", "filter.counts",
-    }  # fmt: skip
+        "seeds.data",
+        "generator.model",
+        "model.base",
+        "filter.counts",
+    }
 
 
 def test_the_fields_without_effect_on_the_result_are_marked():
     endpoints = ("judge.endpoint", "evaluate.endpoint", "evaluate.functionality_judge.endpoint")
     assert set(marked_keys(Recipe, Mark.NO_EFFECT)) == {
-        "name", "report_to", "model.fast_generation", "sandbox.workers",
-        "judge.cold_start.save_every", "judge.align.save_every", "policy.grpo.save_every",
+        "name",
+        "report_to",
+        "model.fast_generation",
+        "sandbox.workers",
+        "judge.cold_start.save_every",
+        "judge.align.save_every",
+        "policy.grpo.save_every",
         *(f"{section}.{field}" for section in endpoints for field in ENDPOINT),
-    }  # fmt: skip
+    }
     assert set(marked_keys(SynthRecipe, Mark.NO_EFFECT)) == {
-        "name", "model.fast_generation", "sandbox.workers", "generator.max_cost",
+        "name",
+        "model.fast_generation",
+        "sandbox.workers",
+        "generator.max_cost",
         *(f"generator.{field}" for field in ENDPOINT),
-    }  # fmt: skip
+    }
 
 
 def test_a_dumped_recipe_loads_to_the_same_recipe(write):

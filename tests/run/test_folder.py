@@ -86,7 +86,7 @@ def test_a_folder_of_another_recipe_is_refused_with_keys_and_ways_out(tmp_path):
     assert (path / "recipe.yaml").read_text() == before
 
 
-def test_a_recipe_with_the_same_result_resumes_and_is_stored_anew(tmp_path):
+def test_a_recipe_with_the_same_result_resumes_and_is_stored_again(tmp_path):
     RunFolder.open(tmp_path / "small", make_recipe()).close()
     RunFolder.open(tmp_path / "small", make_recipe(report_to=["wandb"])).close()
     assert RunFolder.existing(tmp_path / "small").recipe.report_to == ["wandb"]

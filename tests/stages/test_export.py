@@ -78,20 +78,34 @@ def test_an_exported_adapter_has_the_layout_that_vllm_loads(folder, tmp_path):
 def test_a_merged_model_is_a_whole_model_folder(folder, tmp_path):
     export_merged(load_base(folder.recipe.model), folder.policy_adapter, tmp_path / "m", False)
     assert {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-        "tokenizer_config.json", "chat_template.jinja",
-    } <= {file.name for file in (tmp_path / "m").iterdir()}  # fmt: skip
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    } <= {file.name for file in (tmp_path / "m").iterdir()}
 
 
 def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):
     shutil.copytree(folder.policy_adapter, folder.judge_adapter)
-    folder.mark_done("cold_start", {"held_out": {"transfer": {
-        "accuracy": 0.94, "unclear_share": 0.0, "n": 204.0, "unscored": 0.0}}})  # fmt: skip
+    folder.mark_done(
+        "cold_start",
+        {
+            "held_out": {
+                "transfer": {"accuracy": 0.94, "unclear_share": 0.0, "n": 204.0, "unscored": 0.0}
+            }
+        },
+    )
     with Sandbox("limits-only", 1) as sandbox:
         figures = run(
-            folder.recipe, folder, load_base(folder.recipe.model), sandbox,
-            role="judge", target=tmp_path / "out",
-        )  # fmt: skip
+            folder.recipe,
+            folder,
+            load_base(folder.recipe.model),
+            sandbox,
+            role="judge",
+            target=tmp_path / "out",
+        )
     assert set(figures) == {"merged"}
     card = (tmp_path / "out" / "merged" / "README.md").read_text()
     assert "to detect vulnerable code" in card
@@ -129,8 +143,12 @@ def test_a_judge_from_elsewhere_is_not_exported_in_the_policys_place_either(fold
 def test_the_card_says_what_was_measured(folder):
     assert "Nothing was measured in this run." in model_card(folder.recipe, folder, "merged")
     scores = {
-        "functional": 0.95, "secure": 0.9, "esr": 0.88, "n": 40, "interval_95": {"esr": [0.8, 0.95]}
-    }  # fmt: skip
+        "functional": 0.95,
+        "secure": 0.9,
+        "esr": 0.88,
+        "n": 40,
+        "interval_95": {"esr": [0.8, 0.95]},
+    }
     folder.write_json("evaluation.json", {"before": {}, "after": {"builtin:tiny/held_out": scores}})
     card = model_card(folder.recipe, folder, "merged")
     assert "| builtin:tiny/held_out | after | 0.950 | 0.900 | 0.880 [0.800, 0.950] | 40 |" in card

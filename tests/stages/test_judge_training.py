@@ -11,8 +11,11 @@ from seccoderx_lite.stages import judge_training
 
 def recipe_of(verdict="cascade", **cold_start):
     section = {"data": "builtin:tiny", "steps": 6, "batch_size": 4, **cold_start}
-    document = {"name": "x", "model": {"base": "builtin:tiny"},
-                "judge": {"verdict": verdict, "cold_start": section}}  # fmt: skip
+    document = {
+        "name": "x",
+        "model": {"base": "builtin:tiny"},
+        "judge": {"verdict": verdict, "cold_start": section},
+    }
     return check_recipe(document, "x")
 
 
@@ -52,8 +55,8 @@ def test_a_step_trains_one_form_of_answer(steps_of, verdict, forms, micro):
     recipe = recipe_of(verdict, trainer={"per_device_train_batch_size": micro})
     steps = steps_of(recipe)
     assert [len(step) for step in steps] == [4] * 6
-    told = [{"r" if "<think>" in answer else "d" for answer in step} for step in steps]
-    assert told == [{form} for form in forms]
+    forms_of_steps = [{"r" if "<think>" in answer else "d" for answer in step} for step in steps]
+    assert forms_of_steps == [{form} for form in forms]
 
 
 def test_examples_of_which_none_fits_are_refused_by_their_form(base, tmp_path):

@@ -1,4 +1,4 @@
-"""The whole path in small: every stage for a few steps, killed in each of them, and told apart."""
+"""A small run of every stage for a few steps, also when it is killed in each of them."""
 
 import json
 import os
@@ -62,9 +62,14 @@ def finished(recipe_file, tmp_path_factory) -> Path:
 
 def command(recipe_file, folder) -> list[str]:
     return [
-        sys.executable, "-m", "seccoderx_lite", "train", str(recipe_file),
-        "--run-folder", str(folder),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "seccoderx_lite",
+        "train",
+        str(recipe_file),
+        "--run-folder",
+        str(folder),
+    ]
 
 
 def rows(file: Path) -> list[dict]:
@@ -81,10 +86,17 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def test_a_run_leaves_everything_the_contract_names(finished):
     names = [
-        "recipe.yaml", "environment.json", "metrics.jsonl", "completions.jsonl", "evaluation.json",
-        "judge/adapter/adapter_model.safetensors", "policy/adapter/adapter_model.safetensors",
-        "export/adapter/README.md", "export/merged/model.safetensors", "report.html",
-    ]  # fmt: skip
+        "recipe.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "completions.jsonl",
+        "evaluation.json",
+        "judge/adapter/adapter_model.safetensors",
+        "policy/adapter/adapter_model.safetensors",
+        "export/adapter/README.md",
+        "export/merged/model.safetensors",
+        "report.html",
+    ]
     assert [name for name in names if not (finished / name).exists()] == []
 
 
@@ -92,8 +104,16 @@ def test_every_policy_step_records_its_reward_parts_phases_and_memory(finished):
     steps = [row for row in rows(finished / "metrics.jsonl") if row["stage"] == "policy"]
     assert [row["step"] for row in steps] == [1, 2, 3, 4]
     for row in steps:
-        assert {"reward", "reward/format", "reward/vulnerability", "kl", "tokens_per_s",
-                "peak_memory_bytes", "unscored", "alarms"} <= row.keys()  # fmt: skip
+        assert {
+            "reward",
+            "reward/format",
+            "reward/vulnerability",
+            "kl",
+            "tokens_per_s",
+            "peak_memory_bytes",
+            "unscored",
+            "alarms",
+        } <= row.keys()
         assert {"rollout", "judge", "tests", "reference", "update", "step"} <= row["seconds"].keys()
     assert any("canary_accuracy" in row for row in steps)
 
@@ -107,8 +127,10 @@ def test_evaluation_reports_before_and_after_by_split_with_intervals(finished):
     evaluation = json.loads((finished / "evaluation.json").read_text())
     for phase in ("before", "after"):
         assert set(evaluation[phase]) == {
-            "builtin:tiny/held_out", "builtin:tiny/transfer", "builtin:tiny/benign"
-        }  # fmt: skip
+            "builtin:tiny/held_out",
+            "builtin:tiny/transfer",
+            "builtin:tiny/benign",
+        }
         scores = evaluation[phase]["builtin:tiny/held_out"]
         assert {
             "functional",
@@ -179,10 +201,16 @@ def test_data_of_later_stages_is_read_before_the_first_one_begins(recipe_file, t
 
 def test_a_cascade_without_code_to_calibrate_on_is_refused_before_training(recipe_file, tmp_path):
     rows = [
-        {"code": code, "language": "python", "cwe": ["CWE-95"], "is_vulnerable": code != "int(x)",
-         "reasoning": "eval runs it", "split": "train"}
+        {
+            "code": code,
+            "language": "python",
+            "cwe": ["CWE-95"],
+            "is_vulnerable": code != "int(x)",
+            "reasoning": "eval runs it",
+            "split": "train",
+        }
         for code in ("eval(x)", "int(x)")
-    ]  # fmt: skip
+    ]
     data = tmp_path / "labelled.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = load_recipe(recipe_file, [f"judge.align.data={data}", "judge.verdict=cascade"])
@@ -201,8 +229,9 @@ def test_a_stage_that_runs_again_makes_void_what_rests_on_it(recipe_file, tmp_pa
         train(recipe, tmp_path / "run", stages=["policy"])
     done = RunFolder.existing(tmp_path / "run")
     assert [stage for stage in planned_stages(recipe) if done.is_done(stage)] == [
-        "cold_start", "align",
-    ]  # fmt: skip
+        "cold_start",
+        "align",
+    ]
     assert list(done.read_jsonl("answers.jsonl")) == []
 
 
@@ -214,9 +243,13 @@ def test_an_unknown_stage_is_refused_with_the_stages_there_are(recipe_file, tmp_
 def test_a_judge_on_another_base_is_a_second_model_with_the_same_verdicts(finished, recipe_file):
     recipe = load_recipe(
         recipe_file,
-        [f"judge.adapter={finished / 'judge' / 'adapter'}", "judge.base=builtin:tiny",
-         "judge.cold_start=null", "judge.align=null"],
-    )  # fmt: skip
+        [
+            f"judge.adapter={finished / 'judge' / 'adapter'}",
+            "judge.base=builtin:tiny",
+            "judge.cold_start=null",
+            "judge.align=null",
+        ],
+    )
     base = load_base(recipe.model)
     other = second_base(recipe.model, recipe.judge, finished / "judge" / "adapter")
     assert other.model is not base.model
@@ -298,7 +331,12 @@ def test_an_export_that_strays_from_the_policy_is_not_handed_over(finished, tmp_
 
 def test_a_recipe_without_a_section_has_fewer_stages(recipe_file):
     assert planned_stages(load_recipe(recipe_file)) == [
-        "cold_start", "align", "policy", "evaluate", "export", "report"
-    ]  # fmt: skip
+        "cold_start",
+        "align",
+        "policy",
+        "evaluate",
+        "export",
+        "report",
+    ]
     fewer = load_recipe(recipe_file, ["evaluate=null", "export=null", "judge.align=null"])
     assert planned_stages(fewer) == ["cold_start", "policy", "report"]

@@ -63,7 +63,7 @@ def canaries(generator):
     return Canaries(Judge(generator, recipe.judge), recipe, labelled)
 
 
-def test_canaries_are_judged_anew_in_every_round_and_a_fall_stops_the_run():
+def test_canaries_are_judged_again_in_every_round_and_a_fall_stops_the_run():
     generator = ChangingGenerator()
     watch = canaries(generator)
     assert watch.check(1) == {}
@@ -101,9 +101,12 @@ def folder(tmp_path):
 def step(reward, number=0):
     completions = [[{"role": "assistant", "content": "I cannot help with that."}]] * 2
     return reward(
-        completions, ["weak", "weak"], [[1], [2]], SimpleNamespace(global_step=number),
+        completions,
+        ["weak", "weak"],
+        [[1], [2]],
+        SimpleNamespace(global_step=number),
         lambda name, value: None,
-    )  # fmt: skip
+    )
 
 
 def test_an_alarm_is_recorded_and_stops_the_run_if_the_recipe_says_so(folder):

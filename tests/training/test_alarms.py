@@ -85,19 +85,27 @@ def test_safe_verdicts_that_attacks_confirm_are_no_saturation():
 
 
 QUIET = {
-    "reward_hacking": 0.0, "stub_share": 0.0, "length_ratio": 1.0, "zero_variance_share": 0.0,
-    "verdict_saturation": 0.5, "unscored_share": 0.0,
-}  # fmt: skip
+    "reward_hacking": 0.0,
+    "stub_share": 0.0,
+    "length_ratio": 1.0,
+    "zero_variance_share": 0.0,
+    "verdict_saturation": 0.5,
+    "unscored_share": 0.0,
+}
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("reward_hacking", 0.9), ("stub_share", 0.9), ("length_ratio", 4.0), ("length_ratio", 0.1),
-        ("zero_variance_share", 0.9), ("verdict_saturation", 1.0),
+        ("reward_hacking", 0.9),
+        ("stub_share", 0.9),
+        ("length_ratio", 4.0),
+        ("length_ratio", 0.1),
+        ("zero_variance_share", 0.9),
+        ("verdict_saturation", 1.0),
         ("unscored_share", 0.3),
     ],
-)  # fmt: skip
+)
 def test_each_threshold_raises_its_own_alarm_once_the_window_is_full(name, value):
     alarms = Alarms(AlarmsRecipe(window=3))
     first, second, third = (alarms.check(step, {**QUIET, name: value}) for step in (1, 2, 3))

@@ -25,7 +25,7 @@ def test_every_row_is_met_once_before_any_is_met_again(size, count, seed):
     assert {met[name] for name in names(numbered("r", size))} <= {count // size, -(-count // size)}
 
 
-def test_later_passes_are_shuffled_anew():
+def test_later_passes_are_shuffled_again():
     met = names(in_training_order(numbered("r", 20), 40, seed=0))
     assert met[:20] != met[20:]
 

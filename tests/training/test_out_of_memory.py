@@ -36,7 +36,7 @@ class Hungry(CountingReward):
 
 def run(folder, recipe, reward):
     base = load_base(recipe.model)
-    recorder = StepRecorder("policy", folder, lambda *told: None, PhaseClock())
+    recorder = StepRecorder("policy", folder, lambda *values: None, PhaseClock())
     config = grpo_config(recipe, recipe.policy.grpo, folder.checkpoints("policy"))
     rows = [{"prompt": [{"role": "user", "content": f"Write function {n}."}]} for n in (1, 2)]
     trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)

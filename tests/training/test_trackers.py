@@ -16,11 +16,13 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_written(tmp
     monkeypatch.setattr("seccoderx_lite.training.trackers.find_spec", lambda name: None)
     recipe = check_recipe(
         {
-            "name": "small", "model": {"base": "builtin:tiny"}, "report_to": ["trackio"],
+            "name": "small",
+            "model": {"base": "builtin:tiny"},
+            "report_to": ["trackio"],
             "evaluate": {"suites": ["builtin:tiny"]},
         },
         "small",
-    )  # fmt: skip
+    )
     with pytest.raises(RecipeError, match=r"report_to: .* `pip install trackio`"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -21,7 +21,7 @@ from seccoderx_lite.training.trainers import latest_checkpoint, make_grpo_traine
 def run_steps(folder, recipe, reward):
     base = load_base(recipe.model)
     section = recipe.policy.grpo
-    recorder = StepRecorder("policy", folder, lambda *told: None, PhaseClock())
+    recorder = StepRecorder("policy", folder, lambda *values: None, PhaseClock())
     config = grpo_config(recipe, section, folder.checkpoints("policy"))
     rows = [
         {"prompt": [{"role": "user", "content": f"Write a function number {n}."}]} for n in (1, 2)
