@@ -226,33 +226,60 @@ def bench(
     override: Overrides = None,
     judge: Annotated[
         Path | None,
-        typer.Option(help="Adapter of a trained judge (default: from the recipe's run folder)."),
+        typer.Option(
+            help="Run folder or adapter of a trained judge (default: the recipe's run folder)."
+        ),
+    ] = None,
+    random: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHAPE",
+            help="Measure random weights in the shape of this model (hub id, folder or "
+            "config.json), with the tiny base's tokenizer and tasks, at the greatest lengths.",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="GPU memory to use, for example 16GB (default: all).")
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(help='"shared", "two models" or "no judge"; repeatable (default: all).'),
     ] = None,
     steps: Annotated[
         int, typer.Option(help="GRPO steps per run; the first is a warm-up and not counted.")
     ] = 4,
-    rounds: Annotated[int, typer.Option(help="Runs per layout, in alternating order.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs per layout, in alternating order.")] = 2,
     output: Annotated[
-        Path | None, typer.Option(help="Also write the figures to this JSON file.")
+        Path | None,
+        typer.Option(help="JSON file of the figures, rewritten after each run."),
     ] = None,
 ) -> None:
     """Time each phase of a GRPO step; compare with two models in memory and with no judge."""
     from seccoderx_lite.cli.bench import bench as measure
-    from seccoderx_lite.cli.bench import table
+    from seccoderx_lite.cli.bench_figures import LAYOUTS, BenchResult, table
+    from seccoderx_lite.cli.estimate import parse_memory
     from seccoderx_lite.recipe.recipe import load_recipe
     from seccoderx_lite.run import files
+
+    def keep(result: BenchResult) -> None:
+        if output:
+            files.write_json(output, result.as_json())
 
     result = measure(
         load_recipe(recipe, override or []),
         judge,
+        random_shape=random,
+        memory_bytes=parse_memory(memory) if memory else None,
         steps=steps,
         rounds=rounds,
+        layouts=layout or LAYOUTS,
         on_layout=lambda layout, done, total: typer.echo(f"{done}/{total} {layout}", err=True),
+        on_figures=keep,
     )
     for line in table(result):
         typer.echo(line)
-    if output:
-        files.write_json(output, result.as_json())
+    if not result.layouts:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.backends import Backend, load_with_unsloth, use_backend
+from seccoderx_lite.models.random_weights import PREFIX, is_random, load_random
 from seccoderx_lite.recipe.recipe import ModelRecipe
 
 
@@ -39,6 +40,8 @@ def resolve_base(name: str) -> str:
     Raises:
         ModelError: a `builtin:` name does not exist.
     """
+    if is_random(name):
+        return PREFIX + resolve_base(name.removeprefix(PREFIX))
     if not name.startswith("builtin:"):
         return name
     folder = (
@@ -77,6 +80,8 @@ def load_base(recipe: ModelRecipe) -> Base:
     """
     backend = use_backend(recipe)
     load = _load_with_unsloth if backend == "unsloth" else _load_with_transformers
+    if is_random(recipe.base):
+        load = _load_random
     options: dict[str, Any] = {"dtype": compute_dtype()}
     if not torch.cuda.is_available():
         # On a CPU the backward pass of fused attention takes twice as long as that of eager.
@@ -101,6 +106,13 @@ def _load_with_transformers(
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     _require_chat_template(tokenizer, source)  # before gigabytes of weights are downloaded
     return AutoModelForCausalLM.from_pretrained(source, **options), tokenizer
+
+
+def _load_random(source: str, four_bits: bool, options: dict[str, Any]) -> tuple[Any, Any]:
+    if four_bits:
+        options = {**options, "quantization_config": nf4_config(options["dtype"])}
+    tokenizer = AutoTokenizer.from_pretrained(resolve_base("builtin:tiny"), padding_side="left")
+    return load_random(source, tokenizer, **options), tokenizer
 
 
 def _load_with_unsloth(source: str, four_bits: bool, options: dict[str, Any]) -> tuple[Any, Any]:

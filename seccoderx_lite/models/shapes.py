@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import resolve_base
+from seccoderx_lite.models.random_weights import config_of
 from seccoderx_lite.recipe.recipe import LoraRecipe
 
 _BLOCK = 64
@@ -98,12 +99,12 @@ def model_shape(base: str) -> ModelShape:
     Raises:
         ModelError: there is no such config, or the model is not a dense decoder.
     """
+    config = config_of(resolve_base(base))
     try:
-        config = AutoConfig.from_pretrained(resolve_base(base)).get_text_config()
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{base}: cannot load its config: {error}") from error
+        raise ModelError(f"{base}: cannot build a model of its config: {error}") from error
     try:
         return _shape_of(model, config)
     except AttributeError as error:
