@@ -6,11 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.cli.bench_random import (
-    make_random_judge,
-    scoring_references,
-    with_longest_tasks,
-)
+from seccoderx_lite.cli.bench_random import scoring_references, with_longest_tasks
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
@@ -88,6 +84,7 @@ def limit_memory(memory_bytes: int | None) -> None:
 
 
 def _steps_of(layout: str, recipe: Recipe) -> tuple[list[dict[str, Json]], int | None]:
+    from seccoderx_lite.models.adapters import save_random_adapter
     from seccoderx_lite.models.base import load_base
     from seccoderx_lite.models.random_weights import is_random
     from seccoderx_lite.run.folder import RunFolder
@@ -107,7 +104,7 @@ def _steps_of(layout: str, recipe: Recipe) -> tuple[list[dict[str, Json]], int |
             scorer = scoring_references(scorer)
             judge = Path(str(recipe.judge.adapter)) if recipe.judge else None
             if judge and not judge.exists():
-                make_random_judge(base, recipe, judge)
+                save_random_adapter(base, recipe.model.lora, judge)
         with RunFolder.open(Path(place) / "run", recipe) as folder:
             policy_training.run(recipe, folder, base, sandbox, make_scorer=scorer)
             return list(folder.read_jsonl("metrics.jsonl"))[1:], _estimated_peak(recipe)

@@ -43,26 +43,6 @@ def random_recipe(recipe: Recipe, shape: str, folder: Path) -> Recipe:
     return check_recipe(document, "bench --random")
 
 
-def make_random_judge(base: Any, recipe: Recipe, folder: Path) -> None:
-    """Save an adapter with random weights, and leave the base without an adapter."""
-    import torch
-    from peft import get_peft_model
-
-    from seccoderx_lite.models.adapters import (
-        adapter_parameters,
-        detach_adapters,
-        lora_config,
-        save_adapter,
-    )
-
-    base.model = get_peft_model(base.model, lora_config(recipe.model.lora))
-    for name, parameter in adapter_parameters(base.model, "trained").items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    save_adapter(base.model, "trained", folder)
-    detach_adapters(base)
-
-
 def with_longest_tasks(recipe: Recipe, tokenizer: Any, context: int, file: Path) -> Recipe:
     """Write tasks with the longest prompts and references a recipe allows; return it with them.
 

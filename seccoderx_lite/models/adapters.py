@@ -113,6 +113,16 @@ def save_adapter(model: PeftModel, role: Role, folder: Path) -> None:
         inner.rmdir()
 
 
+def save_random_adapter(base: Base, recipe: LoraRecipe, folder: Path) -> None:
+    """Save an adapter with random weights, for measurements; leave the base without an adapter."""
+    base.model = get_peft_model(base.model, lora_config(recipe))
+    for name, parameter in adapter_parameters(base.model, "trained").items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    save_adapter(base.model, "trained", folder)
+    detach_adapters(base)
+
+
 def adapter_parameters(model: Any, role: Role) -> dict[str, torch.nn.Parameter]:
     """Return the parameters of one role's adapter by name."""
     marker = f".{ADAPTER_NAMES[role]}."
