@@ -1,75 +1,216 @@
-"""Extracts the code from a completion.
+r"""From a completion to its code: one extractor for reward, evaluation, judge and `synth`.
 
-Everything uses this extractor, except the reward formula `seccoderx`: it keeps SecCoderX's regular
-expression, see `rewards.composite`.
+Thinking is removed first (see `thinking`); what is left is the answer. **The rule:**
+
+1.  Blocks are read as in CommonMark 0.31, section 4.5: three or more backticks or tildes, closed by
+    a line with at least as many of them, indented by at most three spaces more than the opening.
+    Also read: an opening at the end of a line of prose, a closing at the end of a line of code, a
+    block inside a list or quotation. Where the code does not parse, the next fence is tried.
+2.  Blocks are ranked by label and language: label of the task's language; label of a close relative
+    (C and C++, TypeScript for JavaScript); no known label and a whole program; another label and a
+    whole program; no known label. Other blocks are never the code.
+3.  In the best rank that has it, the code is the last complete block: it defines every name that is
+    asked for, or runs where a program is asked for, or, where nothing is known, defines something
+    other than tests. Earlier blocks that define what it uses are put before it.
+4.  If no block is complete, the code is all blocks of the best rank that define something, one
+    after the other, provided that this is complete; else the last block of that rank that defines
+    something; else the last one.
+
+Without a language, that of the first label with a supported one is taken, and what rule 4 would
+take from the end is taken from the start.
+
+The reward formula `seccoderx` is the exception: it keeps SecCoderX's regular expression, see
+`rewards.composite`.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-_THINK_BLOCK = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL | re.IGNORECASE)
-_END_OF_THINKING = re.compile(r"^[ \t]*</think>[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_OPENING_FENCE = re.compile(
-    r"""
-    (?: ^(?P<indent>[ \t]*) (?P<fence>`{3,}(?=[^`\n]*$) | ~{3,}) [ \t]* (?P<info>[^\n]*) (?:\n|\Z)
-      | (?<=[ \t:])(?P<inline_fence>`{3,}) [ \t]* (?P<inline_label>[\w+\#.-]*) [ \t]*\n )""",
-    re.MULTILINE | re.VERBOSE,
-)
+from seccoderx_lite.core.asked import ANYTHING, Asked
+from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, unfenced
+from seccoderx_lite.core.languages import label_language, language_of
+from seccoderx_lite.core.programs import Program, program_of
+from seccoderx_lite.core.thinking import answer_of
+
+__all__ = ["AnswerCode", "CodeBlock", "code_of_answer", "extract_block", "extract_code"]
+
+CodeForm: TypeAlias = Literal["block", "unclosed", "bare", "none", "unfinished"]
+"""Where the code of an answer was: a closed block, one without a closing fence, no block at all.
+Or why there is none: the answer has no code, or ends inside its thinking."""
+
+_RELATIVES: dict[str, str] = {"c": "cpp", "cpp": "c", "javascript": "typescript"}
+_HOISTED = {
+    "java": re.compile(r"^[ \t]*(?:package|import)\s[^\n;]*;[ \t]*\n?", re.MULTILINE),
+    "go": re.compile(
+        r"^(?:package\s+\w+|import\s*\([^)]*\)|import\s+[^\n(]+)[ \t]*\n?", re.MULTILINE
+    ),
+}
+"""What must come before everything else when blocks are put together."""
 
 
 @dataclass(frozen=True, slots=True)
-class CodeBlock:
-    """The first fenced block of a completion."""
+class AnswerCode:
+    """The code of an answer, and where it was."""
 
-    code: str
-    """Without the line break before the closing fence; "" for an empty block."""
-    language_label: str
-    """First word after the opening fence, as written: "c++", "Python", or ""."""
-    is_closed: bool
-    """False when the completion ended inside the block; `code` is then the rest of it."""
+    code: str | None
+    form: CodeForm
 
 
-def extract_block(completion: str) -> CodeBlock | None:
-    """First fenced code block of the answer, or None without one.
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    block: CodeBlock
+    rank: int
+    program: Program | None
+    """None for a language without a grammar."""
 
-    Fences follow CommonMark 0.31 (section 4.5): three or more backticks or tildes with any label,
-    closed by a line with at least as many; the indentation of the fence is removed from the code.
-    In addition, a fence may open at the end of a line of prose and close at the end of a line of
-    code. A `<think>` block before the answer is skipped.
+    def is_complete(self, asked: Asked) -> bool:
+        program = self.program
+        if program is None:
+            return True
+        if not program.parses:
+            return False
+        if asked.names:
+            return asked.names <= program.defined
+        if asked.is_program:
+            return program.runs
+        return program.has_definitions and not program.is_test
+
+
+def extract_block(
+    completion: str, language: str | None = None, asked: Asked = ANYTHING
+) -> CodeBlock | None:
+    """The block with the code of a completion, by the rule above; None without one.
+
+    Args:
+        completion: What the model wrote.
+        language: The task's language; None takes that of the first label.
+        asked: What the code must define or do, as far as it is known.
     """
-    answer = without_thinking(completion.replace("\r\n", "\n"))
-    opening = _OPENING_FENCE.search(answer)
-    if opening is None:
-        return None
-    fence = opening["fence"] or opening["inline_fence"]
-    label = (opening["info"] or opening["inline_label"] or "").split(maxsplit=1)[:1]
-    body = answer[opening.end() :]
-    run = f"{re.escape(fence[0])}{{{len(fence)},}}"
-    closing = re.search(rf"(?:(?:\A|\n)[ \t]*)?{run}[ \t]*(?=\n|\Z)", body)
-    code = body[: closing.start()] if closing else body
-    indent = opening["indent"]
-    if indent:
-        code = re.sub(rf"^[ \t]{{1,{len(indent)}}}", "", code, flags=re.MULTILINE)
-    return CodeBlock(code, "".join(label), is_closed=closing is not None)
+    blocks = fenced_blocks(answer_of(completion).text, language_of(language or ""))
+    if len(blocks) == 1 and (language is None or blocks[0].label_language in (None, language)):
+        return blocks[0]
+    return _choose(blocks, language, asked)
 
 
-def extract_code(completion: str) -> str | None:
-    r"""Code of the first fenced block ("" for an empty one), or None without a block.
+def extract_code(
+    completion: str, language: str | None = None, asked: Asked = ANYTHING
+) -> str | None:
+    r"""Code of a completion ("" for an empty block), or None without a block.
 
     >>> extract_code("Sure:\n```python\nprint(1)\n```\nDone.")
     'print(1)'
+    >>> extract_code("First:\n```sh\npip install x\n```\nThen:\n```py\nimport x\n```", "python")
+    'import x'
     >>> extract_code("I cannot help with that.") is None
     True
     """
-    block = extract_block(completion)
+    block = extract_block(completion, language, asked)
     return block.code if block else None
 
 
-def without_thinking(text: str) -> str:
-    """The answer after its `<think>` blocks; the whole text if there are none."""
-    answer = text
-    while thinking := _THINK_BLOCK.match(answer):
-        answer = answer[thinking.end() :]
-    # Some chat templates open the think block in the prompt: the completion has only its end.
-    think_end = _END_OF_THINKING.search(text) if answer is text else None
-    return text[think_end.end() :] if think_end else answer
+def code_of_answer(completion: str, language: str, asked: Asked = ANYTHING) -> AnswerCode:
+    r"""The code of an answer for measuring it: a text that is a whole program counts as well.
+
+    In training only a closed block is paid; `form` tells the two apart.
+
+    >>> code_of_answer("def add(a, b):\n    return a + b", "python").form
+    'bare'
+    >>> code_of_answer("Sure, here it is.", "python")
+    AnswerCode(code=None, form='none')
+    """
+    block = extract_block(completion, language, asked)
+    if block is not None and block.code.strip():
+        return AnswerCode(block.code, "block" if block.is_closed else "unclosed")
+    answer = answer_of(completion)
+    known = language_of(language)
+    text = unfenced(answer.text)
+    if known and text and block is None and program_of(text, known).is_whole:
+        return AnswerCode(text, "bare")
+    is_cut = answer.is_unfinished or (block is not None and not block.is_closed)
+    return AnswerCode(None, "unfinished" if is_cut else "none")
+
+
+def _choose(blocks: Sequence[CodeBlock], language: str | None, asked: Asked) -> CodeBlock | None:
+    place = 0 if language is None else -1
+    if language is None:
+        labels = [block.label_language for block in blocks]
+        language = next((label for label in labels if language_of(label or "")), None)
+        if language is None:
+            return blocks[0] if blocks else None
+    ranked = [_ranked(block, language) for block in blocks]
+    candidates = [candidate for candidate in ranked if candidate is not None]
+    for rank in sorted({candidate.rank for candidate in candidates}):
+        same = [candidate for candidate in candidates if candidate.rank == rank]
+        if found := _complete(same, asked, language):
+            return found
+    if not candidates:
+        return None
+    best = min(candidate.rank for candidate in candidates)
+    same = [candidate for candidate in candidates if candidate.rank == best]
+    defining = [c for c in same if c.program is None or c.program.has_definitions]
+    return (defining or same)[place].block
+
+
+def _ranked(block: CodeBlock, language: str) -> _Candidate | None:
+    known = language_of(language)
+    program = program_of(block.code, known) if known else None
+    label = block.label_language
+    if label == (known or label_language(language)):
+        return _Candidate(block, 0, program)
+    if label is not None and _RELATIVES.get(known or "") == label:
+        return _Candidate(block, 1, program)
+    if program is not None and program.is_whole:
+        return _Candidate(block, 2 if label is None else 3, program)
+    return _Candidate(block, 4, program) if label is None else None
+
+
+def _complete(candidates: Sequence[_Candidate], asked: Asked, language: str) -> CodeBlock | None:
+    """The last complete block with the earlier blocks that it needs, or all that define something.
+
+    None if neither is complete.
+    """
+    complete = [place for place, each in enumerate(candidates) if each.is_complete(asked)]
+    closed = [place for place in complete if candidates[place].block.is_closed]
+    if complete:
+        needs = {place: _needed(candidates, place) for place in closed or complete}
+        if asked.is_program:  # what only calls an earlier program is an example of its use
+            alone = [place for place, needed in needs.items() if len(needed) == 1]
+            needs = {place: needs[place] for place in alone} or needs
+        return _joined([candidates[place].block for place in needs[max(needs)]], language)
+    parts = [each.block for each in candidates if each.program and _adds(each.program)]
+    whole = _joined(parts, language) if len(parts) > 1 else None
+    joined = _ranked(whole, language) if whole else None
+    return whole if joined and joined.is_complete(asked) else None
+
+
+def _adds(program: Program) -> bool:
+    return program.parses and bool(program.defined or program.imported or program.runs)
+
+
+def _needed(candidates: Sequence[_Candidate], place: int) -> list[int]:
+    """A block and the earlier ones that define what it uses and does not define, in order."""
+    needed = [place]
+    program = candidates[place].program
+    missing = set(program.used) if program else set()
+    for earlier in range(place - 1, -1, -1):
+        other = candidates[earlier].program
+        if other is None or not other.parses or not (missing & (other.defined | other.imported)):
+            continue
+        needed.insert(0, earlier)
+        missing = (missing - other.defined - other.imported) | other.used
+    return needed
+
+
+def _joined(blocks: Sequence[CodeBlock], language: str) -> CodeBlock:
+    if len(blocks) == 1:
+        return blocks[0]
+    codes = [block.code for block in blocks]
+    if hoisted := _HOISTED.get(language):
+        heads = dict.fromkeys(m[0].strip() for code in codes for m in hoisted.finditer(code))
+        packages = [head for head in heads if head.startswith("package")][:1]
+        imports = [head for head in heads if not head.startswith("package")]
+        codes = ["\n".join([*packages, *imports]), *(hoisted.sub("", code) for code in codes)]
+    code = "\n\n".join(code.strip("\n") for code in codes if code.strip())
+    return CodeBlock(code, blocks[-1].info, all(block.is_closed for block in blocks))

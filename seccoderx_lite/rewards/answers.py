@@ -11,10 +11,12 @@ from functools import cached_property
 
 import tree_sitter
 
+from seccoderx_lite.core.asked import asked_by
 from seccoderx_lite.core.code_blocks import CodeBlock, extract_block
+from seccoderx_lite.core.programs import parses
 from seccoderx_lite.core.records import Language, Task, TestResult, Verdict
 from seccoderx_lite.core.syntax import parse
-from seccoderx_lite.rewards.shape import declines, is_stub, length_change, parses
+from seccoderx_lite.rewards.shape import declines, is_stub, length_change
 
 
 @dataclass(frozen=True)  # no slots: cached properties live in the instance's __dict__
@@ -26,7 +28,7 @@ class ParsedAnswer:
     reference: str | None
     """Code of the task's reference completion; excuses what it lacks itself, see `is_stub`."""
     block: CodeBlock | None
-    """The first fenced block; None for an answer without one."""
+    """The block with the code, see `core.code_blocks`; None for an answer without one."""
 
     @property
     def code(self) -> str:
@@ -77,7 +79,8 @@ def parse_answer(completion: str, task: Task) -> ParsedAnswer:
     >>> parse_answer("```python\npass\n```", task).is_real_code
     False
     """
-    return ParsedAnswer(completion, task.language, task.reference, extract_block(completion))
+    block = extract_block(completion, task.language, asked_by(task.tests))
+    return ParsedAnswer(completion, task.language, task.reference, block)
 
 
 @dataclass(frozen=True, slots=True)

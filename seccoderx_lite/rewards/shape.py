@@ -4,10 +4,7 @@ Nothing here runs code. The stub check knows the usual ways to write code that d
 policy can find others, so functional tests remain the real protection.
 """
 
-import ast
 import re
-import threading
-import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -17,12 +14,6 @@ from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.syntax import is_comment, is_docstring, parse, walk
 
 MAX_LINES_WITHOUT_REFERENCE = 400
-MAX_LINE_SHARE_OF_MACROS = 0.05
-"""Share of lines of C and C++ that need not parse, because tree-sitter cannot expand macros. With
-it 86% of the real functions in SVEN parse, without it 59%."""
-
-_WARNINGS_LOCK = threading.Lock()  # catch_warnings changes the state of the whole process
-
 _FUNCTION_TYPES = frozenset(
     {
         "arrow_function",
@@ -100,38 +91,6 @@ def length_share(code: str, reference: str | None) -> float:
     if change is None:
         return 0.0
     return max(0.0, min(1.0, (change + 0.5) / 0.2, (1.0 - change) / 0.5))
-
-
-def parses(code: str, language: Language, root: tree_sitter.Node) -> bool:
-    """True when code with this syntax tree is grammatical in its language.
-
-    Checked with tree-sitter; for Python also with Python's own parser, because tree-sitter accepts
-    wrong indentation. In C and C++ one line in twenty may contain what only the preprocessor reads.
-    """
-    if language == "python":
-        return not root.has_error and _parses_as_python(code)
-    if not root.has_error:
-        return True
-    if language not in ("c", "cpp"):
-        return False
-    faulty_lines = {
-        line
-        for node in walk(root)
-        if node.is_error or node.is_missing
-        for line in range(node.start_point[0], node.end_point[0] + 1)
-    }
-    return len(faulty_lines) <= MAX_LINE_SHARE_OF_MACROS * len(code.splitlines())
-
-
-def _parses_as_python(code: str) -> bool:
-    with _WARNINGS_LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(code)
-        # ValueError: a null byte or lone surrogate; the last two: nesting too deep for the parser.
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
 
 
 def declines(text: str) -> bool:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.core.code_blocks import extract_block, extract_code
+from seccoderx_lite.core.asked import Asked
+from seccoderx_lite.core.code_blocks import code_of_answer, extract_block, extract_code
 
 CODE_LINES = st.text(st.characters(codec="utf-8", exclude_characters="`~\r\n"), max_size=30)
 
@@ -95,3 +96,198 @@ def test_fenced_code_comes_back_unchanged(code, label):
 def test_extraction_accepts_any_text(text):
     code = extract_code(text)
     assert code is None or isinstance(code, str)
+
+
+ADD = "def add(a, b):\n    return a + b"
+WRONG = "def add(a, b):\n    return a - b"
+ADD_ASKED = Asked(frozenset({"add"}))
+
+
+def fenced(code, label="python"):
+    return f"\n```{label}\n{code}\n```\n"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        fenced("pip install x", "bash") + fenced(ADD),
+        fenced("pip install x", "") + fenced(ADD),
+        fenced("app/\n  add.py", "text") + fenced(ADD),
+        fenced("app/\n  add.py", "") + fenced(ADD, ""),
+        fenced(ADD) + fenced("python add.py", "sh") + fenced("3", "") + fenced("{}", "json"),
+        "It was:" + fenced(WRONG) + "Better:" + fenced(ADD),
+        fenced(ADD) + "Example:" + fenced("print(add(1, 2))"),
+        fenced(ADD)
+        + "Tests:"
+        + fenced("from add import add\n\ndef test_add():\n    assert add(1, 2)"),
+        fenced(ADD) + "In C:" + fenced("int add(int a, int b) { return a + b; }", "c"),
+        fenced(ADD, "") + fenced("print(add(1, 2))"),
+        fenced(ADD, "text"),
+        fenced(ADD, "java"),
+        fenced(ADD) + "Another way:\n```python\ndef add(a, b):\n    ret",
+    ],
+)
+def test_the_block_is_chosen_by_label_language_and_what_is_asked(completion):
+    assert extract_code(completion, "python", ADD_ASKED) == ADD
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Python",
+        "PY",
+        "python3",
+        "python3.11",
+        "{.python .numberLines}",
+        "{python, echo=TRUE}",
+        'python title="a.py"',
+        "python:src/a.py",
+        "src/a.py",
+        "language-python",
+        "py,linenos",
+    ],
+)
+def test_labels_are_read_in_any_spelling(label):
+    completion = fenced("x\ty", "text") + fenced("broken (", label) + fenced("1 +", "")
+    assert extract_code(completion, "python") == "broken ("
+
+
+@pytest.mark.parametrize("label", ["c++", "C++", "cc", "cxx", "hpp", "C++17", "cplusplus", "c"])
+def test_cpp_has_many_labels(label):
+    completion = fenced("g++ a.cc", "console") + fenced("int main() {}", label)
+    assert extract_code(completion, "cpp") == "int main() {}"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "parts"),
+    [
+        (["def sub(a, b):\n    return a - b", "def add(a, b):\n    return sub(a, -b)"], [0, 1]),
+        (["import operator", "def add(a, b):\n    return operator.add(a, b)"], [0, 1]),
+        (["class A:\n    pass", ADD], [1]),
+        ([ADD, "def more():\n    return 1"], [0]),
+        (
+            [WRONG + "\n\ndef sub(a, b):\n    return a - b", "def add(a, b): return sub(a, -b)"],
+            [0, 1],
+        ),
+    ],
+)
+def test_earlier_blocks_are_added_only_if_they_are_needed(blocks, parts):
+    completion = "".join(map(fenced, blocks))
+    expected = "\n\n".join(blocks[part] for part in parts)
+    assert extract_code(completion, "python", ADD_ASKED) == expected
+
+
+def test_blocks_that_define_what_is_asked_only_together_are_put_together():
+    asked = Asked(frozenset({"add", "sub"}))
+    sub = "def sub(a, b):\n    return a - b"
+    completion = fenced(ADD) + fenced(sub) + fenced("ls", "sh")
+    assert extract_code(completion, "python", asked) == f"{ADD}\n\n{sub}"
+
+
+PROGRAM = Asked(is_program=True)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "parts"),
+    [
+        (["def f(x):\n    return x", "print(f(input()))"], [0, 1]),
+        (["def f():\n    print(input())\nf()", "f()"], [0]),
+        (["print(1)", "print(2)"], [1]),
+    ],
+)
+def test_a_program_is_the_last_block_that_runs_on_its_own(blocks, parts):
+    code = extract_code("".join(map(fenced, blocks)), "python", PROGRAM)
+    assert code == "\n\n".join(blocks[part] for part in parts)
+
+
+def test_imports_come_first_where_java_blocks_are_put_together():
+    blocks = [
+        "import java.util.List;\nclass P { List<P> l; }",
+        "import java.util.Map;\nclass M { public static void main(String[] a) { new P(); } }",
+    ]
+    code = extract_code("".join(fenced(block, "java") for block in blocks), "java", PROGRAM)
+    assert code.startswith("import java.util.List;\nimport java.util.Map;\n\nclass P")
+    assert "main" in code and code.count("import") == 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'def add(a, b):\n    """Add.\n\n    ```\n    add(1, 2)\n    ```\n    """\n    return a + b',
+        '"""Module.\n\n```\nadd(1, 2)\n```\n"""\n' + ADD,
+        '"""Module.\n\n```python\nadd(1, 2)\n```\n"""\n' + ADD,
+        'FENCE = "```"\n\n\ndef add(a, b):\n    # strip any ```\n    return a + b',
+    ],
+)
+@pytest.mark.parametrize("after", ["", "\nIt adds.\n```sh\npython add.py\n```\n"])
+def test_a_fence_inside_the_code_does_not_close_it(code, after):
+    assert extract_code(fenced(code) + after, "python", ADD_ASKED) == code
+
+
+@pytest.mark.parametrize(
+    ("completion", "code"),
+    [
+        (f"> ```python\n> {ADD.replace(chr(10), chr(10) + '> ')}\n> ```", ADD),
+        (f"1. So:\n   ```python\n{ADD}\n   ```", ADD),
+        (f"- ```python\n  {ADD.replace(chr(10), chr(10) + '  ')}\n  ```", ADD),
+        (
+            "1. So:\n\n   ```python\n\tdef add(a, b):\n\t\treturn a + b\n   ```",
+            ADD.replace("    ", "\t"),
+        ),
+        (f"~~~~ python\n{ADD}\n~~~\n~~~~", f"{ADD}\n~~~"),
+        (f"**Code:**```python\n{ADD}\n```", ADD),
+        (f"<answer>```python\n{ADD}\n```</answer>", ADD),
+    ],
+)
+def test_blocks_in_lists_quotations_and_tags_are_read(completion, code):
+    assert extract_code(completion, "python") == code
+
+
+@pytest.mark.parametrize(
+    ("completion", "form"),
+    [
+        (fenced(ADD), "block"),
+        ("```python\n" + ADD, "unclosed"),
+        (ADD, "bare"),
+        (f"\r\n{ADD}\r\n".replace("\n", "\r\n"), "bare"),
+        (f"<think>Easy.</think>\n{ADD}", "bare"),
+        (f'<pre><code class="language-python">{ADD}</code></pre>', "bare"),
+        ("```python def add(a, b): return a + b```", "bare"),
+        (f"Here it is:\n{ADD}", "none"),
+        ("I cannot help with that.", "none"),
+        ("Sorry", "none"),
+        ("", "none"),
+        (fenced("pip install x", "sh"), "none"),
+        (fenced(""), "none"),
+        ("```python\n", "unfinished"),
+        (f"<think>{fenced(WRONG)}", "unfinished"),
+    ],
+)
+def test_an_answer_says_where_its_code_is(completion, form):
+    found = code_of_answer(completion, "python", ADD_ASKED)
+    assert found.form == form
+    assert (found.code is not None) == (form in ("block", "unclosed", "bare"))
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("javascript", "function add(a, b) { return a + b; }"),
+        ("c", "int add(int a, int b) { return a < b && b; }"),
+        ("cpp", "#include <vector>\nint main() { return 0; }"),
+        ("java", "class Main { public static void main(String[] a) {} }"),
+        ("go", "package main\n\nfunc main() {}"),
+    ],
+)
+def test_a_bare_program_counts_in_every_language(language, code):
+    assert code_of_answer(code, language).code == code
+    assert code_of_answer(f"Sure!\n\n{code}", language).code is None
+
+
+@pytest.mark.parametrize("language", ["python", "c", "java", "go", "rust", None])
+@given(
+    text=st.lists(st.sampled_from(["```", "~~~", "\n", "py", "x = 1", ">", "- ", " "])).map("".join)
+)
+def test_any_fences_are_read(language, text):
+    block = extract_block(text, language)
+    assert block is None or isinstance(block.code, str)

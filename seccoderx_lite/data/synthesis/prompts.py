@@ -15,9 +15,10 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from seccoderx_lite.core import cwe
-from seccoderx_lite.core.code_blocks import extract_block, without_thinking
+from seccoderx_lite.core.code_blocks import extract_block
 from seccoderx_lite.core.prompt_texts import neutralise
 from seccoderx_lite.core.records import Json
+from seccoderx_lite.core.thinking import without_thinking
 from seccoderx_lite.data.synthesis.seeds import Seed
 
 SHOWN_REPLY_CHARS = 2000
@@ -200,19 +201,17 @@ def json_in(text: str) -> Json:
         UnusableReply: there is none.
     """
     answer = without_thinking(text)
-    tail = answer.rpartition("</think>")[2]  # of a block that the chat template opened
-    block = extract_block(text)
-    for part in (answer, tail, block.code if block else ""):
+    block = extract_block(text, "json")
+    for part in (answer, block.code if block else ""):
         try:
             return _container(json.loads(part))
         except (ValueError, RecursionError):
             continue
     # Only the first one: an object that was cut off contains smaller ones that are complete.
-    place = tail if _OPENING.search(tail) else answer
-    opening = _OPENING.search(place)
+    opening = _OPENING.search(answer)
     try:
         start = opening.start() if opening else 0
-        return _container(json.JSONDecoder().raw_decode(place, start)[0])
+        return _container(json.JSONDecoder().raw_decode(answer, start)[0])
     except (ValueError, RecursionError) as error:
         raise UnusableReply("it holds no complete JSON object") from error
 
