@@ -50,7 +50,7 @@ _PIECE = re.compile(
     rf"(?P<fence>{_FENCE})|(?P<span>(?<!`)`[^`\n]+`(?!`))|(?P<close>{_CLOSINGS})|{_OPENINGS}",
     re.MULTILINE | re.IGNORECASE,
 )
-_NEXT_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)
+_FENCE_LINE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[^`\n]*$", re.MULTILINE)
 
 _CHANNEL = re.compile(
     r"<\|channel\|>\s*(?P<name>\w+)(?:(?!<\|message\|>).){0,80}<\|message\|>", re.IGNORECASE
@@ -84,7 +84,7 @@ def answer_of(completion: str) -> Answer:
     A pair of tags is removed with all between. An end without a start, which a chat template may
     have put in the prompt, ends thinking that began with the completion. A start without an end is
     thinking that was cut off. Tags in a code block, in quotes or between backticks are text, unless
-    an end tag has its own line, or a new block opens after it without the old one being closed.
+    the fences after an end tag show that the block around it was never closed.
     """
     channelled = _after_channels(completion)
     if channelled is not None:
@@ -152,12 +152,10 @@ def _ends_thinking(text: str, tag: "re.Match[str]", is_in_block: bool) -> bool:
         return True
     line_end = text.find("\n", tag.end())
     after = text[tag.end() : line_end if line_end >= 0 else len(text)]
-    if after.strip():
-        return False
-    following = _NEXT_FENCE.search(text, tag.end())
-    return not _line_before(text, tag).strip() or (
-        following is not None and bool(following["info"].strip())
-    )
+    fences = len(_FENCE_LINE.findall(text, tag.end()))
+    has_own_line = not (after.strip() or _line_before(text, tag).strip())
+    # An even number: they are of other blocks, so the draft around the tag was never closed.
+    return fences % 2 == 0 and (has_own_line or (fences > 0 and not after.strip()))
 
 
 def _line_before(text: str, tag: "re.Match[str]") -> str:
