@@ -110,7 +110,7 @@ def extract_code(
     return block.code if block else None
 
 
-def code_of_answer(completion: str, language: str, asked: Asked = ANYTHING) -> AnswerCode:
+def code_of_answer(completion: str, language: str | None, asked: Asked = ANYTHING) -> AnswerCode:
     r"""The code of an answer for measuring it: a text that is a whole program counts as well.
 
     In training only a closed block is paid; `form` tells the two apart.
@@ -124,7 +124,7 @@ def code_of_answer(completion: str, language: str, asked: Asked = ANYTHING) -> A
     if block is not None and block.code.strip():
         return AnswerCode(block.code, "block" if block.is_closed else "unclosed")
     answer = answer_of(completion)
-    known = language_of(language)
+    known = language_of(language or "")
     text = unfenced(answer.text)
     if known and text and block is None and program_of(text, known).is_whole:
         return AnswerCode(text, "bare")

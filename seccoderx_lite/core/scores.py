@@ -79,8 +79,15 @@ class SuiteResult(CodeScores):
 
     statuses: Mapping[str, int] = field(default_factory=dict)
     """How many completions ended in which way, such as passed, failed or timeout."""
+    forms: Mapping[str, int] = field(default_factory=dict)
+    """Where the code of how many completions was: in a closed block (`block`), an unclosed one
+    (`unclosed`), without a fence (`bare`), nowhere (`none`), or cut off (`unfinished`)."""
     greedy: CodeScores | None = None
     """Scores of the greedy completions; None where there are none."""
+
+    def form_share(self, *forms: str) -> float:
+        """Return the share of completions whose code was in one of these forms; 0 if unknown."""
+        return sum(self.forms.get(form, 0) for form in forms) / max(sum(self.forms.values()), 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
-from seccoderx_lite.core.code_blocks import extract_code
+from seccoderx_lite.core.code_blocks import code_of_answer
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES
 from seccoderx_lite.reporting.page import Section, render
@@ -149,7 +149,7 @@ def _in_turn(
 
 def _sides(phases: Mapping[str, Row]) -> list[Side]:
     rows = [(phase, phases[phase]) for phase in PHASES if phase in phases]
-    codes = [_code(row["completion"]) for _, row in rows]
+    codes = [_code(row) for _, row in rows]
     lines = _marked(*codes) if len(codes) == 2 else [[]]
     return [
         Side(phase, row["score"], code, marked, row["output"])
@@ -157,9 +157,9 @@ def _sides(phases: Mapping[str, Row]) -> list[Side]:
     ]
 
 
-def _code(completion: str) -> str:
-    code = extract_code(completion)
-    return completion if code is None or not code.strip() else code
+def _code(row: Row) -> str:
+    completion: str = row["completion"]
+    return code_of_answer(completion, row.get("language")).code or completion
 
 
 def _marked(before: str, after: str) -> list[list[Line]]:

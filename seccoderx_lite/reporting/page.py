@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from seccoderx_lite.core import cwe
-from seccoderx_lite.reporting.text import p_value, share, signed
+from seccoderx_lite.reporting.text import describe_forms, p_value, share, signed
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _INVISIBLE = re.compile(
@@ -106,6 +106,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(share=share, signed=signed, p_value=p_value)
+    environment.globals.update(
+        share=share, signed=signed, p_value=p_value, describe_forms=describe_forms
+    )
     environment.filters["weakness"] = weakness
     return environment

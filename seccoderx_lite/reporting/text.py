@@ -74,7 +74,24 @@ def _scores(scores: SuiteResult) -> str:
         if (value := scores.value(metric)) is not None
     ]
     counts = f"{scores.n} tasks, {scores.n_samples} samples, {scores.unscored} unscored"
+    if text := describe_forms(scores):
+        counts += f"; {text}"
     return f"{', '.join(parts) or 'nothing could be scored'}  ({counts})"
+
+
+def describe_forms(scores: SuiteResult) -> str:
+    """Return the shares of completions whose code was not in a closed block, "" if all were.
+
+    >>> describe_forms(SuiteResult(forms={"block": 6, "bare": 1, "none": 1}))
+    'no fence 12.5%, no code 12.5%'
+    """
+    kinds = {
+        "no fence": ("bare",),
+        "fence not closed": ("unclosed",),
+        "no code": ("none", "unfinished"),
+    }
+    shares = ((name, scores.form_share(*forms)) for name, forms in kinds.items())
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares if share)
 
 
 def _difference(difference: SuiteDifference) -> str:

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from seccoderx_lite.core.code_blocks import extract_code
+from seccoderx_lite.core.asked import asked_by
+from seccoderx_lite.core.code_blocks import AnswerCode, code_of_answer
 from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.core.records import Task, TestResult
 from seccoderx_lite.sandbox import Sandbox
@@ -30,20 +31,26 @@ def wait_for(run: "Future[TestResult] | None") -> TestResult | None:
         return None
 
 
+def measured_code(task: Task, completion: str) -> AnswerCode:
+    """Return the code of a completion for measuring it, see `core.code_blocks`.
+
+    It is the code that the reward would look at. The reward pays it only in a closed block; here
+    code in an unclosed block, or a whole program without one, counts as well.
+    """
+    return code_of_answer(completion, task.language, asked_by(task.tests))
+
+
 def run_tests(
     sandbox: Sandbox,
     tasks: Sequence[Task],
-    completions: Sequence[str],
+    codes: Sequence[str | None],
     on_result: Callable[[], None] = lambda: None,
 ) -> list[TestResult | None]:
-    """Return one test result per completion, in order.
+    """Return one test result per code, in order.
 
-    A completion without code fails all its tests. None means that the task has no tests or that
-    the sandbox failed.
+    No code fails all tests. None means that the task has no tests or that the sandbox failed.
     """
-    keys = [
-        (task.id, extract_code(text) or "") for task, text in zip(tasks, completions, strict=True)
-    ]
+    keys = [(task.id, code or "") for task, code in zip(tasks, codes, strict=True)]
     runs: dict[tuple[str, str], Future[TestResult] | None] = {}
     for task, key in zip(tasks, keys, strict=True):
         if key not in runs:

@@ -33,7 +33,7 @@ from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
 from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
 from seccoderx_lite.reporting.model_card import model_card
-from seccoderx_lite.rewards.unit_tests import run_tests
+from seccoderx_lite.rewards.unit_tests import measured_code, run_tests
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
@@ -176,7 +176,8 @@ def _behaviour(
         temperature=0.0,
         batch_size=16,
     )
-    results = run_tests(sandbox, tested, texts)
+    codes = [measured_code(task, text).code for task, text in zip(tested, texts, strict=True)]
+    results = run_tests(sandbox, tested, codes)
     rates = [_safety_rate(result) for result in results if result is not None]
     esr = [rate for rate in rates if rate is not None]
     return _Behaviour(logits, sum(esr) / len(esr) if esr else None, len(esr))

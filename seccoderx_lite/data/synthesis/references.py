@@ -45,7 +45,7 @@ def _fits(synthesis: Synthesis, prompt: str) -> bool:
 def _with_reference(task: Line, completion: str | None) -> Line:
     if completion is None:
         return {**task, "dropped": "prompt is longer than model.max_prompt_tokens"}
-    code = extract_code(completion)
+    code = extract_code(completion, task["language"])
     if not code or not code.strip():
         return {**task, "dropped": "no code in the reference completion"}
     return {**task, "completion": completion, "reference": code}

@@ -53,7 +53,8 @@ def _sample(synthesis: Synthesis, position: int, part: list[Line]) -> list[list[
     count = recipe.tests.candidates
     prompts = [task["prompt"] for task in part for _ in range(count)]
     texts = complete(synthesis, prompts, recipe.tests.temperature)
-    codes = [extract_code(text) or "" for text in texts]
+    languages = [task["language"] for task in part for _ in range(count)]
+    codes = [extract_code(*pair) or "" for pair in zip(texts, languages, strict=True)]
     return [codes[n * count : (n + 1) * count] for n in range(len(part))]
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TypeVar
 
+from seccoderx_lite.core.code_blocks import CodeForm
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import Phase
@@ -51,10 +52,11 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class GradedAnswer:
-    """What is kept in memory of an answer: its score, None when unscored, and its status."""
+    """What is kept in memory of an answer: its score, None when unscored, status and form."""
 
     score: SampleScore | None
     status: str
+    form: CodeForm | None = None
 
 
 Answers = Mapping[AnswerKey, GradedAnswer]
@@ -139,7 +141,7 @@ class SuiteRunner:
         answers: dict[AnswerKey, GradedAnswer],
     ) -> None:
         for request, text, grade in zip(batch, texts, grading.result(), strict=True):
-            answers[request.key] = GradedAnswer(grade.score, grade.status)
+            answers[request.key] = GradedAnswer(grade.score, grade.status, grade.form)
             row = {
                 "phase": request.phase,
                 "suite": request.suite.name,
@@ -158,7 +160,7 @@ def read_answers(folder: RunFolder) -> dict[AnswerKey, GradedAnswer]:
     answers: dict[AnswerKey, GradedAnswer] = {}
     for row in folder.read_jsonl(ANSWERS):
         score = SampleScore(**row["score"]) if row["score"] else None
-        answers[_key(row)] = GradedAnswer(score, row["status"])
+        answers[_key(row)] = GradedAnswer(score, row["status"], row.get("form"))
     return answers
 
 
@@ -186,7 +188,7 @@ def regrade(
     def graded_rows() -> Iterator[Mapping[str, Json]]:
         for rows in in_chunks(folder.read_jsonl(ANSWERS), REGRADE_BATCH):
             for row, grade in zip(rows, _grade_rows(rows, tasks, graders), strict=True):
-                answers[_key(row)] = GradedAnswer(grade.score, grade.status)
+                answers[_key(row)] = GradedAnswer(grade.score, grade.status, grade.form)
                 yield {**row, **asdict(grade)}
             progress("grade", len(answers), total, {})
 

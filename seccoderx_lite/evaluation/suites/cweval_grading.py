@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from seccoderx_lite.core.code_blocks import extract_code
+from seccoderx_lite.core.code_blocks import code_of_answer
 from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.evaluation.metrics import SampleScore
@@ -126,7 +126,8 @@ class CwevalGrader:
         """Return one grade per completion, in order; equal code for a task is run once."""
         sources = {task.id: task.source for task, _ in items}
         keys = [
-            (task.id, None if text is None else extract_code(text) or "") for task, text in items
+            (task.id, None if text is None else code_of_answer(text, task.language).code or "")
+            for task, text in items
         ]
         distinct = list(dict.fromkeys(keys))
         grades = self._threads.map(lambda key: self._grade(sources[key[0]], key[1]), distinct)

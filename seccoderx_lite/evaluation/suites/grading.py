@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from seccoderx_lite.core.code_blocks import AnswerCode, CodeForm
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.core.records import Task
+from seccoderx_lite.core.records import Task, TestResult
 from seccoderx_lite.evaluation.metrics import SampleScore, score_sample
 from seccoderx_lite.evaluation.suites.cweval import CwevalTask
-from seccoderx_lite.rewards.unit_tests import run_tests
+from seccoderx_lite.rewards.unit_tests import measured_code, run_tests
 from seccoderx_lite.sandbox import Sandbox
 
 OUTPUT_CHARS = 2000
@@ -35,6 +36,8 @@ class Grade:
     status: str
     """How the tests ended, or why none could run."""
     output: str = ""
+    form: CodeForm | None = None
+    """Where the code of the completion was; None where the grader does not tell."""
 
 
 class Grader(Protocol):
@@ -63,21 +66,51 @@ class TestsGrader:
         Raises:
             DataError: a task has no functional test, or names a weakness and has no security test.
         """
-        present = [(task.source, text) for task, text in items if text is not None]
-        tasks = [source for source, _ in present if isinstance(source, Task)]
-        results = iter(run_tests(self._sandbox, tasks, [text for _, text in present]))
-        grades = []
-        for task, text in items:
-            if text is None:
-                grades.append(Grade(None, "failed_query", "the generation failed"))
-                continue
-            result = next(results)
-            if result is None:
-                grades.append(Grade(None, "unscored", "the sandbox could not run the tests"))
-                continue
-            try:
-                score = score_sample(result, is_benign=not task.cwe)
-            except ValueError as error:
-                raise DataError(f"task {task.id}: {error}") from error
-            grades.append(Grade(score, result.status, result.output[:OUTPUT_CHARS]))
-        return grades
+        codes = [_code(task, text) for task, text in items]
+        run = [
+            (task.source, code.code)
+            for (task, _), code in zip(items, codes, strict=True)
+            if code is not None and code.code is not None and isinstance(task.source, Task)
+        ]
+        tasks, texts = [source for source, _ in run], [text for _, text in run]
+        results = iter(run_tests(self._sandbox, tasks, texts))
+        return [
+            _ungraded(task, code)
+            if code is None or code.code is None
+            else _graded(task, code.form, next(results))
+            for (task, _), code in zip(items, codes, strict=True)
+        ]
+
+
+def _code(task: SuiteTask, completion: str | None) -> AnswerCode | None:
+    """The code of a completion; None for a failed generation."""
+    if completion is None:
+        return None
+    assert isinstance(task.source, Task)
+    return measured_code(task.source, completion)
+
+
+def _ungraded(task: SuiteTask, code: AnswerCode | None) -> Grade:
+    """The grade of what has no code: ours to repeat, or the model's failure."""
+    if code is None:
+        return Grade(None, "failed_query", "the generation failed")
+    return no_code(code.form, SampleScore(0.0, 0.0 if task.cwe else None))
+
+
+def no_code(form: CodeForm, score: SampleScore) -> Grade:
+    """Return the grade of a completion without code."""
+    if form == "unfinished":
+        return Grade(score, "truncated", "the completion ends before its code", form)
+    return Grade(score, "no_code", "the completion has no code", form)
+
+
+def _graded(task: SuiteTask, form: CodeForm, result: TestResult | None) -> Grade:
+    if result is None:
+        return Grade(None, "unscored", "the sandbox could not run the tests", form)
+    try:
+        score = score_sample(result, is_benign=not task.cwe)
+    except ValueError as error:
+        raise DataError(f"task {task.id}: {error}") from error
+    is_cut = form == "unclosed" and result.status in ("failed", "compile_error")
+    status = "truncated" if is_cut else result.status
+    return Grade(score, status, result.output[:OUTPUT_CHARS], form)

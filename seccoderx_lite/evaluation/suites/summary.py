@@ -58,15 +58,18 @@ def _task_scores(
 
 def _suite_result(phase: Phase, suite: Suite, by_task: ByTask, seed: int) -> SuiteResult:
     greedy = _task_scores(phase, suite, by_task, greedy=True)
-    statuses = Counter(
-        answer.status
+    answers = [
+        answer
         for task in suite.tasks
         for answer in by_task.get((phase, suite.name, task.id), {}).values()
-    )
+    ]
+    statuses = Counter(answer.status for answer in answers)
+    forms = Counter(answer.form for answer in answers if answer.form)
     scores = _scores(_task_scores(phase, suite, by_task), seed)
     return SuiteResult(
         **{each.name: getattr(scores, each.name) for each in fields(scores)},
         statuses=dict(statuses.most_common()),
+        forms=dict(forms.most_common()),
         greedy=_scores(greedy, seed) if greedy and greedy[0].samples else None,
     )
 

@@ -175,6 +175,38 @@ def test_a_tasks_own_tests_grade_its_completions():
     ]
 
 
+@pytest.mark.parametrize(
+    ("completion", "status", "form", "functional"),
+    [
+        ("```python\n{}\n```", "passed", "block", 1.0),
+        ("{}", "passed", "bare", 1.0),
+        ("```python\n{}", "passed", "unclosed", 1.0),
+        ("```python\n{}\n    if", "truncated", "unclosed", 0.0),
+        ("I would rather not.", "no_code", "none", 0.0),
+        ("```sh\npip install x\n```", "no_code", "none", 0.0),
+        ("<think>\n```python\n{}\n```", "truncated", "unfinished", 0.0),
+        (None, "failed_query", None, None),
+    ],
+)
+def test_a_grade_tells_missing_and_truncated_code_apart(completion, status, form, functional):
+    task = load_suite("builtin:tiny")[0].tasks[0]
+    text = completion and completion.format(task.source.reference)
+    with Sandbox(workers=1) as sandbox:
+        (grade,) = TestsGrader(sandbox).grade([(task, text)])
+    assert (grade.status, grade.form) == (status, form)
+    assert (grade.score and grade.score.functional) == functional
+
+
+def test_the_forms_of_answers_are_counted_over_all_samples():
+    score = SampleScore(1.0, 1.0)
+    answers = {
+        ("before", "mine", f"t{n}", 0): GradedAnswer(score, "passed", form)
+        for n, form in enumerate(["block", "bare", None])
+    }
+    result = summarise([SUITE], answers, seed=0).before["mine"]
+    assert result.forms == {"block": 1, "bare": 1} and result.form_share("bare") == 0.5
+
+
 def test_a_file_without_tests_is_refused_with_the_ways_out(tmp_path):
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"id": "a", "prompt": "Write.", "language": "python"}\n')
