@@ -59,11 +59,10 @@ PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
 
 
 @contextmanager
-def run_with_policy(path: Path) -> Iterator[RunFolder]:
+def run_with_policy(path: Path, **sections) -> Iterator[RunFolder]:
     """Make a run folder with a policy adapter that visibly changes the base."""
-    recipe = check_recipe(
-        {"name": "x", "model": {"base": "builtin:tiny"}, "export": {"formats": ["merged"]}}, "x"
-    )
+    document = {"name": "x", "model": {"base": "builtin:tiny"}, "export": {"formats": ["merged"]}}
+    recipe = check_recipe(document | sections, "x")
     with RunFolder.open(path, recipe) as folder:
         base = load_base(recipe.model)
         torch.manual_seed(0)
