@@ -14,6 +14,7 @@ from functools import cache
 
 import tree_sitter
 
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import Language
 
 _COMMENT_TYPES = frozenset({"comment", "line_comment", "block_comment", "html_comment"})
@@ -32,8 +33,8 @@ def _grammar(language: Language) -> tree_sitter.Language:
     except (TypeError, ValueError) as error:
         raise ImportError(
             f"tree-sitter-{language} is too new for the tree-sitter that is installed (codebleu "
-            "needs an old one). Install both as: pip install 'seccoderx-lite[codebleu]', or undo "
-            "it with: pip install --upgrade tree-sitter"
+            f"needs an old one). Install both as: {install_command('codebleu')} or undo it "
+            "with: pip install --upgrade tree-sitter"
         ) from error
 
 

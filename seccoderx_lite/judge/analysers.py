@@ -3,7 +3,7 @@
 `bandit` reads Python with its own rules. `semgrep` reads all languages but Go with the rules that
 the package `codeshield` ships, so nothing is downloaded. Codeshield's regular expressions are not
 used, and neither are the rules that semgrep cannot read (see `codeshield_rules`).
-Both come with `pip install 'seccoderx-lite[analysers]'`.
+Both belong to the extra `analysers`.
 
 Code is vulnerable if a tool finds one of the weaknesses asked about, or a parent or child of one.
 The tools only parse the code, but they run in the sandbox because it is untrusted. Code that a tool
@@ -22,6 +22,7 @@ from typing import Literal
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError, JudgeError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.languages import FILE_SUFFIXES
 from seccoderx_lite.core.records import ExecutionResult, Json, Language, Verdict
 from seccoderx_lite.judge import codeshield_rules
@@ -73,7 +74,7 @@ class Analyser:
         if missing:
             raise JudgeError(
                 f"{name}: the package {missing[0]} is not installed; install it with: "
-                "pip install 'seccoderx-lite[analysers]'"
+                f"{install_command('analysers')}"
             )
         self._name = name
         self.identity: dict[str, Json] = {

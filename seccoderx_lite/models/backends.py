@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 
 Backend = Literal["transformers", "unsloth"]
@@ -41,7 +42,7 @@ def _import_unsloth() -> None:
     if find_spec("unsloth") is None:
         raise ModelError(
             "model.backend: unsloth is not installed; install it with "
-            "`pip install 'seccoderx-lite[unsloth]'`, or set model.backend: transformers"
+            f"`{install_command('unsloth')}`, or set model.backend: transformers"
         )
     if early := [name for name in _PATCHED_BY_UNSLOTH if name in sys.modules]:
         raise ModelError(

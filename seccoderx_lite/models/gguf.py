@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.models.generation import render_chat
 
 FILE = "model-f16.gguf"
@@ -45,7 +46,9 @@ def find_converter(checkout: str | None) -> Path:
         ModelError: the converter or the package gguf is missing; the message says how to get it.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise ModelError("export: gguf needs the package gguf; install it with: pip install gguf")
+        raise ModelError(
+            f"export: gguf needs the package gguf; install it with: {install_command('gguf')}"
+        )
     if checkout:
         script = Path(checkout) / _SCRIPT
         if script.is_file():

@@ -9,6 +9,7 @@ import logging
 from functools import cache
 
 from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import LANGUAGES, Language
 
 WEIGHTS = (0.1, 0.1, 0.7, 0.1)
@@ -34,7 +35,7 @@ def require_codebleu() -> None:
         raise RecipeError(
             "formula: seccoderx needs the package codebleu 0.7.0, which does not work here "
             f"({type(error).__name__}: {error}). "
-            "Install it with: pip install 'seccoderx-lite[codebleu]', or use formula: guarded"
+            f"Install it with: {install_command('codebleu')} or use formula: guarded"
         ) from error
 
 

@@ -1,10 +1,12 @@
 """Names on the command line as judges."""
 
 import json
+import re
 
 import pytest
 
 from seccoderx_lite.core.errors import JudgeError, ModelError, RecipeError, RunFolderError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import Verdict
 from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.judge.loading import LoadedJudge, in_batches, load_judge, trained_with
@@ -55,7 +57,7 @@ def test_saved_settings_of_an_adapter_are_those_that_say_how_it_answers(tmp_path
 
 def test_an_analyser_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(JudgeError, match=r"pip install 'seccoderx-lite\[analysers\]'"):
+    with pytest.raises(JudgeError, match=re.escape(install_command("analysers"))):
         load_judge("bandit")
 
 

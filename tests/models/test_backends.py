@@ -5,6 +5,7 @@ imported first: `pytest -p unsloth`. The slow test starts one.
 """
 
 import json
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ import pytest
 import transformers  # noqa: F401  what unsloth must come before
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.models.backends import chosen_backend, use_backend
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import ModelRecipe, check_recipe
@@ -43,7 +45,7 @@ def test_a_named_backend_is_taken():
 
 @pytest.mark.skipif(INSTALLED, reason="unsloth is installed")
 def test_missing_unsloth_is_an_error_that_says_how_to_get_it():
-    with pytest.raises(ModelError, match=r"not installed.*pip install 'seccoderx-lite\[unsloth\]'"):
+    with pytest.raises(ModelError, match=re.escape(install_command("unsloth"))):
         use_backend(UNSLOTH)
 
 

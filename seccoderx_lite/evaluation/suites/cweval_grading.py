@@ -22,6 +22,7 @@ from typing import Literal
 
 from seccoderx_lite.core.code_blocks import code_of_answer
 from seccoderx_lite.core.errors import SandboxError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites.cweval import CwevalTask
@@ -149,7 +150,7 @@ class CwevalGrader:
             return Grade(None, "unscored", str(error))
         missing = _MISSING_LIBRARY.search(run.output)
         if missing and importlib.util.find_spec(missing[1]) is None:
-            reason = f"the package {missing[1]} is missing; pip install 'seccoderx-lite[cweval]'"
+            reason = f"the package {missing[1]} is missing; {install_command('cweval')}"
             return Grade(None, "unscored", reason)
         functional = run.share("functionality", reference.markers)
         secure = float(run.share("security", reference.markers) == 1.0)

@@ -23,6 +23,7 @@ from pathlib import Path
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.code_blocks import extract_code
 from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.prompt_texts import neutralise, prompt_text
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.rows import read_rows
@@ -88,8 +89,7 @@ class CodeShield:
         """
         if importlib.util.find_spec("codeshield") is None:
             raise SandboxError(
-                "cyberseceval: the package codeshield is missing; "
-                "pip install 'seccoderx-lite[codeshield]'"
+                f"cyberseceval: the package codeshield is missing; {install_command('codeshield')}"
             )
         works = self._ask(["canaries"], "", 4 * SCAN_SECONDS)
         if works != [True, True]:

@@ -3,6 +3,7 @@
 import doctest
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seccoderx_lite.core.errors import DataError, JudgeError, SandboxError
+from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites import cyberseceval
 from seccoderx_lite.evaluation.suites.cyberseceval import (
@@ -118,7 +120,7 @@ def test_every_language_of_the_benchmark_is_kept(tmp_path):
 
 def test_a_missing_detector_is_an_error_with_the_way_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SandboxError, match=r"pip install 'seccoderx-lite\[codeshield\]'"):
+    with pytest.raises(SandboxError, match=re.escape(install_command("codeshield"))):
         CodeShield()
 
 
