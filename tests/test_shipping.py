@@ -26,8 +26,12 @@ def test_a_wheel_carries_the_tiny_world_and_works_outside_the_checkout(tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    recipes = {f"seccoderx_lite/recipes/{file.name}" for file in RECIPES}
+    with zipfile.ZipFile(wheel) as archive:
+        assert {n for n in archive.namelist() if n.startswith("seccoderx_lite/recipes/")} == recipes
     script = (
-        "import seccoderx_lite as sl, seccoderx_lite.judge.prompt, seccoderx_lite.core.cwe as cwe\n"
+        "import seccoderx_lite as sl; sl.load_recipe('tiny')\n"
+        "import seccoderx_lite.judge.prompt, seccoderx_lite.core.cwe as cwe\n"
         "from pathlib import Path\n"
         f"assert Path(sl.__file__).is_relative_to({str(tmp_path)!r})\n"
         "print(len(sl.load_tasks('builtin:tiny')), len(sl.load_labelled('builtin:tiny')))\n"

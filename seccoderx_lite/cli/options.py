@@ -1,5 +1,6 @@
 """Options that several commands share, so that each has one name and one help text."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +10,28 @@ import typer
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.records import Json
 
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the recipes of the package and the files that begin as typed, for the shell."""
+    from seccoderx_lite.recipe.shipped import shipped_recipes
+
+    folder, typed = os.path.split(incomplete)
+    entries = os.scandir(folder or ".") if os.path.isdir(folder or ".") else ()
+    files = [
+        os.path.join(folder, entry.name) + ("/" if entry.is_dir() else "")
+        for entry in entries
+        if entry.name.startswith(typed) and (entry.is_dir() or entry.name.endswith(".yaml"))
+    ]
+    return [name for name in shipped_recipes() if name.startswith(incomplete)] + sorted(files)
+
+
 RecipeFile = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="YAML recipe, for example recipes/tiny.yaml.")
+    Path,
+    typer.Argument(
+        metavar="RECIPE",
+        help="YAML file, or the name of a recipe that `recipes` lists, for example tiny.",
+        autocompletion=complete_recipe,
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.recipe.judge import (
     AlignRecipe,
     CanariesRecipe,
@@ -34,6 +35,7 @@ from seccoderx_lite.recipe.reading import (
 )
 from seccoderx_lite.recipe.results import EvaluateRecipe, ExportRecipe, FunctionalityJudgeRecipe
 from seccoderx_lite.recipe.section import Mark, Section, marked_keys
+from seccoderx_lite.recipe.shipped import find_recipe
 
 __all__ = [
     "AlarmsRecipe",
@@ -134,9 +136,21 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def load_as(model: type[AnyRecipe], path: Path | str, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Like `load_recipe`, for another model than `Recipe`."""
-    path = Path(path)
-    document = with_paths_from(path.parent, read_document(path), model)
+    path = find_recipe(path)
+    document = read_document(path)
+    _check_kind(model, document, path)
+    document = with_paths_from(path.parent, document, model)
     return check_as(model, with_overrides(document, overrides, model), str(path))
+
+
+def _check_kind(model: type[Section], document: Mapping[str, Any], path: Path) -> None:
+    """Refuse a recipe for `synth` where one for `train` is needed, and the other way round."""
+    is_synth = bool({"seeds", "generator"} & document.keys())
+    if is_synth != (model is not Recipe) and (is_synth or "model" in document):
+        own, other = ("train", "synth") if is_synth else ("synth", "train")
+        raise RecipeError(
+            f"{path} is a recipe for {other}, not for {own}; run: seccoderx-lite {other} {path}"
+        )
 
 
 def with_overrides(
