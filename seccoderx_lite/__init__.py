@@ -8,6 +8,7 @@
 What needs torch is imported when it is first used.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,9 @@ _HOMES = {
     "scan": "stages.scan",
     "train": "stages.pipeline",
 }
+
+# On a CPU bitsandbytes warns at every start that an optional kernel is not installed.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __all__ = [
     "Judge",

@@ -1,14 +1,16 @@
 """The commands `train` to `estimate`, and `main`, which turns every error into one message."""
 
-import logging
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from seccoderx_lite.cli.endings import forgive_closed_pipe, resume_command
 from seccoderx_lite.cli.eval import eval_app
+from seccoderx_lite.cli.logs import set_up_logging
 from seccoderx_lite.cli.options import (
     ApiKeyEnv,
     Fresh,
@@ -17,26 +19,43 @@ from seccoderx_lite.cli.options import (
     RecipeFile,
     RunFolderOption,
     VerdictMode,
+    complete_recipe,
     judge_settings,
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
-from seccoderx_lite.core.errors import RecipeError, SeccoderxError
+from seccoderx_lite.core.errors import RecipeError, RunInterrupted, SeccoderxError
+from seccoderx_lite.run.progress import note
+from seccoderx_lite.run.stopping import end_at_once, on_signals
 
 app = typer.Typer(
     name="seccoderx-lite",
     help="Train a code model to write secure code that still works, on one GPU.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.add_typer(eval_app, name="eval")
 
 _debug = False
+_failure_code = 1
+"""Exit code of a command whose work fails."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"seccoderx-lite {version('seccoderx-lite')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print only warnings and results.")
@@ -44,10 +63,7 @@ def _options(
 ) -> None:
     global _debug
     _debug = debug
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # On a CPU bitsandbytes warns at every start that an optional kernel is not installed.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    logging.getLogger("seccoderx_lite").setLevel(logging.WARNING if quiet else logging.INFO)
+    set_up_logging(quiet)
 
 
 @app.command()
@@ -67,20 +83,67 @@ def train(
     """Train judge and policy, then evaluate, export and report, as the recipe says.
 
     Finished stages are skipped. If the run is interrupted, the same command resumes it from the
-    last checkpoint.
+    last checkpoint. Ctrl-C ends it after the current step and saves a checkpoint; a second Ctrl-C
+    ends it at once. To train a finished run further, raise its steps: -o policy.grpo.steps=100.
     """
     from seccoderx_lite.models.backends import use_backend
     from seccoderx_lite.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, override or [])
-    use_backend(loaded.model)  # before anything below imports torch
-    from seccoderx_lite.models.distributed import is_first_process
-    from seccoderx_lite.stages.pipeline import train as run
+    with ProgressBar() as progress:
+        note(progress, "start", "loading the libraries")
+        use_backend(loaded.model)  # before anything below imports torch
+        from seccoderx_lite.models.distributed import is_first_process
+        from seccoderx_lite.stages.pipeline import train as run
 
-    with ProgressBar(is_first_process()) as progress:
         folder = run(loaded, run_folder, stages=stage or [], fresh=fresh, progress=progress)
     if is_first_process():
         print_results(folder)
+
+
+@app.command()
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="Print this recipe.", autocompletion=complete_recipe),
+    ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            help="Print the JSON schema of recipes, with which editors complete and check them; "
+            "with a RECIPE for synth, the schema of those.",
+        ),
+    ] = False,
+) -> None:
+    """List the recipes that come with the package; use their names as RECIPE."""
+    from seccoderx_lite.cli import recipes as work
+
+    if schema:
+        typer.echo(work.schema(name))
+    elif name:
+        typer.echo(work.text_of(name), nl=False)
+    else:
+        for line in work.listing():
+            typer.echo(line)
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Recipe to write, for example mine.yaml.")],
+    base: Annotated[
+        str | None, typer.Option(help="Base model: hub id or folder (default: one that fits).")
+    ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(help="GPU to fit the recipe to, for example T4 or 4090 (default: this GPU)."),
+    ] = None,
+) -> None:
+    """Write a recipe in which every field is explained, for a base model and a GPU."""
+    from seccoderx_lite.cli import recipes as work
+
+    for line in work.init(file, base, card):
+        typer.echo(line)
 
 
 @app.command()
@@ -127,11 +190,15 @@ def export(
     `hf auth login` once before --push; a new repository is private.
     """
     from seccoderx_lite.cli.hub import push_folder, repository_for
-    from seccoderx_lite.stages.pipeline import export_again
 
     formats = format or ["adapter"]
     targets = {form: repository_for(push, form, formats) for form in formats} if push else {}
-    for form, folder in export_again(run_folder, formats, role=role, to=output).items():
+    with ProgressBar() as progress:
+        note(progress, "export", "loading the libraries")
+        from seccoderx_lite.stages.pipeline import export_again
+
+        exports = export_again(run_folder, formats, role=role, to=output, progress=progress)
+    for form, folder in exports.items():
         typer.echo(f"{form}: {folder}")
         if push:
             typer.echo(f"{form}: {push_folder(folder, targets[form])}")
@@ -172,10 +239,16 @@ def scan(
     api_key_env: ApiKeyEnv = None,
     override: JudgeOverrides = None,
 ) -> None:
-    """Review source code with a judge, one function at a time; exit 1 on findings."""
-    from seccoderx_lite.cli.scan import run
+    """Review source code with a judge, one function at a time.
 
+    Exit codes: 0 no findings, 1 findings, 2 wrong usage, 3 the scan itself failed.
+    """
+    global _failure_code
+    _failure_code = 3
     with ProgressBar() as progress:
+        note(progress, "scan", "loading the judge")
+        from seccoderx_lite.cli.scan import run
+
         failed = run(
             paths,
             judge,
@@ -302,9 +375,10 @@ def synth(
     from seccoderx_lite.recipe.synth import SynthRecipe
 
     loaded = load_as(SynthRecipe, recipe, override or [])
-    from seccoderx_lite.stages.synth import run
-
     with ProgressBar() as progress:
+        note(progress, "start", "loading the libraries")
+        from seccoderx_lite.stages.synth import run
+
         dataset = run(loaded, run_folder, fresh=fresh, progress=progress)
     typer.echo(f"{dataset}: described in its README.md; to train on it: -o policy.tasks={dataset}")
 
@@ -318,7 +392,9 @@ def estimate(
     ] = None,
     card: Annotated[
         str | None,
-        typer.Option(help="GPU by name, for example T4; also prints the least time per step."),
+        typer.Option(
+            help="GPU by name, for example T4 or 4090; also prints the least time per step."
+        ),
     ] = None,
 ) -> None:
     """Estimate the GPU memory and work of a recipe from the model's config, without running it.
@@ -335,15 +411,21 @@ def estimate(
 
 def main() -> None:
     """Run the command line; every error becomes one message and an exit code."""
+    forgive_closed_pipe()
     try:
-        app()
+        with on_signals(end_at_once):
+            app()
+    except RunInterrupted as error:
+        typer.echo(f"{error}\nto go on: {resume_command(sys.argv[1:])}", err=True)
+        sys.exit(130)
     except RecipeError as error:
         _fail(error, 2)
     except SeccoderxError as error:
-        _fail(error, 1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to resume", err=True)
-        sys.exit(130)
+        _fail(error, _failure_code)
+    except SystemExit as end:
+        if end.code == 130:
+            typer.echo("interrupted", err=True)
+        raise
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -16,12 +16,15 @@ from seccoderx_lite.cli.options import (
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
 from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.run.progress import note
 
 if TYPE_CHECKING:
     from seccoderx_lite.evaluation.suites.cweval_grading import CwevalCheck
 
 eval_app = typer.Typer(
-    help="Evaluate generated code or the verdicts of a judge.", no_args_is_help=True
+    help="Evaluate generated code or the verdicts of a judge.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 MODEL, SAMPLING = "Model", "Sampling"
@@ -131,9 +134,10 @@ def eval_code(
         raise typer.Exit(_print_checks(work.check_suites(suite or [])))
     if model is None:
         raise RecipeError("MODEL: is required, for example runs/tiny")
-    from seccoderx_lite.stages import pipeline
-
     with ProgressBar() as progress:
+        note(progress, "start", "loading the libraries")
+        from seccoderx_lite.stages import pipeline
+
         if regrade:
             folder = pipeline.grade_again(Path(model), progress)
         else:
@@ -206,13 +210,14 @@ def eval_judge(
     ] = None,
 ) -> None:
     """Measure a judge on labelled code. If it is interrupted, the same command resumes it."""
-    from seccoderx_lite.cli.eval_judge import evaluate_judge
-    from seccoderx_lite.reporting.detection_text import render_evaluation
-
     settings = judge_settings(
         override, verdict=verdict, api_key_env=api_key_env, batch_size=batch_size
     )
     with ProgressBar() as progress:
+        note(progress, "judge", "loading the libraries")
+        from seccoderx_lite.cli.eval_judge import evaluate_judge
+        from seccoderx_lite.reporting.detection_text import render_evaluation
+
         folder, result = evaluate_judge(
             model,
             data,

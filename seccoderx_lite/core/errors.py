@@ -8,7 +8,8 @@
     |-- GeneratorError  (RuntimeError)   the generator of tasks cannot continue
     |-- JudgeError      (RuntimeError)   the judge failed: the completion stays unscored
     |-- SandboxError    (RuntimeError)   the sandbox failed: the completion stays unscored
-    `-- RunStopped      (RuntimeError)   an alarm or an export gate ended the run on purpose
+    |-- RunStopped      (RuntimeError)   an alarm or an export gate ended the run on purpose
+    `-- RunInterrupted  (RuntimeError)   Ctrl-C or a signal ended the run at a safe point
 
 A message names the thing, the rule, the value received and the next step.
 """
@@ -54,3 +55,7 @@ class SandboxError(SeccoderxError, RuntimeError):
 
 class RunStopped(SeccoderxError, RuntimeError):
     """An alarm threshold or an export gate ended the run on purpose."""
+
+
+class RunInterrupted(SeccoderxError, RuntimeError):
+    """Ctrl-C, SIGTERM or SIGHUP ended the run at a safe point; it can be resumed."""

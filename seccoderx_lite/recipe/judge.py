@@ -17,6 +17,7 @@ from seccoderx_lite.recipe.section import (
     Positive,
     Section,
     Share,
+    Steps,
     Text,
     ascending,
     set_twice,
@@ -28,8 +29,9 @@ class ColdStartRecipe(Section):
 
     data: PathText
     """Labelled code: `builtin:` name, file, folder or hub id."""
-    steps: Count = 200
-    """Optimiser steps. With `judge.verdict: cascade`, two of three train direct answers."""
+    steps: Steps = 200
+    """Optimiser steps; raise it to extend a finished run. With `judge.verdict: cascade`, two of
+    three train direct answers."""
     batch_size: Count = 16
     """Examples per step."""
     learning_rate: Positive = 2e-4
@@ -55,8 +57,8 @@ class AlignRecipe(Section):
     """Answers sampled per code sample."""
     prompts_per_step: Count = 4
     """Code samples per optimiser step."""
-    steps: Count = 100
-    """Optimiser steps."""
+    steps: Steps = 100
+    """Optimiser steps; raise it to extend a finished run."""
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     kl: NotNegative = 0.01

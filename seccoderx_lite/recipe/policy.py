@@ -14,6 +14,7 @@ from seccoderx_lite.recipe.section import (
     Positive,
     Section,
     Share,
+    Steps,
     ascending,
     set_twice,
 )
@@ -61,8 +62,8 @@ class GrpoRecipe(Section):
     """Completions sampled per task; their rewards are compared with each other."""
     prompts_per_step: Count = 4
     """Tasks per optimiser step."""
-    steps: Count = 300
-    """Optimiser steps."""
+    steps: Steps = 300
+    """Optimiser steps; raise it to extend a finished run."""
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     kl: NotNegative = 0.01

@@ -18,6 +18,7 @@ class Mark(Enum):
 
     PATH = "may be a path, which is relative to the folder of the recipe"
     NO_EFFECT = "does not change the result: another value is still the same run"
+    CAN_GROW = "can be raised in a run folder: the run resumes from its last checkpoint"
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -25,6 +26,7 @@ Texts = Annotated[list[Text], Field(min_length=1)]
 PathText = Annotated[Text, Mark.PATH]
 OptionalPathText = Annotated[Text | None, Mark.PATH]
 Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[Count, Mark.CAN_GROW]
 Interval = Annotated[Count, Mark.NO_EFFECT]
 """Steps between two checkpoints."""
 Positive = Annotated[float, Field(gt=0)]

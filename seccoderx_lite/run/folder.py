@@ -23,7 +23,7 @@ from seccoderx_lite.recipe.recipe import (
     differing_keys,
     dump_recipe,
 )
-from seccoderx_lite.recipe.section import Section
+from seccoderx_lite.recipe.section import Mark, Section, marked_keys
 from seccoderx_lite.run import files
 
 logger = logging.getLogger(__name__)
@@ -214,17 +214,36 @@ class RunFolder(Generic[RecipeOf]):
                 )
             return
         stored = _stored_recipe(self.path, type(self.recipe))
-        if keys := differing_keys(stored, self.recipe):
-            there, here = deciding_fields(stored), deciding_fields(self.recipe)
+        there, here = deciding_fields(stored), deciding_fields(self.recipe)
+        growing = set(marked_keys(type(stored), Mark.CAN_GROW))
+        keys = [
+            key
+            for key in differing_keys(stored, self.recipe)
+            if not (key in growing and there.get(key, 0) < here.get(key, 0))
+        ]
+        if keys and self._is_unclaimed(stored):
+            (self.path / _ENVIRONMENT).unlink(missing_ok=True)
+        elif keys:
             shown = [f"{k}: {_shown(there, k)} there, {_shown(here, k)} now" for k in keys[:8]]
             if len(keys) > 8:
                 shown.append(f"and {len(keys) - 8} more")
             differences = "\n  ".join(shown)
             raise RunFolderError(
                 f"{self.path} belongs to another recipe:\n  {differences}\n"
-                "Use --fresh to move it aside and start a new run, "
-                "or choose another --run-folder or recipe name."
+                "Use --fresh to move it aside and start a new run, or choose another --run-folder "
+                "or recipe name. To extend a run, raise its steps and change nothing else."
             )
+
+    def _is_unclaimed(self, stored: RecipeOf) -> bool:
+        """Whether the folder has only what opening it wrote: its run ended before any result."""
+        written = {self.path / _RECIPE, self.path / _ENVIRONMENT}
+        found = {
+            entry
+            for entry in self.path.rglob("*")
+            if entry.name[0] != "." and (entry.is_symlink() or not entry.is_dir())
+        }
+        is_ours = (self.path / _RECIPE).read_text("utf-8") == dump_recipe(stored)
+        return is_ours and found <= written
 
     def _write_environment(self, environment: Mapping[str, Json]) -> None:
         data = dict(environment)

@@ -34,8 +34,9 @@ from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.rewards.unit_tests import measured_code, run_tests
+from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 
 GATE_PROMPTS = 8
@@ -80,6 +81,7 @@ def run(
     source = _adapter_of(role, recipe, folder)
     tasks = _gate_tasks(recipe, settings.gate_tasks)
     tested = tasks if role == "policy" else []
+    note(progress, "export", f"measuring the trained {role}, to compare the exports with it")
     detach_adapters(base)
     attach_adapter(base, source, "trained")
     with acting_as("trained", base.model, base.tokenizer) as live:
@@ -87,11 +89,14 @@ def run(
     detach_adapters(base)
     figures: dict[str, Json] = {}
     for number, form in enumerate(settings.formats):
+        stopping.check(f"before the export as {form}")
+        note(progress, "export", f"writing the {form} export")
         made = target / f".making-{form}"  # renamed only when it is complete and has passed
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         model = _export_as(form, base, source, made, recipe)
         (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
+        note(progress, "export", f"comparing the {form} export with the trained {role}")
         got = _behaviour(model.eval(), base.tokenizer, tasks, tested, recipe, sandbox)
         if form == "adapter":
             base.model = model

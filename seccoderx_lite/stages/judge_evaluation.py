@@ -22,7 +22,7 @@ from seccoderx_lite.evaluation.calibration import score_probabilities
 from seccoderx_lite.evaluation.detection import majority, score_detection, score_pairs
 from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.judge.loading import LoadedJudge, in_batches
-from seccoderx_lite.run import files
+from seccoderx_lite.run import files, stopping
 from seccoderx_lite.run.progress import Progress, no_progress
 
 SETTINGS, ANSWERS, EVALUATION = "settings.json", "answers.jsonl", "evaluation.json"
@@ -80,7 +80,8 @@ def run(
     try:
         _claim(folder, settings)
         started = time.time()
-        asked = _ask_missing(judge, labelled, folder, samples, seed, progress)
+        with stopping.safe_points():
+            asked = _ask_missing(judge, labelled, folder, samples, seed, progress)
         seconds = round(time.time() - started, 3)
         verdicts = read_verdicts(folder, len(labelled), samples)
         result = summarise(judge.name, settings, labelled, verdicts, asked, seconds)
@@ -156,16 +157,18 @@ def read_settings(folder: Path) -> Settings:
 
 
 def _claim(folder: Path, settings: Settings) -> None:
-    """Make the folder this evaluation's own, or refuse one of another."""
+    """Make the folder this evaluation's own; refuse one with verdicts of another, or of no one."""
     files.repair(folder)
-    if (folder / SETTINGS).is_file():
+    if (folder / SETTINGS).is_file() and (folder / ANSWERS).is_file():
         stored, wanted = asdict(read_settings(folder)), asdict(settings)
         if changed := [key for key in wanted if stored[key] != wanted[key]]:
             raise RunFolderError(
                 f"{folder} holds another evaluation ({', '.join(changed)} differ); choose another "
                 "--run-folder, or remove it"
             )
-    elif foreign := [entry.name for entry in folder.iterdir() if entry.name[0] != "."]:
+    elif foreign := [
+        entry.name for entry in folder.iterdir() if entry.name[0] != "." and entry.name != SETTINGS
+    ]:
         raise RunFolderError(
             f"{folder} is not an evaluation folder and not empty (it has {foreign[0]}); choose "
             "another --run-folder"
@@ -196,6 +199,7 @@ def _ask_missing(
     total = samples * len(labelled)
     done = total - len(jobs)
     progress("judge", done, total, {})
+    stopping.check(f"after {done} of {total} verdicts")
     for number, batch in enumerate(in_batches(items, judge.batch_size)):
         asked = [items[place] for place in batch]
         if samples == 1:
@@ -206,6 +210,7 @@ def _ask_missing(
             files.append_jsonl(folder / ANSWERS, _row(index, sample, verdict))
         done += len(batch)
         progress("judge", done, total, {})
+        stopping.check(f"after {done} of {total} verdicts")
     return len(jobs)
 
 

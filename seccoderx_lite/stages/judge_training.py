@@ -35,7 +35,7 @@ from seccoderx_lite.models.distributed import is_first_process
 from seccoderx_lite.models.generation import render_chat
 from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, JudgeRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.training.judge_reward import LabelReward
 from seccoderx_lite.training.order import Row, in_turns
 from seccoderx_lite.training.settings import grpo_config, sequences_per_step, sft_config
@@ -95,7 +95,7 @@ def cold_start(
     save_adapter(base.model, "trained", folder.path / "judge" / "cold_start")
     detach_adapters(base)
     summary = {"examples": sum(map(len, rows.values())), "too_long": dropped}
-    return summary | _finish(recipe, folder, base, "cold_start")
+    return summary | _finish(recipe, folder, base, "cold_start", progress)
 
 
 def _sft_rows(
@@ -156,7 +156,7 @@ def align(
     train(trainer, checkpoints)
     save_adapter(base.model, "trained", folder.path / "judge" / "align")
     detach_adapters(base)
-    return {"examples": len(rows)} | _finish(recipe, folder, base, "align")
+    return {"examples": len(rows)} | _finish(recipe, folder, base, "align", progress)
 
 
 def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[Row]:
@@ -168,7 +168,9 @@ def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[Ro
     return rows
 
 
-def _finish(recipe: Recipe, folder: RunFolder, base: Base, stage: JudgeStage) -> dict[str, Json]:
+def _finish(
+    recipe: Recipe, folder: RunFolder, base: Base, stage: JudgeStage, progress: Progress
+) -> dict[str, Json]:
     """Calibrate and measure the judge after its last stage, and make its adapter the run's judge.
 
     Its verdict mode and unsure band are stored in the adapter's folder. Returns the accuracy on
@@ -183,12 +185,14 @@ def _finish(recipe: Recipe, folder: RunFolder, base: Base, stage: JudgeStage) ->
     rows = load_labelled(section_of(recipe.judge, stage).data)
     calibration: dict[str, Json] = {}
     if recipe.judge.verdict == "cascade":
+        note(progress, stage, "calibrating the judge on validation code")
         calibration = _calibrate(Judge.on(base, recipe.judge), in_split(rows, "validation"))
     settings = recipe.judge.model_dump(
         include={"verdict", "max_new_tokens", "strip_comments", "max_code_chars"}
     )
     folder.write_json(f"judge/{stage}/{SETTINGS_FILE}", settings | calibration)
     judge = Judge.on(base, recipe.judge, unsure=unsure_band(adapter))
+    note(progress, stage, "measuring the judge on held-out code")
     accuracy = {
         split: judge_accuracy(judge, held_out)
         for split in HELD_OUT_SPLITS

@@ -20,10 +20,11 @@ from seccoderx_lite.models.distributed import is_first_process, wait_for_all
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
+from seccoderx_lite.run import stopping
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import RunFolder, default_run_folder
 from seccoderx_lite.run.open_sandbox import open_sandbox
-from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.run.progress import Progress, default_progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
 from seccoderx_lite.training.trackers import require_trackers
@@ -39,10 +40,13 @@ class _Run:
     folder: RunFolder
     sandbox: Sandbox
     progress: Progress
+    stage: str = ""
+    """Name of the stage that is running."""
 
     @functools.cached_property
     def base(self) -> Base:
         """The shared base model, loaded when a stage first needs it."""
+        note(self.progress, self.stage, f"loading {self.recipe.model.base}")
         return load_base(self.recipe.model)
 
 
@@ -63,6 +67,8 @@ class Stage:
     """File or folder, relative to the run folder, with its results and its checkpoints."""
     rests_on: tuple[str, ...] = ()
     """Stages whose results it uses; it has to run again when one of them has."""
+    steps: str | None = None
+    """Key of its number of steps; with a higher number a finished stage goes on."""
 
 
 def _check_judge_data(recipe: Recipe, stage: Literal["cold_start", "align"]) -> None:
@@ -107,6 +113,11 @@ def _evaluate(run: _Run) -> dict[str, Json]:
     }
 
 
+def _report(run: _Run) -> dict[str, Json]:
+    note(run.progress, "report", "writing report.html")
+    return {"file": str(report.run(run.folder))}
+
+
 STAGES = (
     Stage(
         "cold_start",
@@ -115,6 +126,7 @@ STAGES = (
         check_data=lambda recipe: _check_judge_data(recipe, "cold_start"),
         shared=True,
         leaves="judge/cold_start",
+        steps="judge.cold_start.steps",
     ),
     Stage(
         "align",
@@ -124,6 +136,7 @@ STAGES = (
         shared=True,
         leaves="judge/align",
         rests_on=("cold_start",),
+        steps="judge.align.steps",
     ),
     Stage(
         "policy",
@@ -135,6 +148,7 @@ STAGES = (
         shared=True,
         leaves="policy",
         rests_on=("cold_start", "align"),
+        steps="policy.grpo.steps",
     ),
     Stage(
         "evaluate",
@@ -154,7 +168,7 @@ STAGES = (
     Stage(
         "report",
         None,
-        lambda run: {"file": str(report.run(run.folder))},
+        lambda run: _report(run),
         rests_on=("cold_start", "align", "policy", "evaluate", "export"),
     ),
 )
@@ -181,17 +195,20 @@ def train(
     *,
     stages: Sequence[str] = (),
     fresh: bool = False,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> Path:
     """Run a recipe's stages and return the run folder.
 
-    Finished stages are skipped, and an interrupted one resumes from its last checkpoint. `stages`
+    Finished stages are skipped, and an interrupted one resumes from its last checkpoint; a finished
+    training stage goes on from there if the recipe now has more steps. Ctrl-C ends the run at the
+    next safe point. Without `progress`, a notebook shows a live display. `stages`
     names the only stages to run, even if they are finished; later stages that use their results
     then count as unfinished. All data is loaded once before the first stage, so that a wrong file
     is reported before hours of training.
 
     Raises:
         RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
+        RunInterrupted: a signal ended the run; the same call resumes it.
         SeccoderxError: any other error of a stage.
     """
     planned = _planned(recipe)
@@ -202,21 +219,48 @@ def train(
         )
     require_trackers(recipe.report_to)
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
-    progress = progress if is_first_process() else no_progress
-    with open_sandbox(recipe.sandbox) as sandbox:
+    progress = (progress or default_progress()) if is_first_process() else no_progress
+    note(progress, "start", "checking the sandbox")
+    with stopping.safe_points(), open_sandbox(recipe.sandbox) as sandbox:
         backend, why = chosen_backend(recipe.model)
         logger.info("model.backend: %s (%s)", backend, why)
         environment = {**describe_environment(sandbox), "backend": backend}
         with _run_folder(target, recipe, fresh, environment) as folder:
             run = _Run(recipe, folder, sandbox, progress)
             chosen = [stage for stage in planned if not stages or stage.name in stages]
+            if is_first_process():
+                _reopen_extended(folder, recipe)
+            wait_for_all()
+            note(progress, "start", "reading the data of all stages")
             for stage in chosen:
                 if stages or not folder.is_done(stage.name):
                     stage.check_data(recipe)
             for stage in chosen:
+                stopping.check(f"before the stage {stage.name}")
                 if stage.shared or is_first_process():
                     _run_stage(run, stage, again=bool(stages))
             return folder.path
+
+
+def _reopen_extended(folder: RunFolder, recipe: Recipe) -> None:
+    """Count finished stages as unfinished if the recipe now has more steps for them."""
+    for stage in _planned(recipe):
+        if stage.steps is None or not folder.is_done(stage.name):
+            continue
+        steps = value_at(recipe.model_dump(), stage.steps)
+        done = folder.read_summary(stage.name).get("steps", steps)
+        if done < steps:
+            logger.info("%s: has %d steps, goes on to %d", stage.name, done, steps)
+            _forget_dependents(folder, stage)
+            folder.forget(stage.name)
+
+
+def _forget_dependents(folder: RunFolder, stage: Stage) -> None:
+    """Count as unfinished, and delete what they would resume from, all that use its results."""
+    for other in STAGES:
+        if stage.name in other.rests_on:
+            folder.forget(other.name)
+            _delete_progress(folder, other)
 
 
 def _run_folder(
@@ -235,10 +279,7 @@ def _run_stage(run: _Run, stage: Stage, again: bool) -> None:
     """Run a stage unless it is finished; the processes of a shared one start and end together."""
     meet = wait_for_all if stage.shared else lambda: None
     if again and is_first_process():
-        for other in STAGES:
-            if stage.name in other.rests_on:
-                run.folder.forget(other.name)
-                _delete_progress(run.folder, other)
+        _forget_dependents(run.folder, stage)
         run.folder.forget(stage.name)
         _delete_progress(run.folder, stage)
         if stage.leaves:
@@ -247,7 +288,12 @@ def _run_stage(run: _Run, stage: Stage, again: bool) -> None:
     is_done = run.folder.is_done(stage.name)
     meet()  # no process may record the stage before all have looked
     if not is_done:
-        run.folder.mark_done(stage.name, stage.run(run))
+        run.stage = stage.name
+        note(run.progress, stage.name, "starting")
+        summary = stage.run(run)
+        if stage.steps:
+            summary = {**summary, "steps": value_at(run.recipe.model_dump(), stage.steps)}
+        run.folder.mark_done(stage.name, summary)
     meet()
     run.progress(stage.name, 1, 1, {"done": True, **run.folder.read_summary(stage.name)})
 
@@ -270,13 +316,14 @@ def _reopened(run_folder: Path | str) -> Iterator[tuple[Recipe, RunFolder, Sandb
         yield recipe, folder, sandbox
 
 
-def grade_again(run_folder: Path | str, progress: Progress = no_progress) -> Path:
+def grade_again(run_folder: Path | str, progress: Progress | None = None) -> Path:
     """Grade a run's stored answers again, rewrite its evaluation and report, return its folder.
 
     Raises:
         DataError: the run has no answers.
     """
-    with _reopened(run_folder) as (recipe, folder, sandbox):
+    progress = progress or default_progress()
+    with stopping.safe_points(), _reopened(run_folder) as (recipe, folder, sandbox):
         evaluation.grade_again(recipe, folder, sandbox, progress)
         report.run(folder)
         return folder.path
@@ -288,6 +335,7 @@ def export_again(
     *,
     role: str = "policy",
     to: Path | str | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Export a run's policy or judge in other formats; return the folder of each format.
 
@@ -307,6 +355,8 @@ def export_again(
             )
         target = Path(to) if to else folder.export / ("judge" if role == "judge" else "")
         base = recipe.judge.base if role == "judge" and recipe.judge else None
+        progress = progress or default_progress()
+        note(progress, "export", f"loading {base or recipe.model.base}")
         # Exporting needs no training backend, and unsloth would have to be imported first.
         model = recipe.model.model_copy(
             update={"backend": "transformers", **({"base": base} if base else {})}
@@ -316,6 +366,7 @@ def export_again(
             folder,
             load_base(model),
             sandbox,
+            progress,
             role="judge" if role == "judge" else "policy",
             target=target,
         )

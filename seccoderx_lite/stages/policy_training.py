@@ -34,7 +34,7 @@ from seccoderx_lite.models.generation import render_chat
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.policy_reward import CompositeReward
@@ -94,6 +94,7 @@ def run(
         raise ModelError(
             "the judge's weights changed while the policy trained: its rewards are invalid"
         )
+    note(progress, "policy", "saving the adapter")
     save_adapter(base.model, "trained", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}

@@ -17,7 +17,7 @@ from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.judge.loading import LoadedJudge, in_batches, load_judge
 from seccoderx_lite.judge.prompt import is_cut_for_judge
 from seccoderx_lite.reporting.findings import Finding, ScanResult
-from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.run.progress import Progress, default_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def scan(
     cwe: Sequence[str] = (),
     since: str | None = None,
     threshold: float = 0.5,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> ScanResult:
     """Judge the functions of source files and return the findings.
 
@@ -55,7 +55,7 @@ def scan(
     found, skipped, files = _find([Path(path) for path in paths], since)
     loaded = load_judge(judge) if isinstance(judge, str) else judge
     questions, too_long = _questions(found, wanted, loaded)
-    verdicts = _verdicts(loaded, [item for _, item in questions], progress)
+    verdicts = _verdicts(loaded, [item for _, item in questions], progress or default_progress())
     findings = [
         _finding(place, item.cwe[0], verdict)
         for (place, item), verdict in zip(questions, verdicts, strict=True)

@@ -24,10 +24,11 @@ from seccoderx_lite.data.synthesis.replies import ReplyCache
 from seccoderx_lite.data.synthesis.security_tests import write_tests
 from seccoderx_lite.models.chat_client import key_headers
 from seccoderx_lite.recipe.synth import SynthRecipe
+from seccoderx_lite.run import stopping
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.open_sandbox import open_sandbox
-from seccoderx_lite.run.progress import Progress, no_progress
+from seccoderx_lite.run.progress import Progress, default_progress, note
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def run(
     run_folder: Path | str | None = None,
     *,
     fresh: bool = False,
-    progress: Progress = no_progress,
+    progress: Progress | None = None,
 ) -> Path:
     """Run or resume a synthesis and return the folder of the data set.
 
@@ -65,7 +66,9 @@ def run(
         SeccoderxError: a stage failed; what was done before is kept.
     """
     target = Path(run_folder) if run_folder else Path("runs") / recipe.name
+    progress = progress or default_progress()
     with ExitStack() as stack:
+        stack.enter_context(stopping.safe_points())
         sandbox = stack.enter_context(open_sandbox(recipe.sandbox)) if recipe.tests else None
         environment = describe_environment(sandbox) if sandbox else None
         folder = stack.enter_context(RunFolder.open(target, recipe, fresh, environment))
@@ -92,7 +95,8 @@ def _run_stages(synthesis: Synthesis) -> None:
 def _run_stage(synthesis: Synthesis, name: str, work: Callable[[], dict[str, Json]]) -> None:
     folder, progress = synthesis.folder, synthesis.progress
     if not folder.is_done(name):
-        progress(name, 0, 1, {})
+        stopping.check(f"before the stage {name}")
+        note(progress, name, "starting")
         folder.mark_done(name, work())
     progress(name, 1, 1, {"done": True, **folder.read_summary(name)})
 

@@ -15,6 +15,7 @@ from seccoderx_lite.models.distributed import (
     combine_step_values,
     gather_values,
 )
+from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress
 from seccoderx_lite.training.role_proofs import check_optimizer
@@ -82,7 +83,10 @@ class StepRecorder(TrainerCallback):
             _check_gradients(kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End after this step if a signal asked for it, in all processes alike."""
         self._clock.lap("update")
+        if any(gather_values(stopping.is_requested())):
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Append the step's record and report it."""

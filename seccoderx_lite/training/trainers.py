@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from seccoderx_lite.core.errors import RunInterrupted
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters, adapter_to_train
 from seccoderx_lite.models.base import Base
@@ -58,6 +59,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
 
     Raises:
         ModelError: memory ran out, and smaller micro-batches could not help.
+        RunInterrupted: a signal ended training after a step, whose checkpoint is saved.
     """
     # TRL casts the adapters of a 4-bit base to bfloat16, where small updates are rounded away.
     for parameter in adapter_parameters(trainer.model, "trained").values():
@@ -74,6 +76,12 @@ def train(trainer: Any, checkpoints: Path) -> None:
         logger.info("resuming from %s", checkpoint.name)
     train_within_memory(trainer, checkpoint)
     finish_stage(trainer.args.report_to)
+    step, steps = trainer.state.global_step, trainer.args.max_steps
+    if step < steps:
+        stage = checkpoints.parent.name
+        raise RunInterrupted(
+            f"interrupted after {stage} step {step} of {steps}; a checkpoint is saved"
+        )
 
 
 def make_sft_trainer(
@@ -124,6 +132,14 @@ def make_grpo_trainer(
     return trainer
 
 
+def _with_options(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Add options for `generate`; `use_cache` goes into a given generation config, if any."""
+    merged = {**options, **given}
+    if config := merged.get("generation_config"):
+        config.use_cache = merged.pop("use_cache", config.use_cache)
+    return merged
+
+
 def prepare_generation(base: Base, clock: PhaseClock) -> None:
     """Make the trainer's `generate` use the recipe's settings, and time it as phase `rollout`.
 
@@ -134,7 +150,7 @@ def prepare_generation(base: Base, clock: PhaseClock) -> None:
     @functools.wraps(generate)
     def timed(*args: Any, **kwargs: Any) -> Any:
         with generating(base) as options:
-            result = generate(*args, **{**options, **kwargs})
+            result = generate(*args, **_with_options(kwargs, options))
         if not clock.has("rollout"):
             clock.lap("rollout")
         return result

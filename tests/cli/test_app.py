@@ -97,6 +97,7 @@ def test_work_that_fails_ends_with_exit_code_1_and_one_message(tmp_path, text, n
 def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
     recipe = write(tmp_path, "name: x\nmodel: {base: ./nobase}\nevaluate: {suites: [builtin:tiny]}")
     run("train", recipe, cwd=tmp_path)
+    (tmp_path / "runs" / "x" / "answers.jsonl").write_text("")  # it has begun to evaluate
     before = (tmp_path / "runs" / "x" / "recipe.yaml").read_text()
     done = run("train", recipe, "-o", "seed=7", cwd=tmp_path)
     assert done.returncode == 1

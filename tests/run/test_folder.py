@@ -73,9 +73,15 @@ def test_paths_are_those_of_the_contract(tmp_path):
     assert default_run_folder(make_recipe()) == Path("runs/small")
 
 
+def make_run(path: Path, **changes) -> None:
+    """A run that has a result."""
+    with RunFolder.open(path, make_recipe(**changes)) as folder:
+        folder.append_jsonl("metrics.jsonl", {"stage": "policy", "step": 1})
+
+
 def test_a_folder_of_another_recipe_is_refused_with_keys_and_ways_out(tmp_path):
     path = tmp_path / "small"
-    RunFolder.open(path, make_recipe()).close()
+    make_run(path)
     before = (path / "recipe.yaml").read_text()
     with pytest.raises(RunFolderError) as caught:
         RunFolder.open(path, make_recipe(seed=3, model={"base": "other"}))
@@ -84,6 +90,46 @@ def test_a_folder_of_another_recipe_is_refused_with_keys_and_ways_out(tmp_path):
     assert "model.base: 'builtin:tiny' there, 'other' now" in message
     assert "--fresh" in message and "--run-folder" in message and "name" in message
     assert (path / "recipe.yaml").read_text() == before
+
+
+def test_a_run_without_a_result_does_not_claim_its_folder(tmp_path):
+    path = tmp_path / "small"
+    RunFolder.open(path, make_recipe(), environment={"gpu": "T4"}).close()
+    (path / "policy" / "checkpoints").mkdir(parents=True)
+    with RunFolder.open(path, make_recipe(seed=3), environment={"gpu": None}) as folder:
+        assert folder.read_json("environment.json") == {"gpu": None}
+    assert RunFolder.existing(path).recipe.seed == 3
+
+
+def test_a_recipe_that_a_user_wrote_into_the_folder_is_not_overwritten_by_another(tmp_path):
+    mine = "# my notes\nname: small\nmodel: {base: mine}\nevaluate: {suites: [x]}\n"
+    (tmp_path / "recipe.yaml").write_text(mine)
+    with pytest.raises(RunFolderError, match="belongs to another recipe"):
+        RunFolder.open(tmp_path, make_recipe())
+    assert (tmp_path / "recipe.yaml").read_text() == mine
+
+
+def with_steps(steps: int, **changes) -> dict:
+    return {"policy": {"tasks": "builtin:tiny/tasks", "grpo": {"steps": steps, **changes}}}
+
+
+def test_more_steps_extend_a_run(tmp_path):
+    make_run(tmp_path / "small", **with_steps(10))
+    RunFolder.open(tmp_path / "small", make_recipe(**with_steps(20))).close()
+    assert RunFolder.existing(tmp_path / "small").recipe.policy.grpo.steps == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [(with_steps(9), "policy.grpo.steps: 10 there, 9 now"),
+     (with_steps(20, kl=0.5), "policy.grpo.kl: 0.01 there, 0.5 now")],
+)  # fmt: skip
+def test_fewer_steps_and_other_changes_are_refused_by_name(tmp_path, changes, named):
+    make_run(tmp_path / "small", **with_steps(10))
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder.open(tmp_path / "small", make_recipe(**changes))
+    assert named in str(caught.value)
+    assert str(caught.value).count(" there, ") == 1
 
 
 def test_a_recipe_with_the_same_result_resumes_and_is_stored_again(tmp_path):
@@ -166,7 +212,7 @@ def test_a_closed_folder_can_be_opened_by_another_process(tmp_path):
 
 
 def test_a_refused_folder_is_not_kept_locked(tmp_path):
-    RunFolder.open(tmp_path / "small", make_recipe()).close()
+    make_run(tmp_path / "small")
     with pytest.raises(RunFolderError):
         RunFolder.open(tmp_path / "small", make_recipe(seed=1))
     kill(start(tmp_path / "small", "import time\ntime.sleep(60)"))

@@ -1,7 +1,7 @@
 """A small run of every stage for a few steps, also when it is killed in each of them."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,17 +275,29 @@ def has_step(folder, stage, step):
         return False
 
 
-def test_a_run_killed_in_every_stage_ends_like_an_unbroken_one(finished, recipe_file, tmp_path):
-    folder = tmp_path / "broken"
+ASKED = {"policy": signal.SIGTERM, "evaluate": signal.SIGTERM}
+"""Stages that are not killed but asked to stop; SIGINT may be ignored where tests run."""
+
+
+def test_a_run_stopped_in_every_stage_ends_like_an_unbroken_one(finished, recipe_file, tmp_path):
+    folder, log = tmp_path / "broken", tmp_path / "log"
     for stage, is_time in KILLED_WHEN.items():
-        process = subprocess.Popen(
-            command(recipe_file, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                command(recipe_file, folder), stdout=subprocess.DEVNULL, stderr=stderr
+            )
         while process.poll() is None and not is_time(folder):
             time.sleep(0.01)
-        assert process.poll() is None, f"the run ended before it could be killed in {stage}"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.poll() is None, f"the run ended before it could be stopped in {stage}"
+        process.send_signal(ASKED.get(stage, signal.SIGKILL))
+        code = process.wait()
+        if stage in ASKED:
+            assert code == 130, log.read_text()
+            assert "interrupted after" in log.read_text()
+            assert "to go on: seccoderx-lite train" in log.read_text()
+        if stage == "policy":
+            saved = latest_checkpoint(folder / "policy/checkpoints").name
+            assert saved == f"checkpoint-{rows(folder / 'metrics.jsonl')[-1]['step']}"
     done = subprocess.run(command(recipe_file, folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for role in ("judge", "policy"):
@@ -299,9 +311,25 @@ def test_a_run_killed_in_every_stage_ends_like_an_unbroken_one(finished, recipe_
     ]
 
 
-def test_the_judge_is_not_exported_in_the_policys_place(finished, tmp_path, recipe_file):
-    import shutil
+def test_more_steps_extend_a_finished_run_from_its_last_checkpoint(finished, recipe_file, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    reported = []
+    train(
+        load_recipe(recipe_file, ["policy.grpo.steps=5"]),
+        copy,
+        progress=lambda stage, step, total, values: reported.append((stage, step, total)),
+    )
+    before, after = rows(finished / "metrics.jsonl"), rows(copy / "metrics.jsonl")
+    assert after[: len(before)] == before
+    assert [(row["stage"], row["step"]) for row in after[len(before) :]] == [("policy", 5)]
+    assert same(weights(copy, "judge"), weights(finished, "judge"))
+    assert not same(weights(copy, "policy"), weights(finished, "policy"))
+    assert {stage for stage, _, total in reported if total > 1} == {"evaluate", "policy", "export"}
+    assert RunFolder.existing(copy).read_summary("policy")["steps"] == 5
 
+
+def test_the_judge_is_not_exported_in_the_policys_place(finished, tmp_path, recipe_file):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     shutil.rmtree(copy / "policy" / "adapter")
@@ -311,8 +339,6 @@ def test_the_judge_is_not_exported_in_the_policys_place(finished, tmp_path, reci
 
 
 def test_an_export_that_strays_from_the_policy_is_not_handed_over(finished, tmp_path, recipe_file):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     strict = load_recipe(recipe_file, ["export.max_logit_difference=1e-9"])

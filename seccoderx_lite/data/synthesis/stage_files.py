@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from seccoderx_lite.core.records import Json
+from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import RunFolder
 
 Line = dict[str, Json]
@@ -44,6 +45,7 @@ def process_in_chunks(
             folder.append_jsonl(name, line)
         done += len(part)
         on_chunk(done)
+        stopping.check(f"after {done} records of {name}")
     if not (folder.path / name).exists():
         folder.write_text(name, "")
 

@@ -19,7 +19,7 @@ from seccoderx_lite.evaluation.suites.grading import Grade, Grader, SuiteTask
 from seccoderx_lite.evaluation.suites.loading import Suite, SuiteKind
 from seccoderx_lite.models.generation import Generator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
-from seccoderx_lite.run import files
+from seccoderx_lite.run import files, stopping
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 
@@ -105,8 +105,11 @@ class SuiteRunner:
                 if grader.uses_model:
                     pending[2].result()
                 self._progress("evaluate", len(answers), len(requests), {"phase": batch[0].phase})
+                if stopping.is_requested():
+                    break
             if pending:
                 self._store(*pending, answers)
+        stopping.check(f"after {len(answers)} of {len(requests)} answers of the evaluation")
         self._progress("evaluate", len(requests), len(requests), {})
         return answers
 
@@ -191,6 +194,7 @@ def regrade(
                 answers[_key(row)] = GradedAnswer(grade.score, grade.status, grade.form)
                 yield {**row, **asdict(grade)}
             progress("grade", len(answers), total, {})
+            stopping.check("while grading")
 
     files.write_jsonl(folder.path / ANSWERS, graded_rows())
     return answers
