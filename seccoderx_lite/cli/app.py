@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seccoderx_lite.cli.endings import forgive_closed_pipe, resume_command
+from seccoderx_lite.cli.endings import forgive_closed_pipe, keep_traceback, resume_command
 from seccoderx_lite.cli.eval import eval_app
 from seccoderx_lite.cli.logs import set_up_logging
 from seccoderx_lite.cli.options import (
@@ -19,11 +19,11 @@ from seccoderx_lite.cli.options import (
     RecipeFile,
     RunFolderOption,
     VerdictMode,
-    complete_recipe,
     judge_settings,
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
-from seccoderx_lite.core.errors import RecipeError, RunInterrupted, SeccoderxError
+from seccoderx_lite.cli.recipe_commands import recipe_app
+from seccoderx_lite.core.errors import DataError, RecipeError, RunInterrupted, SeccoderxError
 from seccoderx_lite.run.progress import note
 from seccoderx_lite.run.stopping import end_at_once, on_signals
 
@@ -36,10 +36,11 @@ app = typer.Typer(
 )
 
 app.add_typer(eval_app, name="eval")
+app.add_typer(recipe_app)
 
 _debug = False
-_failure_code = 1
-"""Exit code of a command whose work fails."""
+_is_scan = False
+"""Whether the command is `scan`, whose exit code 1 stands for findings."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -99,51 +100,6 @@ def train(
         folder = run(loaded, run_folder, stages=stage or [], fresh=fresh, progress=progress)
     if is_first_process():
         print_results(folder)
-
-
-@app.command()
-def recipes(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="RECIPE", help="Print this recipe.", autocompletion=complete_recipe),
-    ] = None,
-    schema: Annotated[
-        bool,
-        typer.Option(
-            "--schema",
-            help="Print the JSON schema of recipes, with which editors complete and check them; "
-            "with a RECIPE for synth, the schema of those.",
-        ),
-    ] = False,
-) -> None:
-    """List the recipes that come with the package; use their names as RECIPE."""
-    from seccoderx_lite.cli import recipes as work
-
-    if schema:
-        typer.echo(work.schema(name))
-    elif name:
-        typer.echo(work.text_of(name), nl=False)
-    else:
-        for line in work.listing():
-            typer.echo(line)
-
-
-@app.command()
-def init(
-    file: Annotated[Path, typer.Argument(help="Recipe to write, for example mine.yaml.")],
-    base: Annotated[
-        str | None, typer.Option(help="Base model: hub id or folder (default: one that fits).")
-    ] = None,
-    card: Annotated[
-        str | None,
-        typer.Option(help="GPU to fit the recipe to, for example T4 or 4090 (default: this GPU)."),
-    ] = None,
-) -> None:
-    """Write a recipe in which every field is explained, for a base model and a GPU."""
-    from seccoderx_lite.cli import recipes as work
-
-    for line in work.init(file, base, card):
-        typer.echo(line)
 
 
 @app.command()
@@ -241,55 +197,32 @@ def scan(
 ) -> None:
     """Review source code with a judge, one function at a time.
 
-    Exit codes: 0 no findings, 1 findings, 2 wrong usage, 3 the scan itself failed.
+    Exit codes: 0 no findings, 1 findings, 2 wrong usage, 3 the scan failed, or the judge did on
+    some of the code.
     """
-    global _failure_code
-    _failure_code = 3
-    with ProgressBar() as progress:
-        note(progress, "scan", "loading the judge")
-        from seccoderx_lite.cli.scan import run
+    global _is_scan
+    _is_scan = True
+    from seccoderx_lite.cli.scan import run
 
-        failed = run(
-            paths,
-            judge,
-            cwe=cwe or [],
-            form=format,
-            since=since,
-            fail_on=fail_on,
-            output=output,
-            settings=judge_settings(override, verdict=verdict, api_key_env=api_key_env),
-            progress=progress,
-        )
-    if failed:
-        raise typer.Exit(1)
+    code = run(
+        paths,
+        judge,
+        cwe=cwe or [],
+        form=format,
+        since=since,
+        fail_on=fail_on,
+        output=output,
+        settings=judge_settings(override, verdict=verdict, api_key_env=api_key_env),
+    )
+    raise typer.Exit(code)
 
 
 @app.command()
 def doctor() -> None:
     """Show GPU, 4-bit support, sandbox and languages; exit 1 if `train` cannot run here."""
-    from seccoderx_lite.run.environment import (
-        describe_gpu,
-        sandbox_details,
-        sandbox_tier,
-        works_in_four_bits,
-    )
-    from seccoderx_lite.sandbox import Sandbox
+    from seccoderx_lite.cli.doctor import run
 
-    gpu, four_bits = describe_gpu(), works_in_four_bits()
-    with Sandbox("limits-only") as sandbox:
-        tier, layers = sandbox_tier(sandbox)
-        details = sandbox_details(sandbox)
-    typer.echo(f"GPU      {gpu.name if gpu else 'none: training runs on the CPU'}")
-    typer.echo(f"4-bit    {'works' if four_bits is None else 'fails: ' + four_bits}")
-    typer.echo(f"sandbox  {tier or 'none'} ({layers})")
-    for line in details:
-        typer.echo(f"         {line}")
-    if four_bits or tier not in ("strong", "confined"):
-        typer.echo(
-            "train cannot run with default settings: if 4-bit fails, set model.quantization: "
-            "none; to accept a weaker sandbox, set sandbox.isolation: limits-only",
-            err=True,
-        )
+    if not run():
         raise typer.Exit(1)
 
 
@@ -420,12 +353,20 @@ def main() -> None:
         sys.exit(130)
     except RecipeError as error:
         _fail(error, 2)
+    except DataError as error:
+        _fail(error, 2 if _is_scan else 1)  # for example, a path that does not exist
     except SeccoderxError as error:
-        _fail(error, _failure_code)
+        _fail(error, 3 if _is_scan else 1)
     except SystemExit as end:
         if end.code == 130:
             typer.echo("interrupted", err=True)
         raise
+    except Exception as error:
+        if _debug:
+            raise
+        typer.echo(f"error: internal error: {type(error).__name__}: {error}", err=True)
+        typer.echo(f"the traceback is in {keep_traceback(error)}", err=True)
+        sys.exit(3 if _is_scan else 1)
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -3,6 +3,8 @@
 import os
 import shlex
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, cast
 
@@ -23,6 +25,15 @@ def _resuming(arguments: Sequence[str]) -> Iterator[str]:
             next(rest, None)
         elif argument != "--fresh" and not argument.startswith("--stage="):
             yield argument
+
+
+def keep_traceback(error: BaseException) -> str:
+    """Write an error's traceback to a new file and return its path."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="seccoderx-lite-", suffix=".log", delete=False, errors="backslashreplace"
+    ) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
 
 
 class _ForgivingStream:

@@ -46,6 +46,7 @@ class ProgressBar:
             get_renderable=self._render,
             refresh_per_second=4,
             transient=True,
+            redirect_stdout=False,  # results go to standard output, also while this is on stderr
         )
         self._is_live = is_shown and is_live
         self._prints_lines = is_shown and not is_live

@@ -1,4 +1,4 @@
-"""The commands `recipes` and `init`: list the recipes of the package, and write a new one."""
+"""List the recipes of the package, print their schema, and write a new one."""
 
 import json
 import textwrap

@@ -23,7 +23,7 @@ _REASONING_CHARS = 1000
 def as_text(result: ScanResult) -> str:
     """Return one paragraph per finding, then what was skipped, then the counts."""
     lines = [_paragraph(finding) for finding in result.findings]
-    lines += [f"skipped {_place(each)}: {each.reason}" for each in result.skipped]
+    lines += [f"skipped {printable(_place(each))}: {each.reason}" for each in result.skipped]
     unsure = f", {result.unclear} unclear" if result.unclear else ""
     unsure += f", {result.unscored} unscored" if result.unscored else ""
     lines.append(
@@ -33,12 +33,23 @@ def as_text(result: ScanResult) -> str:
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    r"""Return a text with control characters escaped, which a terminal would obey.
+
+    >>> print(printable("a" + chr(27) + "[2J.py"))
+    a\x1b[2J.py
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def _paragraph(finding: Finding) -> str:
-    span = f"{finding.path}:{finding.start_line}-{finding.end_line}"
+    span = f"{printable(str(finding.path))}:{finding.start_line}-{finding.end_line}"
     p = "" if finding.p_vulnerable is None else f" p={finding.p_vulnerable:.2f}"
     name = cwe.get(finding.cwe).short_name
-    reasoning = _reasoning(finding)
-    return f"{span}: {finding.cwe} {name}{p} in {finding.function}" + (
+    reasoning = printable(_reasoning(finding))
+    return f"{span}: {finding.cwe} {name}{p} in {printable(finding.function)}" + (
         f"\n    {reasoning}" if reasoning else ""
     )
 
@@ -53,13 +64,18 @@ def _reasoning(finding: Finding) -> str:
     return " ".join(text.split())[:_REASONING_CHARS]
 
 
+def _encodable(path: Path) -> str:
+    """Return a path as text; bytes that are not UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def as_json(result: ScanResult) -> str:
     """Return findings, skipped places and counts as a JSON object."""
     data = {
         "judge": result.judge,
         "findings": [
             {
-                "file": str(finding.path),
+                "file": _encodable(finding.path),
                 "start_line": finding.start_line,
                 "end_line": finding.end_line,
                 "function": finding.function,
@@ -71,7 +87,7 @@ def as_json(result: ScanResult) -> str:
             for finding in result.findings
         ],
         "skipped": [
-            {"file": str(each.path), "line": each.line, "reason": each.reason}
+            {"file": _encodable(each.path), "line": each.line, "reason": each.reason}
             for each in result.skipped
         ],
         "files": result.files,

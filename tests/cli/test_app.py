@@ -171,3 +171,57 @@ def test_a_wrong_synthesis_is_refused_by_name(tmp_path, text, named, hint):
     with pytest.raises(RecipeError) as refused:
         load_as(SynthRecipe, file)
     assert named in str(refused.value) and hint in str(refused.value)
+
+
+SCANS = {
+    "a path that is missing": (["nowhere.py", "--judge", "builtin:tiny"], 2, "nowhere.py"),
+    "an unknown format": (["x.py", "--judge", "builtin:tiny", "--format", "xml"], 2, "--format"),
+    "a judge that cannot be loaded": (["x.py", "--judge", "./nojudge"], 3, "nojudge"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "named"), SCANS.values(), ids=SCANS)
+def test_a_scan_that_fails_has_another_exit_code_than_one_with_findings(
+    tmp_path, arguments, code, named
+):
+    (tmp_path / "x.py").write_text("def f(): pass")
+    done = run("scan", *arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert named in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_reader_that_stops_reading_is_not_a_failure(tmp_path):
+    command = f"{sys.executable} -m seccoderx_lite recipes codellama-7b-24gb"
+    script = f"set -o pipefail; {command} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_an_unexpected_error_is_one_message_and_a_file_with_the_traceback():
+    script = (
+        "import sys, seccoderx_lite.cli.recipes as work\n"
+        "def fail(): raise ZeroDivisionError('by zero')\n"
+        "work.listing = fail\n"
+        "from seccoderx_lite.cli.app import main\n"
+        "sys.argv = ['seccoderx-lite', 'recipes']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    first, second = done.stderr.splitlines()
+    assert (done.returncode, first) == (1, "error: internal error: ZeroDivisionError: by zero")
+    kept = Path(second.removeprefix("the traceback is in "))
+    assert "line 2, in fail" in kept.read_text()
+    kept.unlink()
+
+
+def test_ctrl_c_outside_of_safe_points_ends_with_one_word_and_130():
+    script = (
+        "import os, signal, sys, seccoderx_lite.cli.recipes as work\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "work.listing = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from seccoderx_lite.cli.app import main\n"
+        "sys.argv = ['seccoderx-lite', 'recipes']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

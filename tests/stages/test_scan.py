@@ -137,12 +137,34 @@ def test_a_file_outside_the_working_folder_is_named_in_full(project, monkeypatch
     assert place.startswith("file:///") and place.endswith("/b.js")
 
 
-@pytest.mark.parametrize(
-    ("fail_on", "failed"), [(0.5, True), (0.75, True), (0.76, False), (1.1, False)]
-)
-def test_the_threshold_decides_whether_a_finding_fails(project, monkeypatch, fail_on, failed):
+@pytest.mark.parametrize(("fail_on", "code"), [(0.5, 1), (0.75, 1), (0.76, 0), (1.1, 0)])
+def test_the_threshold_decides_whether_a_finding_fails(project, monkeypatch, fail_on, code):
     monkeypatch.setattr(scan_command, "load_judge", lambda *a, **k: rule_judge(sees_eval))
-    assert scan_command.run([Path("b.js")], "x", fail_on=fail_on) is failed
+    assert scan_command.run([Path("b.js")], "x", fail_on=fail_on) == code
+
+
+@pytest.mark.parametrize(("found", "code"), [(True, 1), (False, 3)])
+def test_verdicts_that_failed_are_not_a_clean_scan(project, monkeypatch, found, code):
+    def answer(item):
+        if item.cwe == ("CWE-94",):
+            return Verdict("vulnerable" if found else "safe", p_vulnerable=0.9 * found)
+        return Verdict(None, error="the server is gone")
+
+    monkeypatch.setattr(scan_command, "load_judge", lambda *a, **k: rule_judge(answer))
+    assert scan_command.run([Path("b.js")], "x", cwe=["CWE-94", "CWE-79"]) == code
+
+
+def test_control_characters_of_names_and_reasoning_are_escaped_in_the_text(project):
+    name = "\x1b[2Jb\udcff.js"
+    Path(name).write_bytes(Path("b.js").read_bytes())
+    judge = rule_judge(
+        lambda item: Verdict("vulnerable", p_vulnerable=0.9, reasoning="so \x1b]0;title\x07")
+    )
+    result = scan([name], judge, cwe=["CWE-94"])
+    text = as_text(result)
+    assert r"\x1b[2Jb\udcff.js:" in text and r"so \x1b]0;title\x07" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    json.loads(as_json(result).encode())
 
 
 def test_a_low_threshold_makes_findings_of_safe_verdicts(project):
