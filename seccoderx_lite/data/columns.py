@@ -4,7 +4,6 @@ A column with a wrong value makes its row unusable. Whether that is an error, or
 out, is decided in `loading`.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -87,14 +86,17 @@ def read_language(name: Json) -> Language:
 
 def read_cwes(value: Json) -> tuple[str, ...]:
     """Return the ids of a list, of one id, or of text with several ids."""
-    if isinstance(value, str):
-        value = [part for part in re.split(r"[,;\s\[\]'\"]+(?=cwe|$)", value, flags=re.I) if part]
-    elif value is None or isinstance(value, int):
-        value = [] if value is None else [value]
     try:
-        return tuple(dict.fromkeys(cwe.normalise(entry) for entry in value))
-    except (DataError, TypeError) as error:
+        return cwe.ids_in(value)
+    except DataError as error:
         raise UnusableRow(f"cwe {value!r:.60} is not a list of CWE ids") from error
+
+
+def read_pair(value: Json) -> str | None:
+    """Return the name of a pair; numbers that pandas made fractions are whole again."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return None if value is None or value == "" else str(value)
 
 
 def read_label(value: Json, column: str = "is_vulnerable") -> bool:

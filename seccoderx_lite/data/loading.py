@@ -15,7 +15,7 @@ from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, LabelledCode, Task
 from seccoderx_lite.data.columns import Layout, MissingColumns, Record, UnusableRow
 from seccoderx_lite.data.labelled_layouts import LABELLED_LAYOUTS, SEED_LAYOUTS
-from seccoderx_lite.data.rows import Kind, Row, iter_rows, read_rows
+from seccoderx_lite.data.rows import Kind, Row, cleaned, iter_rows, read_rows
 from seccoderx_lite.data.task_layouts import TASK_LAYOUTS
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def task_of(columns: Mapping[str, Json], number: int) -> Task:
         DataError: the columns are not a task; the message says why.
     """
     data = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in columns.items()}
-    row = Row(f"row {number}", number, data)
+    row = Row(f"row {number}", number, cleaned(data, f"row {number}"))
     layout = _layout_of(row, "tasks", TASK_LAYOUTS)
     try:
         (task,) = layout.records_of(row)

@@ -6,6 +6,7 @@ them.
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from typing import Literal
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
+from seccoderx_lite.data.file_formats import SUFFIXES, read_file
 
 Kind = Literal["tasks", "labelled"]
 """Which file of a built-in world is meant by its name alone."""
 
-_SUFFIXES = (".jsonl", ".parquet", ".arrow", ".json")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _BUILTIN = "builtin:"
+_MAX_DEPTH = 100
+"""Of values in a row; what reads them later recurses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row
     """
     name = str(source)
     path = _builtin_path(name, kind) if name.startswith(_BUILTIN) else Path(name)
+    if _is_too_long(path):
+        raise DataError(f"{name:.60}...: no such file or folder: the name is too long")
     if path.is_dir():
         files = _files_of(path)
         of_split = [file for file in files if split and _is_named_after(file, split)]
@@ -64,7 +69,7 @@ def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row
         split = None if of_split else split
     elif path.exists():
         rows = _numbered([path])
-    elif _HUB_ID.match(name) and not name.endswith(_SUFFIXES) and not path.parent.is_dir():
+    elif _HUB_ID.match(name) and not name.endswith(SUFFIXES) and not path.parent.is_dir():
         rows = _hub_rows(name)
     else:
         raise DataError(f"{name}: no such file or folder, and not the id of a data set on the hub")
@@ -73,6 +78,14 @@ def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row
         raise DataError(f"{name} is empty")
     rows = itertools.chain([first], rows)
     yield from rows if split is None else _of_split(rows, split, name)
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        path.exists()
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 def _builtin_path(name: str, kind: Kind) -> Path:
@@ -90,17 +103,45 @@ def _builtin_path(name: str, kind: Kind) -> Path:
 def _files_of(folder: Path) -> list[Path]:
     """Return the data files below a folder; JSON files count only if there is no other format.
 
-    A JSON file next to data in another format usually describes that data.
+    A JSON file next to data in another format usually describes that data. In a folder that
+    `datasets` wrote with `save_to_disk`, the files are those that its `state.json` names: others
+    are what `datasets` cached there.
     """
     visible = [
         file
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not any(part[0] == "." for part in file.relative_to(folder).parts)
     ]
-    for suffixes in (_SUFFIXES[:-1], _SUFFIXES[-1:]):
+    for suffixes in (SUFFIXES[:-1], SUFFIXES[-1:]):
         if files := [file for file in visible if file.suffix in suffixes]:
-            return files
-    raise DataError(f"{folder} has no data file; file names must end in {', '.join(_SUFFIXES)}")
+            return _without_caches(files)
+    raise DataError(f"{folder} has no data file; file names must end in {', '.join(SUFFIXES)}")
+
+
+def _without_caches(files: Sequence[Path]) -> list[Path]:
+    """Return the files without those that `datasets` cached next to a saved data set."""
+    saved = {folder: _saved_files(folder / "state.json") for folder in {f.parent for f in files}}
+    return [
+        file
+        for file in files
+        if (names := saved[file.parent]) is None or file.suffix != ".arrow" or file.name in names
+    ]
+
+
+def _saved_files(state: Path) -> set[str] | None:
+    """Return the names of the data files of a folder that `save_to_disk` wrote; else None."""
+    if not state.is_file():
+        return None
+    try:
+        data = json.loads(state.read_bytes())
+        if "_data_files" not in data:
+            return None
+        names = {str(each["filename"]) for each in data["_data_files"]}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DataError(f"{state} is damaged: it must list _data_files ({error})") from error
+    if missing := [name for name in names if not (state.parent / name).is_file()]:
+        raise DataError(f"{state} names {min(missing)}, which is missing; save the data set again")
+    return names
 
 
 def _is_named_after(file: Path, split: str) -> bool:
@@ -111,76 +152,51 @@ def _is_named_after(file: Path, split: str) -> bool:
 def _numbered(files: Sequence[Path]) -> Iterator[Row]:
     numbers = itertools.count(1)
     for file in files:
-        for place, data in _read_file(file):
+        for where, data in read_file(file):
+            place = f"{file}, {where}"
             if not isinstance(data, Mapping):
-                raise DataError(
-                    f"{file}, {place}: must be a JSON object (got a {type(data).__name__})"
-                )
-            yield Row(f"{file}, {place}", next(numbers), data)
+                raise DataError(f"{place}: must be a JSON object (got a {type(data).__name__})")
+            yield Row(place, next(numbers), cleaned(data, place))
 
 
-def _read_file(file: Path) -> Iterator[tuple[str, Json]]:
-    try:
-        read = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".arrow": _arrow}
-        if file.suffix not in read:
-            raise DataError(f"{file}: the file name must end in {', '.join(_SUFFIXES)}")
-        yield from read[file.suffix](file)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text: {error}") from error
+def cleaned(data: Mapping[str, Json], place: str) -> dict[str, Json]:
+    """Return the columns of a row with what files of other programs have for "none" and text.
+
+    A column that is NaN, as pandas writes a missing value, is null. Lone surrogates, which no
+    tokenizer and no file accepts, become "?".
+
+    Raises:
+        DataError: a value is nested too deeply.
+    """
+    if _is_nested_deeper(data, _MAX_DEPTH):
+        raise DataError(f"{place}: nested more than {_MAX_DEPTH} deep")
+    columns = {name: None if _is_nan(value) else value for name, value in data.items()}
+    clean: dict[str, Json] = _encodable(columns)
+    return clean
 
 
-def _jsonl(file: Path) -> Iterator[tuple[str, Json]]:
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield f"line {number}", json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{file}, line {number}: not valid JSON: {error}") from error
+def _is_nan(value: Json) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
-def _json(file: Path) -> Iterator[tuple[str, Json]]:
-    """Yield the entries of a list; a file that starts with an object is read as JSON lines."""
-    text = file.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("{"):
-        yield from _jsonl(file)
-        return
-    try:
-        data = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from error
-    if not isinstance(data, list):
-        raise DataError(f"{file}: must contain a list of objects (got {data!r:.40})")
-    for number, entry in enumerate(data, start=1):
-        yield f"entry {number}", entry
+def _is_nested_deeper(data: Json, depth: int) -> bool:
+    level = [data]
+    for _ in range(depth):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, Mapping | list)
+            for inner in (value.values() if isinstance(value, Mapping) else value)
+        ]
+    return bool(level)
 
 
-def _parquet(file: Path) -> Iterator[tuple[str, Json]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-        batches = (batch.to_pylist() for batch in table.iter_batches(1024))
-        for number, data in enumerate(itertools.chain.from_iterable(batches), start=1):
-            yield f"row {number}", data
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{file} is not a readable parquet file: {error}") from error
-
-
-def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
-    """Yield the rows of a file that `datasets` wrote with `save_to_disk`."""
-    import pyarrow.ipc
-
-    try:
-        with pyarrow.memory_map(str(file)) as source:
-            table = pyarrow.ipc.open_stream(source).read_all()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{file} is not a readable arrow file: {error}") from error
-    for number, data in enumerate(table.to_pylist(), start=1):
-        yield f"row {number}", data
+def _encodable(data: Json) -> Json:
+    if isinstance(data, str):
+        return data if data.isascii() else data.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(data, Mapping):
+        return {_encodable(key): _encodable(value) for key, value in data.items()}
+    return [_encodable(value) for value in data] if isinstance(data, list) else data
 
 
 def _hub_rows(name: str) -> Iterator[Row]:
@@ -198,7 +214,7 @@ def _hub_rows(name: str) -> Iterator[Row]:
     for split, entries in splits.items():
         for number, data in enumerate(entries, start=1):
             place = f"{name}, split {split}, row {number}"
-            yield Row(place, next(numbers), {"split": split, **data})
+            yield Row(place, next(numbers), {"split": split, **cleaned(data, place)})
 
 
 def _of_split(rows: Iterator[Row], split: str, name: str) -> Iterator[Row]:

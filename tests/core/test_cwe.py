@@ -35,11 +35,49 @@ def test_every_common_spelling_is_normalised(written, expected):
 
 
 @pytest.mark.parametrize(
-    "written", ["", "CWE-", "SQL injection", "CWE-89x", "0", 0, -1, True, 89.5]
+    "written", ["", "CWE-", "SQL injection", "CWE-89x", "0", 0, -1, True, 89.5, 1e30]
 )
 def test_what_is_no_id_is_refused(written):
     with pytest.raises(DataError, match="is not a CWE id"):
         cwe.normalise(written)
+
+
+def test_several_ids_are_not_one():
+    with pytest.raises(DataError, match=r"'CWE-79\|80' names 2 weaknesses, not one"):
+        cwe.normalise("CWE-79|80")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "CWE-78, 94", "78;94", "CWE-78|CWE-94", "CWE-78/CWE-94", "CWE-078 CWE-094", "[78, 94]",
+        "['CWE-78', 'CWE-94']", '["78"]["94"]', "CWE-78->CWE-94", "CWE-78 \u2192 CWE-94",
+        "78 and 94",
+        "CWE-78 or CWE-94", "{78, 94}", "CWE-78 (command), CWE-94: code", "CWE-78\nCWE-94\nCWE-78",
+        [78, 94], [78.0, "94"], ("CWE-78|CWE-94", None), [["78"], float("nan"), 94], "78.0, 94.0",
+    ],
+)  # fmt: skip
+def test_every_way_to_write_several_ids_is_read(written):
+    assert cwe.ids_in(written) == ("CWE-78", "CWE-94")
+
+
+@pytest.mark.parametrize("written", [None, float("nan"), "", " ", "[]", "None", "nan", [], [None]])
+def test_every_way_to_write_no_id_is_read(written):
+    assert cwe.ids_in(written) == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["CWE-noinfo", "NVD-CWE-Other", "CWE-79, 80x", "CWE-79,CWE-noinfo", "79-80", {"a": 1}, [True]],
+)
+def test_what_is_not_all_ids_is_refused(written):
+    with pytest.raises(DataError, match="is not a CWE id"):
+        cwe.ids_in(written)
+
+
+def test_every_entry_has_a_severity_and_worse_weaknesses_have_a_higher_one():
+    assert all(0 < cwe.severity(entry.id) <= 10 for entry in cwe.catalogue())
+    assert cwe.severity("CWE-78") > cwe.severity("CWE-79") > cwe.severity("CWE-209")
 
 
 def test_an_entry_has_name_and_description():
