@@ -4,12 +4,15 @@ A file is replaced atomically: written under a temporary name, synced, then rena
 appended with one write each; a last line torn by a crash is cut off when the folder is repaired.
 """
 
+import errno
 import fcntl
 import json
 import logging
 import math
 import os
+import shutil
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +29,8 @@ Record = TypeVar("Record")
 
 _LOCK = ".lock"
 _TEMPORARY = ".tmp"
+_MAX_LINKS = 40
+"""As many as Linux follows."""
 
 
 @contextmanager
@@ -33,16 +38,84 @@ def replacing(path: Path) -> Iterator[TextIO]:
     """Write a file that takes the place of `path` when the block ends without an error.
 
     Whoever reads `path` sees the old text or all of the new one. A killed process leaves a hidden
-    temporary file, which `repair` removes.
+    temporary file, which `repair` removes. A link stays: its target is replaced. A pipe or device,
+    such as /dev/stdout, is written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
-    with temporary.open("w", encoding="utf-8", errors="replace") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())  # else a power failure could leave an empty file under the new name
-    temporary.replace(path)
-    _sync_folder(path.parent)
+    target = _to_replace(path)
+    if target is None:
+        with path.open("a", encoding="utf-8", errors="replace") as file:
+            yield file
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a power failure could leave an empty file
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Try whether a file can be written, without changing it; creates its folder.
+
+    Raises:
+        OSError: it cannot.
+    """
+    target = _to_replace(path)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _temporary(target).touch()
+        _temporary(target).unlink()
+    elif not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    elif not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}{_TEMPORARY}")
+
+
+def _to_replace(path: Path) -> Path | None:
+    """Return the file that `path` stands for, links followed; None if it is no regular file.
+
+    Links in /proc, where /dev/stdout leads to, stand for open files: replacing such a file by name
+    would leave it open under no name.
+
+    Raises:
+        OSError: it is a folder, or a link to itself.
+    """
+    place = path.absolute()
+    for _ in range(_MAX_LINKS):
+        if place.is_relative_to("/proc"):
+            return None
+        if not place.is_symlink():
+            break
+        place = place.parent / place.readlink()
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if place.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return None if place.exists() and not place.is_file() else place
+
+
+def print_text(text: str) -> None:
+    """Write text to standard output; a reader that has read enough, such as `head`, is no error."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = text.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes again when it ends, and would report the same error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_text(path: Path, text: str) -> Path:
