@@ -16,10 +16,11 @@ from seccoderx_lite.cli.options import (
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
 from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.recipe.results import BENCHMARKS
 from seccoderx_lite.run.progress import note
 
 if TYPE_CHECKING:
-    from seccoderx_lite.evaluation.suites.cweval_grading import CwevalCheck
+    from seccoderx_lite.evaluation.suites.checking import SolutionCheck
 
 eval_app = typer.Typer(
     help="Evaluate generated code or the verdicts of a judge.",
@@ -43,23 +44,23 @@ def eval_code(
     suite: Annotated[
         list[str] | None,
         typer.Option(
-            help="builtin:tiny, a file of tasks with tests, cweval:CHECKOUT or "
-            "cyberseceval:FILE; repeatable."
+            help="builtin:tiny, a file of tasks with tests, or BENCHMARK:PLACE: "
+            f"{', '.join(BENCHMARKS)}; repeatable."
         ),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
-            help="Model, or URL#MODEL, that scores function in CyberSecEval (default: measure "
-            "only security there)."
+            help="Model, or URL#MODEL, that grades what tests cannot: function in CyberSecEval, "
+            "SecCodePLT's rules (default: leave them out)."
         ),
     ] = None,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Grade CWEval's own secure and insecure solutions instead of a model, to check "
-            "this machine's setup.",
+            help="Grade the suites' own secure and insecure solutions instead of a model, to "
+            "check this machine's setup.",
         ),
     ] = False,
     override: EvaluateOverrides = None,
@@ -166,13 +167,16 @@ def eval_code(
     print_results(folder)
 
 
-def _print_checks(checks: "Sequence[CwevalCheck]") -> int:
-    """Print how CWEval's own solutions were graded; return 1 if one has the wrong grade."""
+def _print_checks(checks: "Sequence[SolutionCheck]") -> int:
+    """Print how the suites' own solutions were graded; return 1 if one has the wrong grade."""
     wrong = [check for check in checks if not check.is_right and check.is_measurable]
     missing = [check for check in checks if not check.is_measurable]
     for sort, named in (("WRONG", wrong), ("unscored", missing)):
         for check in named:
             typer.echo(f"{sort}  {check.task} {check.side}: {check.note}")
+    for side in dict.fromkeys(check.side for check in checks):
+        own = [check for check in checks if check.side == side]
+        typer.echo(f"{side}: {sum(c.is_right for c in own)} of {len(own)} as expected")
     right = len(checks) - len(wrong) - len(missing)
     typer.echo(f"{right} right, {len(wrong)} wrong, {len(missing)} unscored")
     return 1 if wrong else 0

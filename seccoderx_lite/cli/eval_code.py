@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seccoderx_lite.core.errors import DataError, RecipeError
-from seccoderx_lite.evaluation.suites.cweval_grading import CwevalCheck, CwevalGrader
+from seccoderx_lite.evaluation.suites.checking import SolutionCheck, check_tests
+from seccoderx_lite.evaluation.suites.cweval_grading import CwevalGrader
 from seccoderx_lite.evaluation.suites.loading import load_suite
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_overrides, with_paths_from
 from seccoderx_lite.run.folder import RunFolder
@@ -81,15 +82,27 @@ def _endpoint(url: str, model: str | None, api_key_env: str | None) -> dict[str,
     return {"url": url, "model": model, "api_key_env": api_key_env}
 
 
-def check_suites(sources: Sequence[str]) -> list[CwevalCheck]:
-    """Return the grades of CWEval's own solutions on this machine.
+def check_suites(sources: Sequence[str]) -> list[SolutionCheck]:
+    """Return the grades of the suites' own solutions on this machine.
 
     Raises:
-        DataError: a suite is not CWEval.
+        DataError: no suite has solutions to check.
     """
     suites = [suite for source in sources for suite in load_suite(source)]
-    if others := [suite.name for suite in suites if suite.kind != "cweval"]:
-        raise DataError(f"--check: works only with cweval:CHECKOUT (got the suite {others[0]})")
+    suites = [suite for suite in suites if suite.kind in ("tests", "cweval")]
+    if not suites:
+        raise DataError(
+            f"--check: {', '.join(sources)} has no solutions of its own; name cweval:CHECKOUT or "
+            "a suite with tests and references"
+        )
     with Sandbox() as sandbox:
-        grader = CwevalGrader(sandbox)
-        return [check for suite in suites for check in grader.check(suite.tasks)]
+        cweval = CwevalGrader(sandbox)
+        return [
+            check
+            for suite in suites
+            for check in (
+                cweval.check(suite.tasks)
+                if suite.kind == "cweval"
+                else check_tests(sandbox, suite.tasks)
+            )
+        ]

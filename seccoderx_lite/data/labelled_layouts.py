@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seccoderx_lite.core.languages import language_of_file
 from seccoderx_lite.core.records import Json, LabelledCode
+from seccoderx_lite.data import seccodeplt
 from seccoderx_lite.data.columns import (
     Layout,
     UnusableRow,
@@ -196,6 +197,13 @@ LABELLED_LAYOUTS: tuple[Layout[LabelledCode], ...] = (
         ("func", "target", "cwe"),
         _primevul,
         prepare=_with_primevul_pairs,
+    ),
+    Layout(
+        "SecCodePLT",
+        seccodeplt.MARKS,
+        seccodeplt.COLUMNS,
+        seccodeplt.read_pair,
+        prepare=seccodeplt.with_families,
     ),
     Layout("R2Vul", ("function", "vulnerable"), ("function", "vulnerable", "lang"), _r2vul),
 )

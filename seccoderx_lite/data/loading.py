@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
     """Return the tasks of a `builtin:` name, file, folder or hub id.
 
-    Layouts: the toolkit's own; SecCoderX alignment and prompt sets; CyberSecEval instruct.
+    Layouts: the toolkit's own; SecCoderX alignment and prompt sets; CyberSecEval
+    instruct; SecCodePLT.
 
     Raises:
         DataError: the source has no rows, a row does not fit its layout, or an id is repeated.
@@ -61,7 +62,7 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
     """Return the labelled code of a `builtin:` name, file, folder or hub id.
 
     Layouts: the toolkit's own; SecCoderX detection tests, and its judge sets for GRPO and for the
-    cold start; SVEN (each row gives a pair); PrimeVul, paired or not; R2Vul.
+    cold start; SVEN and SecCodePLT (each row gives a pair); PrimeVul, paired or not; R2Vul.
 
     Raises:
         DataError: the source has no rows, or a row does not fit its layout.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, Task
+from seccoderx_lite.data import seccodeplt
 from seccoderx_lite.data.columns import (
     Layout,
     UnusableRow,
@@ -86,6 +87,13 @@ def _published(
 
 
 TASK_LAYOUTS: tuple[Layout[Task], ...] = (
+    Layout(
+        "SecCodePLT",
+        seccodeplt.MARKS,
+        seccodeplt.COLUMNS,
+        seccodeplt.read_task,
+        prepare=seccodeplt.with_families,
+    ),
     Layout("tasks", ("prompt",), ("id", "prompt", "language"), _own_task, is_own=True),
     Layout(
         "SecCoderX alignment",

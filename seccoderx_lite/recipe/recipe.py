@@ -33,7 +33,12 @@ from seccoderx_lite.recipe.reading import (
     value_at,
     with_value,
 )
-from seccoderx_lite.recipe.results import EvaluateRecipe, ExportRecipe, FunctionalityJudgeRecipe
+from seccoderx_lite.recipe.results import (
+    BENCHMARKS,
+    EvaluateRecipe,
+    ExportRecipe,
+    FunctionalityJudgeRecipe,
+)
 from seccoderx_lite.recipe.section import Mark, Section, marked_keys
 from seccoderx_lite.recipe.shipped import find_recipe
 
@@ -251,7 +256,7 @@ def _resolved(folder: Path, value: str) -> str:
     if not value or value.startswith("builtin:"):
         return value
     kind, separator, place = value.partition(":")
-    if kind in ("cweval", "cyberseceval") and separator:
+    if kind in BENCHMARKS and separator:
         return f"{kind}:{_resolved(folder, place)}"
     path = os.path.join(folder, os.path.expanduser(value))  # unlike Path's, these never raise
     return os.path.realpath(path) if os.path.exists(path) else value

@@ -19,10 +19,12 @@ from seccoderx_lite.recipe.section import (
 
 Format = Literal["adapter", "merged", "gguf"]
 _ADAPTER: Format = "adapter"
+BENCHMARKS = ("cweval", "cyberseceval", "seccodeplt", "seccodeplt-policy")
+"""What a suite's name may begin with, before `:` and the benchmark's file, folder or hub id."""
 
 
 class FunctionalityJudgeRecipe(Section):
-    """The model that grades how far a CyberSecEval completion does what the prompt asks."""
+    """The model that grades what tests cannot, such as functionality in CyberSecEval."""
 
     base: OptionalPathText = None
     """Hub id or folder of a model to load for it, in 4 bits."""
@@ -41,7 +43,8 @@ class EvaluateRecipe(Section):
     """How the base and the trained policy are measured, both in the same way."""
 
     suites: Annotated[Texts, Mark.PATH]
-    """`builtin:tiny`, a file of tasks with tests, `cweval:CHECKOUT` or `cyberseceval:FILE`."""
+    """`builtin:tiny`, a file of tasks with tests, or `BENCHMARK:PLACE` such as
+    `seccodeplt:FILE`, `cweval:CHECKOUT` or `cyberseceval:FILE`."""
     adapter: OptionalPathText = None
     """Policy adapter to measure (default: the one that this run trains)."""
     endpoint: EndpointRecipe | None = None
@@ -49,7 +52,8 @@ class EvaluateRecipe(Section):
     measure_base: bool = True
     """With an adapter, measure the bare base as well, to compare the two."""
     functionality_judge: FunctionalityJudgeRecipe | None = None
-    """Grades functionality in CyberSecEval; without it only security is measured there."""
+    """Grades what tests cannot: functionality in CyberSecEval, SecCodePLT's rules in words.
+    Without it they are left out."""
     samples: Count = 4
     """Completions sampled per task."""
     temperature: Positive | None = None

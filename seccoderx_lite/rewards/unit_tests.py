@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from seccoderx_lite.core.asked import asked_by
 from seccoderx_lite.core.code_blocks import AnswerCode, code_of_answer
-from seccoderx_lite.core.errors import SandboxError
+from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import Task, TestResult
 from seccoderx_lite.sandbox import Sandbox
 
@@ -21,12 +21,12 @@ def submit_tests(sandbox: Sandbox, task: Task, code: str) -> "Future[TestResult]
 
 
 def wait_for(run: "Future[TestResult] | None") -> TestResult | None:
-    """Return the result of a run; None if there was no run or the sandbox failed."""
+    """Return the result of a run; None if there was no run, or the sandbox or the tests failed."""
     if run is None:
         return None
     try:
         return run.result()
-    except SandboxError as error:
+    except (SandboxError, DataError) as error:  # neither is the fault of the code
         logger.warning("unscored: %s", error)
         return None
 
@@ -48,7 +48,8 @@ def run_tests(
 ) -> list[TestResult | None]:
     """Return one test result per code, in order.
 
-    No code fails all tests. None means that the task has no tests or that the sandbox failed.
+    No code fails all tests. None means that the task has no tests, that they cannot be run, or
+    that the sandbox failed.
     """
     keys = [(task.id, code or "") for task, code in zip(tasks, codes, strict=True)]
     runs: dict[tuple[str, str], Future[TestResult] | None] = {}

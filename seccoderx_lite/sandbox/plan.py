@@ -6,7 +6,7 @@ The totals of a result come from here, never from a process that the candidate c
 import ast
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -29,6 +29,10 @@ class Plan:
     source: str | None = None
     entry_point: str | None = None
     cases: tuple[Mapping[str, Json], ...] = field(default=())
+    before: str = ""
+    """Runs in the candidate's module before its code."""
+    after: str = ""
+    """Runs in the candidate's module after its code, and is part of it."""
 
     def count(self, group: Group, among: Collection[str] | None = None) -> int:
         """The number of tests in a group (default: among all tests)."""
@@ -68,8 +72,9 @@ def check_file(what: str, name: str, content: Json) -> None:
 
 def plan_calls(tests: Mapping[str, Json]) -> Plan:
     """The plan of `calls` tests; raises DataError if they are unusable."""
-    check_keys("calls tests", tests, {"kind", "source", "entry_point", *GROUPS})
+    check_keys("calls tests", tests, {"kind", "source", "entry_point", "before", "after", *GROUPS})
     source = tests.get("source")
+    before, after = (_python_text(tests, key) for key in ("before", "after"))
     if source is not None:
         if any(tests.get(key) for key in ("entry_point", *GROUPS)):
             raise DataError(
@@ -77,8 +82,19 @@ def plan_calls(tests: Mapping[str, Json]) -> Plan:
             )
         if not isinstance(source, str):
             raise DataError(f"calls tests: source must be text (got {type(source).__name__})")
-        return Plan(groups_in(source), source=source)
-    return _plan_cases(tests)
+        return Plan(groups_in(source), source=source, before=before, after=after)
+    return replace(_plan_cases(tests), before=before, after=after)
+
+
+def _python_text(tests: Mapping[str, Json], key: str) -> str:
+    text = tests.get(key) or ""
+    if not isinstance(text, str):
+        raise DataError(f"calls tests: {key} must be text (got {type(text).__name__})")
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise DataError(f"calls tests: {key} is not Python: {error}") from error
+    return text
 
 
 def _plan_cases(tests: Mapping[str, Json]) -> Plan:

@@ -152,8 +152,9 @@ class Sandbox:
 
         Kinds of tests:
             calls: `entry_point` with plain cases, or `source` with test functions that import from
-                `candidate`; Python only. Tests may use `pytest.raises`, `approx`, `parametrize`,
-                marks and `tmp_path`, and the standard library. Arguments and results are copied;
+                `candidate`; Python only. `before` and `after` are run in the module of the code.
+                Tests may use `pytest.raises`, `approx`, `parametrize`, marks and `tmp_path`, and
+                the standard library. Arguments and results are copied;
                 in-place changes to list, dict, set and bytearray arguments are copied back;
                 iterators arrive as lists. Unmarked tests are functional.
             stdio: a whole program, any language; see `stdio`. Each case may take the time limit,
@@ -245,7 +246,8 @@ class Sandbox:
         if isinstance(plan, pytest_tests.PytestPlan):
             return pytest_tests.run_pytest(plan, code, self.python, limits, self._ask, tier)
         if isinstance(plan, Plan):
-            job = {"kind": "calls", "code": code, "limits": asdict(limits)}
+            parts = [plan.before, code, plan.after]
+            job = {"kind": "calls", "parts": parts, "limits": asdict(limits)}
             answer = self._ask(job, limits.timeout_s, plan.as_bytes())
             return results.judge(plan, answer, tier, limits.output_bytes)
         program = languages.program(code, language, self.python, limits, standard)

@@ -11,7 +11,13 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.core.scores import Evaluation, Phase
 from seccoderx_lite.evaluation.suites.answers import Answers, SuiteRunner, regrade
 from seccoderx_lite.evaluation.suites.grading import Grader
-from seccoderx_lite.evaluation.suites.loading import Suite, SuiteKind, load_suites, make_graders
+from seccoderx_lite.evaluation.suites.loading import (
+    USE_JUDGE,
+    Suite,
+    SuiteKind,
+    load_suites,
+    make_graders,
+)
 from seccoderx_lite.evaluation.suites.summary import summarise
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, load_base
@@ -96,7 +102,7 @@ def _graders(
     sandbox: Sandbox,
     base: Base | None = None,
 ) -> Mapping[SuiteKind, Grader]:
-    needs_judge = any(suite.kind == "cyberseceval" for suite in suites)
+    needs_judge = any(suite.kind in USE_JUDGE for suite in suites)
     judge = _functionality_judge(model, settings, base) if needs_judge else None
     tokens = settings.functionality_judge.max_new_tokens if settings.functionality_judge else 0
     return make_graders(suites, sandbox, judge, tokens)

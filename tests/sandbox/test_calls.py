@@ -328,3 +328,30 @@ def test_jobs_submitted_together_come_back_in_order(sandbox: Sandbox) -> None:
     ]  # fmt: skip
     passed = [future.result().functional_passed for future in futures]
     assert passed == [1, 0] * 10
+
+
+def test_text_around_the_code_runs_in_its_module_and_keeps_its_future_imports(sandbox):
+    tests = {
+        "kind": "calls",
+        "before": "limit = 3",
+        "after": "def twice(n): return double(double(n))",
+        "source": textwrap.dedent(
+            """
+            import candidate
+            def test_before_and_after(): assert candidate.twice(1) == 4
+            def test_limit(): assert candidate.limited() == 3
+            """
+        ),
+    }
+    functions = "def double(n): return 2 * n\ndef limited(): return limit"
+    code = f"from __future__ import annotations\n{functions}"
+    result = sandbox.run_tests(code, "python", tests)
+    assert (result.status, counts(result)) == ("passed", (2, 2, 0, 0))
+
+
+@pytest.mark.parametrize("key", ["before", "after"])
+@pytest.mark.parametrize("text", [1, "def ("])
+def test_text_around_the_code_that_is_not_python_is_refused(sandbox, key, text):
+    tests = {"kind": "calls", "source": TWO_TESTS, key: text}
+    with pytest.raises(DataError, match=f"{key} "):
+        sandbox.run_tests("", "python", tests)

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 from seccoderx_lite.core.code_blocks import code_of_answer
 from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.evaluation.metrics import SampleScore
+from seccoderx_lite.evaluation.suites.checking import SolutionCheck
 from seccoderx_lite.evaluation.suites.cweval import CwevalTask
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
 from seccoderx_lite.sandbox import Limits, Sandbox
@@ -79,7 +79,6 @@ _MISSING_LIBRARY = re.compile(
 )
 """Libraries that the benchmark offers to every completion."""
 
-Side = Literal["reference", "unsafe"]
 _DRIVER = Path(__file__).with_name("cweval_driver.py")
 
 
@@ -97,18 +96,6 @@ class CwevalRun:
         """Return the share of the expected tests with this marker that passed; 0 without any."""
         names = [name for name, own in expected.items() if own == marker]
         return sum(name in self.passed for name in names) / len(names) if names else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CwevalCheck:
-    """Whether one of the benchmark's own solutions gets the expected grade here."""
-
-    task: str
-    side: Side
-    is_right: bool
-    is_measurable: bool
-    """False if this machine lacks a tool, so that the grade says nothing about the benchmark."""
-    note: str = ""
 
 
 class CwevalGrader:
@@ -157,34 +144,34 @@ class CwevalGrader:
         status = run.status if functional < 1 or not secure else "passed"
         return Grade(SampleScore(functional, secure), status, run.output[:OUTPUT_CHARS])
 
-    def check(self, tasks: Sequence[SuiteTask]) -> Iterator[CwevalCheck]:
+    def check(self, tasks: Sequence[SuiteTask]) -> Iterator[SolutionCheck]:
         """Yield the checks of the reference and insecure solutions, task by task."""
         for checks in self._threads.map(self._check, tasks):
             yield from checks
 
-    def _check(self, suite_task: SuiteTask) -> list[CwevalCheck]:
+    def _check(self, suite_task: SuiteTask) -> list[SolutionCheck]:
         task = suite_task.source
         assert isinstance(task, CwevalTask)
         reference = self._reference(task)
         fault = _why_unmeasurable(reference)
         measurable = reference.status != "unscored"
-        checks = [CwevalCheck(task.id, "reference", not fault, measurable, fault)]
+        checks = [SolutionCheck(task.id, "reference", not fault, measurable, fault)]
         if measurable:
             checks.append(self._check_unsafe(task))
         return checks
 
-    def _check_unsafe(self, task: CwevalTask) -> CwevalCheck:
+    def _check_unsafe(self, task: CwevalTask) -> SolutionCheck:
         """Check that the insecure solution works and the attack on it succeeds: its tests pass."""
         try:
             run = self._run(task, task.reference, unsafe=True)
         except SandboxError as error:
-            return CwevalCheck(task.id, "unsafe", False, False, str(error))
+            return SolutionCheck(task.id, "unsafe", False, False, str(error))
         if not run.markers:
             note = "the benchmark has no tests of an insecure solution"
-            return CwevalCheck(task.id, "unsafe", True, False, note)
+            return SolutionCheck(task.id, "unsafe", True, False, note)
         failed = [test for test in run.markers if test not in run.passed]
         note = f"{', '.join(failed)}: {run.output[:200]}" if failed else ""
-        return CwevalCheck(task.id, "unsafe", not failed, True, note)
+        return SolutionCheck(task.id, "unsafe", not failed, True, note)
 
     def _reference(self, task: CwevalTask) -> CwevalRun:
         """The run of the reference, made once; status `unscored` if a tool is missing."""

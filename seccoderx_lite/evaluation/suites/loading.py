@@ -17,13 +17,23 @@ from seccoderx_lite.evaluation.suites.cyberseceval import (
     read_cyberseceval,
 )
 from seccoderx_lite.evaluation.suites.grading import Grader, SuiteTask, TestsGrader
+from seccoderx_lite.evaluation.suites.seccodeplt import (
+    RuleGrader,
+    has_cases,
+    read_seccodeplt,
+    rule_of,
+)
 from seccoderx_lite.models.generation import Generator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
 from seccoderx_lite.sandbox import Sandbox
 
 logger = logging.getLogger(__name__)
 
-SuiteKind = Literal["tests", "cweval", "cyberseceval"]
+SuiteKind = Literal["tests", "rules", "cweval", "cyberseceval"]
+JUDGED: tuple[SuiteKind, ...] = ("rules",)
+"""Suites that only a judge model can grade."""
+USE_JUDGE: tuple[SuiteKind, ...] = ("cyberseceval", *JUDGED)
+"""Suites that a judge model grades, or helps to."""
 SPLITS = ("held_out", "transfer", "benign")
 """Splits that are evaluated, each as a separate suite; data without splits is one suite."""
 
@@ -38,19 +48,30 @@ class Suite:
 
 
 def load_suites(settings: EvaluateRecipe) -> list[Suite]:
-    """Return the suites of a recipe, one per split.
+    """Return the suites of a recipe, one per split; without a judge none that needs it.
 
-    A source is `builtin:tiny`, a file or hub id of tasks with tests, `cweval:CHECKOUT`, or
-    `cyberseceval:FILE`.
+    A source is `builtin:tiny`, a file or hub id of tasks with tests, or `BENCHMARK:PLACE`.
 
     Raises:
         DataError: a source cannot be read, or no task has tests and is in an evaluated split.
     """
-    return [
-        Suite(suite.name, suite.tasks[: settings.limit], suite.kind)
-        for source in settings.suites
-        for suite in load_suite(source)
-    ]
+    suites = []
+    for suite in (suite for source in settings.suites for suite in load_suite(source)):
+        if suite.kind in JUDGED and settings.functionality_judge is None:
+            logger.warning(
+                "%s: leaving out %d tasks that only a judge model can grade; give one with --judge "
+                "or evaluate.functionality_judge",
+                suite.name,
+                len(suite.tasks),
+            )
+            continue
+        suites.append(Suite(suite.name, suite.tasks[: settings.limit], suite.kind))
+    if not suites:
+        raise DataError(
+            f"suites: {', '.join(settings.suites)} need a judge model; give one with --judge or "
+            "evaluate.functionality_judge"
+        )
+    return suites
 
 
 def load_suite(source: str) -> list[Suite]:
@@ -63,7 +84,18 @@ def load_suite(source: str) -> list[Suite]:
     if kind == "cyberseceval":
         prompts = read_cyberseceval(str(Path(place).expanduser()))
         return [Suite("cyberseceval", tuple(prompts), "cyberseceval")]
+    if kind in ("seccodeplt", "seccodeplt-policy"):
+        return _seccodeplt(kind, str(Path(place).expanduser()))
     return _suites_with_tests(source)
+
+
+def _seccodeplt(kind: str, source: str) -> list[Suite]:
+    """The rows with cases, and those with only a rule in words."""
+    tasks = read_seccodeplt(source, with_policy=kind == "seccodeplt-policy")
+    tested = [task for task in tasks if has_cases(task)]
+    ruled = [task for task in tasks if not has_cases(task) and rule_of(task)]
+    suites = [Suite(kind, tuple(tested)), Suite(f"{kind}/rules", tuple(ruled), "rules")]
+    return [suite for suite in suites if suite.tasks]
 
 
 def _suites_with_tests(source: str) -> list[Suite]:
@@ -110,9 +142,10 @@ def _suite_task(task: Task) -> SuiteTask:
 def make_graders(
     suites: Sequence[Suite], sandbox: Sandbox, judge: Generator | None, judge_tokens: int
 ) -> Mapping[SuiteKind, Grader]:
-    """Return the graders that the suites need; `judge` scores function in CyberSecEval.
+    """Return the graders that the suites need; `judge` grades what tests cannot.
 
     Raises:
+        DataError: a suite needs a judge and there is none.
         SandboxError: CyberSecEval's detector is missing or does not work.
     """
     kinds = {suite.kind for suite in suites}
@@ -123,4 +156,12 @@ def make_graders(
         graders["cweval"] = CwevalGrader(sandbox)
     if "cyberseceval" in kinds:
         graders["cyberseceval"] = CybersecevalGrader(CodeShield(), judge, judge_tokens)
+    if "rules" in kinds:
+        graders["rules"] = RuleGrader(_required(judge), judge_tokens)
     return graders
+
+
+def _required(judge: Generator | None) -> Generator:
+    if judge is None:
+        raise DataError("suites: this suite needs a judge model; give one with --judge")
+    return judge

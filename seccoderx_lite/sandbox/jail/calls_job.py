@@ -28,7 +28,7 @@ class CallsJob:
 
     def __init__(self, cell: Cell, request: dict[str, Any], connection: socket.socket) -> None:
         self.cell, self.connection = cell, connection
-        self.code: str = request["code"]
+        self.parts: list[str] = request["parts"]
         limits = request["limits"]
         self.bounds = Bounds(limits["timeout_s"], limits["memory_mb"], limits["processes"])
         self.watch = Watch(cell, self.bounds.seconds + REPORT_GRACE_S, self.bounds.memory_mb)
@@ -112,9 +112,9 @@ class CallsJob:
 
     def _start_candidate(self, channel: socket.socket) -> None:
         keep = {0: self.null, 1: self.output.write_fd, 2: self.output.write_fd, 3: channel.fileno()}
-        code = self.code
+        parts = self.parts
         self.candidate = self.cell.spawn(
-            lambda: candidate.main(3, code), self.bounds, keep, watched=False
+            lambda: candidate.main(3, parts), self.bounds, keep, watched=False
         )
         channel.close()
 

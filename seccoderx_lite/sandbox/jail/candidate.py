@@ -18,8 +18,11 @@ from .codec import CodecError, decode, encode, read_frame, send_frame
 _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
-def main(channel_fd: int, code: str) -> None:
-    """Load `code` as module `candidate` when asked, and answer calls until the socket closes."""
+def main(channel_fd: int, parts: list[str]) -> None:
+    """Load the module `candidate` when asked, and answer calls until the socket closes.
+
+    Its three parts are what the tests need before the code, the code, and what they add to it.
+    """
     os.set_inheritable(channel_fd, False)
     channel = socket.socket(fileno=channel_fd)
     module = types.ModuleType("candidate")
@@ -31,7 +34,8 @@ def main(channel_fd: int, code: str) -> None:
     if read_frame(channel) is None:
         return
     try:
-        exec(_compile(code), module.__dict__)
+        for part in parts:
+            exec(_compile(part), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads
         send_frame(channel, encode(("broken", *_describe(error))))
         return

@@ -18,7 +18,7 @@ from .codec import encode, send_frame
 
 JOBS, TURNS = 3, 12
 """Whole jobs, and repetitions of tester and candidate; the interpreter specialises after 8."""
-_CODE = "def solve(n, *more, **named): return [n]"
+_PARTS = ["", "def solve(n, *more, **named): return [n]", ""]
 _TESTS = """
 import pytest
 from candidate import solve
@@ -44,7 +44,7 @@ def warm_up(cell: Cell, connection: socket.socket) -> None:
         _run_candidate()
         _run_tester()
     for _ in range(JOBS):
-        calls_job.run(cell, {"code": _CODE, "limits": _LIMITS}, [_tests_file()], connection)
+        calls_job.run(cell, {"parts": _PARTS, "limits": _LIMITS}, [_tests_file()], connection)
         os.chdir("/")
         if cell.has("namespaces"):
             sc.unmount(cell.home)
@@ -57,7 +57,7 @@ def warm_up(cell: Cell, connection: socket.socket) -> None:
 
 def _run_candidate() -> None:
     tester_end, candidate_end = _conversation(_REQUESTS)
-    candidate.main(candidate_end.detach(), _CODE)
+    candidate.main(candidate_end.detach(), _PARTS)
     tester_end.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.evaluation.suites.loading import load_suite
 
-TESTS = {"kind": "calls", "source": "from candidate import f"}
+TESTS = {"kind": "calls", "source": "from candidate import f\ndef test_f(): assert f()"}
 
 
 def source(tmp_path, *rows):
