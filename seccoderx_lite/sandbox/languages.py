@@ -4,7 +4,6 @@ A missing tool is a SandboxError, never a failure of the code.
 """
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from functools import lru_cache
 
 from seccoderx_lite.core.errors import SandboxError
 from seccoderx_lite.core.records import LANGUAGES, Language
+from seccoderx_lite.sandbox.java_main import find_java_main
 from seccoderx_lite.sandbox.limits import Limits
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin:/usr/lib/go/bin"
@@ -155,15 +155,17 @@ def _native(file: str, compiler: str, flags: tuple[str, ...]) -> Program:
 
 def _java(code: str, limits: Limits) -> Program:
     compiler, runtime = tools_for("java")
-    public = re.search(r"^\s*public\s+(?:(?:final|abstract)\s+)*class\s+(\w+)", code, re.MULTILINE)
-    plain = re.search(r"\bclass\s+(\w+)", code)
-    name = public[1] if public else plain[1] if plain else "Main"
+    main = find_java_main(code)
     heap = max(limits.memory_mb // 2, 32)
     light = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
     return Program(
-        file=f"{name}.java",
-        start=(runtime, *light, f"-Xmx{heap}m", "-cp", ".", name),
-        build=(compiler, *(f"-J{flag}" for flag in light), "-J-Xmx512m", f"{name}.java"),
+        file=f"{main.file}.java",
+        start=(runtime, *light, f"-Xmx{heap}m", "-cp", ".", main.start),
+        build=(
+            compiler,
+            *(f"-J{flag}" for flag in light),
+            *("-J-Xmx512m", "-encoding", "UTF-8", "-d", ".", f"{main.file}.java"),
+        ),
         products=("*.class",),
         reserves_memory=True,
     )

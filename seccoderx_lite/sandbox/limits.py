@@ -10,7 +10,10 @@ class Limits:
     """What one run may use; its files may take 64 MB in total, which is fixed."""
 
     timeout_s: float = 5.0
-    """Wall time of the whole run. One test may use at most half of the time that is left."""
+    """Wall time of the whole run. One test may use at most half of the time that is left.
+
+    Time in which other work on the machine keeps the run from a core is added, up to twice this.
+    """
     memory_mb: int = 512
     """Address space of each process, and resident memory of all processes together."""
     output_bytes: int = 65536

@@ -19,8 +19,6 @@ from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.plan import Plan
 
 CACHE_BYTES = 128 << 20
-CASES_TIME = 4
-"""All cases of a task together may take this many times the limit of one case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ def _failures(
         )
         for case in cases
     ]
-    seconds = CASES_TIME * limits.timeout_s
+    seconds = limits.timeout_s
     answer = ask(exec_job(commands, build.files, budget_s=seconds), seconds)
     failures: dict[str, tuple[ExecutionStatus, str]] = {}
     for case, step in zip(cases, answer["steps"], strict=True):

@@ -154,11 +154,12 @@ class Sandbox:
             calls: `entry_point` with plain cases, or `source` with test functions that import from
                 `candidate`; Python only. `before` and `after` are run in the module of the code.
                 Tests may use `pytest.raises`, `approx`, `parametrize`, marks and `tmp_path`, and
-                the standard library. Arguments and results are copied;
-                in-place changes to list, dict, set and bytearray arguments are copied back;
-                iterators arrive as lists. Unmarked tests are functional.
-            stdio: a whole program, any language; see `stdio`. Each case may take the time limit,
-                all cases together four times as much.
+                the standard library. Plain data and values such as dates
+                are copied, and in-place changes to list, dict, set and bytearray arguments are
+                copied back; instances, functions, iterators and coroutines are proxies, in both
+                directions. Unmarked tests are functional.
+            stdio: a whole program, any language; see `stdio`. All cases together may take the time
+                limit, each but the last half of what is left. Building has limits of its own.
             pytest: an ordinary pytest file in the code's own interpreter; weaker, see
                 `pytest_tests`.
 

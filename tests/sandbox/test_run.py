@@ -86,3 +86,19 @@ def test_closed_sandbox_refuses_work() -> None:
     sandbox.close()
     with pytest.raises(SandboxError, match="closed"):
         sandbox.run({}, ["true"])
+
+
+HOGS = """
+import os, time
+for _ in range(8 * len(os.sched_getaffinity(0))):
+    if os.fork() == 0:
+        while True: pass
+while True: pass
+"""
+
+
+def test_program_gains_no_time_by_starting_more_processes(sandbox: Sandbox) -> None:
+    limits = Limits(timeout_s=1, processes=64)
+    result = sandbox.run({}, [sandbox.python, "-c", HOGS], limits)
+    assert result.status == "timeout"
+    assert result.seconds < 2.5

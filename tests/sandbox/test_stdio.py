@@ -249,3 +249,47 @@ def test_calls_tests_are_for_python_only(sandbox: Sandbox) -> None:
         sandbox.run_tests("", "c", {"kind": "calls", "source": "def test_a(): pass"})
     with pytest.raises(DataError, match="language must be one of"):
         sandbox.run_tests("", "cobol", {"kind": "calls"})  # type: ignore[arg-type]
+
+
+def test_time_limit_is_for_all_cases_together(sandbox: Sandbox) -> None:
+    cases = [{"stdin": str(number), "stdout": ""} for number in range(8)]
+    tests = {"kind": "stdio", "functionality": cases}
+    result = sandbox.run_tests("while True: pass", "python", tests, Limits(timeout_s=1))
+    assert (result.status, result.functional_passed) == ("timeout", 0)
+    assert result.seconds < 4
+
+
+def test_case_that_hangs_leaves_time_for_the_others(sandbox: Sandbox) -> None:
+    code = "n = int(input())\nwhile n == 0: pass\nprint(n)"
+    cases = [{"stdin": str(number), "stdout": str(number)} for number in range(3)]
+    tests = {"kind": "stdio", "functionality": cases}
+    result = sandbox.run_tests(code, "python", tests, Limits(timeout_s=4))
+    assert (result.status, result.functional_passed) == ("timeout", 2)
+
+
+@pytest.mark.parametrize(("standard", "passes"), [(None, True), ("c++20", True), ("c++17", False)])
+def test_standard_of_cpp_is_a_field(sandbox: Sandbox, standard: str | None, passes: bool) -> None:
+    if not has("cpp"):
+        pytest.skip("g++ is not installed")
+    code = "#include <concepts>\ntemplate <std::integral T> T same(T a) { return a; }\n"
+    tests = {"kind": "stdio", "functionality": [{"exit_code": 0}], "standard": standard}
+    result = sandbox.run_tests(code + "int main() { return same(0); }", "cpp", tests, GENEROUS)
+    assert (result.status == "passed") is passes, result.output
+
+
+def test_java_package_and_helper_classes_run(sandbox: Sandbox) -> None:
+    if not has("java"):
+        pytest.skip("java is not installed")
+    code = """
+package com.example.app;
+// A class that adds.
+record Pair(long a, long b) {}
+class Helper { static class Inner { static long add(Pair p) { return p.a() + p.b(); } } }
+class Start { public static void main(String[] arguments) {
+    var in = new java.util.Scanner(System.in);
+    System.out.println(Helper.Inner.add(new Pair(in.nextLong(), in.nextLong())));
+} }
+"""
+    tests = {"kind": "stdio", "functionality": SUM["functionality"]}
+    result = sandbox.run_tests(code, "java", tests, GENEROUS)
+    assert result.status == "passed", result.output

@@ -123,7 +123,7 @@ class CallsJob:
         if self.candidate is None:
             self.cell.end(*others)
             return ""
-        self.watch.credit = self.watch.starved_s(self.candidate)
+        self.watch.end_count(self.candidate)
         self.cell.end(self.candidate, *others)
         self.ran_out = self.ran_out or self.cell.ran_out_of_memory()
         how = describe_end(self.candidate.ended)

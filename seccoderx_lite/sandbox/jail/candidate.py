@@ -1,25 +1,30 @@
-"""The driver inside the candidate's process: loads the code and answers calls one by one.
+"""The driver inside the candidate's process: loads the code and answers requests one by one.
 
 Nobody trusts this process: the code under test may replace everything in it. What it sends is read
 as plain data, and only taken as the value that the function returned.
 """
 
+import collections
 import contextlib
+import functools
 import gc
 import os
 import random
 import socket
 import sys
+import threading
 import types
+from collections.abc import Callable
 from typing import Any
 
+from . import objects, values
 from .codec import CodecError, decode, encode, read_frame, send_frame
-
-_PLAIN = (bool, int, float, str, bytes, type(None))
+from .exceptions import class_names, describe_error
+from .remote import Remote
 
 
 def main(channel_fd: int, parts: list[str]) -> None:
-    """Load the module `candidate` when asked, and answer calls until the socket closes.
+    """Load the module `candidate` when asked, and answer requests until the socket closes.
 
     Its three parts are what the tests need before the code, the code, and what they add to it.
     """
@@ -31,19 +36,21 @@ def main(channel_fd: int, parts: list[str]) -> None:
     sys.argv = ["candidate.py"]
     random.seed()
     gc.enable()
-    if read_frame(channel) is None:
+    frame = read_frame(channel)
+    if frame is None:
         return
+    server = _Server(module, channel)
+    server.world.follow(decode(frame))
     try:
         for part in parts:
             exec(_compile(part), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads
-        send_frame(channel, encode(("broken", *_describe(error))))
+        names, args, _ = describe_error(error)
+        server.send(encode(("broken", names, args)))
         return
-    send_frame(channel, encode(("loaded",)))
-    while (frame := read_frame(channel)) is not None:
-        reply = _answer(module, decode(frame))
-        _flush()
-        send_frame(channel, reply)
+    server.send(encode(("loaded",)))
+    while (request := server.receive()) is not None:
+        server.serve(request)
 
 
 def _compile(code: str) -> types.CodeType:
@@ -54,86 +61,186 @@ def _compile(code: str) -> types.CodeType:
         raise SyntaxError(str(error)) from None
 
 
-def _answer(module: types.ModuleType, request: Any) -> bytes:
-    number, action, name, args, kwargs = request
-    try:
-        if name == "__all__":
-            return encode((number, "value", _public_names(module)))
-        if not hasattr(module, name):
-            return encode((number, "missing"))
-        target = getattr(module, name)
+class _Server:
+    """Answers the tester, and asks it about objects of the tests: a `remote.Peer`."""
+
+    decides = False
+
+    def __init__(self, module: types.ModuleType, channel: socket.socket) -> None:
+        self._module, self._channel = module, channel
+        self._turn = threading.RLock()
+        """Held by the thread that talks with the tester."""
+        self._loans = objects.Loans()
+        self._proxies: dict[int, Remote] = {}
+        self.world = objects.Follower()
+        self._readers: dict[str, Callable[[Any], Any]] = {
+            "H": self._own,
+            "c": self._proxy,
+            "L": values.standard_object,
+            "E": self._member,
+            "N": self._named_tuple,
+            "x": lambda body: _make_error(self._class(body[0]), body[1]),
+            "X": self._class,
+            "P": lambda body: functools.partial(body[0], *body[1], **body[2]),
+        }
+
+    # The protocol
+
+    def receive(self) -> Any:
+        """The next request; None at the end."""
+        with self._turn:
+            frame = read_frame(self._channel)
+        return None if frame is None else decode(frame, self._readers)
+
+    def send(self, frame: bytes) -> None:
+        """Send a reply."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        with self._turn:
+            send_frame(self._channel, frame)
+
+    def serve(self, request: Any) -> None:
+        """Carry out a request and send its result."""
+        number, action, target, args, kwargs, world = request
+        try:
+            self.world.follow(world)
+            reply = self._answer(number, action, target, args, kwargs)
+        except BaseException as error:  # whatever the code raises is its answer
+            reply = self._encode((number, "raised", *describe_error(error)))
+        self.send(reply)
+
+    def ask(self, action: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let the tester do something with one of its objects."""
+        frame = self._encode(("ask", action, target, list(args), kwargs))
+        with self._turn:
+            send_frame(self._channel, frame)
+            while (request := self.receive()) is not None:
+                if request[0] == "reply":
+                    break
+                self.serve(request)
+            else:
+                os._exit(0)
+        if request[1] == "raised":
+            raise _make_error(self._class(request[2]), request[3])
+        return request[2]
+
+    def knows(self, names: tuple[str, ...]) -> bool:
+        """The code may ask anything of the tests' objects."""
+        return True
+
+    def _encode(self, value: object) -> bytes:
+        return encode(value, self._pack)
+
+    # Requests
+
+    def _answer(
+        self, number: int, action: str, target: Any, args: list[Any], kwargs: dict[str, Any]
+    ) -> bytes:
+        if isinstance(target, str):
+            if target == "__all__":
+                return self._encode((number, "value", _publicclass_names(self._module)))
+            if not hasattr(self._module, target):
+                return encode((number, "missing"))
         if action == "look":
-            return _look(number, target)
-        before = _snapshots(args)
-        result = target(*args, **kwargs)
-        return _returned(number, result, _changes(args, before))
-    except BaseException as error:  # whatever the function raises is its answer
-        return encode((number, "raised", *_describe(error)))
+            return self._look(number, self._own(target))
+        if action == "call" and isinstance(target, str):
+            target = self._own(target)
+        if target is None:
+            target = self._module
+        before = self._snapshots(args) if action == "call" else {}
+        result = self._loans.perform(action, target, args, kwargs)
+        return self._returned(number, result, self._changes(args, before))
+
+    def _look(self, number: int, target: object) -> bytes:
+        """A module attribute: a value, an exception class, or a handle."""
+        if isinstance(target, type) and issubclass(target, BaseException):
+            return encode((number, "exception", class_names(target)))
+        return self._encode((number, "value", target))
+
+    def _returned(self, number: int, result: object, changes: dict[int, object]) -> bytes:
+        try:
+            return self._encode((number, "returned", result, changes))
+        except CodecError as error:
+            return encode((number, "opaque", str(error)))
+
+    def _snapshots(self, args: list[object]) -> dict[int, bytes]:
+        """The mutable arguments before the call, by position."""
+        kinds = (list, dict, set, bytearray)
+        return {
+            place: self._encode(value) for place, value in enumerate(args) if type(value) in kinds
+        }
+
+    def _changes(self, args: list[object], before: dict[int, bytes]) -> dict[int, object]:
+        """The arguments that the call changed in place, by position."""
+        changed: dict[int, object] = {}
+        for place, was in before.items():
+            with contextlib.suppress(CodecError):
+                if self._encode(args[place]) != was:
+                    changed[place] = args[place]
+        return changed
+
+    # Objects that cross
+
+    def _pack(self, value: object) -> tuple[str, Any] | None:
+        if isinstance(value, Remote):
+            return "c", value._remote_ref
+        if isinstance(value, BaseException):
+            return "x", list(describe_error(value))
+        if isinstance(value, type) and issubclass(value, BaseException):
+            return "X", class_names(value)
+        number = self._loans.number(value)
+        return objects.pack_record(value, number) or ("h", [number, *objects.describe(value)])
+
+    def _own(self, ref: Any) -> Any:
+        """An object of this process, by number or by its name in the module."""
+        if isinstance(ref, str):
+            return getattr(self._module, ref)
+        return self._loans.get(ref)
+
+    def _proxy(self, body: list[Any]) -> Any:
+        number, *described = body
+        if number not in self._proxies:
+            self._proxies[number] = objects.remote_from(self, number, described)
+        return self._proxies[number]
+
+    def _class(self, names: list[list[str]]) -> type[BaseException]:
+        """The class of an exception from the tests, or its first base that exists here."""
+        for name, *_ in names:
+            module, _, path = name.rpartition(".")
+            found = getattr(sys.modules.get(module), path, None)
+            if isinstance(found, type) and issubclass(found, BaseException):
+                return found
+        return Exception
+
+    def _named(self, name: str) -> Any:
+        """A class of the module by its full name, or None."""
+        found: Any = self._module
+        for part in name.split(".")[1:]:
+            found = getattr(found, part, None)
+        return found
+
+    def _member(self, body: list[Any]) -> Any:
+        kind, member, value = self._named(body[0]), body[1], body[2]
+        return values.member_of(kind, member, value)
+
+    def _named_tuple(self, body: list[Any]) -> Any:
+        names, fields, items = body
+        own = self._named(names[0])
+        if isinstance(own, type) and getattr(own, "_fields", None) == tuple(fields):
+            return tuple.__new__(own, items)
+        made = collections.namedtuple(names[0].rpartition(".")[2], fields)  # type: ignore[misc]
+        return tuple.__new__(made, items)
 
 
-def _public_names(module: types.ModuleType) -> list[str]:
+def _publicclass_names(module: types.ModuleType) -> list[str]:
     """The names that `from candidate import *` imports."""
     listed = getattr(module, "__all__", None)
     return listed or [name for name in vars(module) if not name.startswith("_")]
 
 
-def _look(number: int, target: object) -> bytes:
-    """The kind of a module attribute: a value, an exception class, or a callable."""
-    if isinstance(target, type) and issubclass(target, BaseException):
-        return encode((number, "exception", _names(target)))
-    if callable(target):
-        return encode((number, "callable"))
+def _make_error(kind: type[BaseException], args: list[Any]) -> BaseException:
     try:
-        return encode((number, "value", target))
-    except CodecError:
-        return encode((number, "opaque", type(target).__name__))
-
-
-def _returned(number: int, result: object, changes: dict[int, object]) -> bytes:
-    try:
-        return encode((number, "returned", result, changes))
-    except CodecError as error:
-        return encode((number, "opaque", str(error)))
-
-
-def _snapshots(args: list[object]) -> dict[int, bytes]:
-    """The mutable arguments before the call, by position."""
-    kinds = (list, dict, set, bytearray)
-    return {place: encode(value) for place, value in enumerate(args) if isinstance(value, kinds)}
-
-
-def _changes(args: list[object], before: dict[int, bytes]) -> dict[int, object]:
-    """The arguments that the call changed in place, by position."""
-    changed: dict[int, object] = {}
-    for place, was in before.items():
-        with contextlib.suppress(CodecError):
-            if encode(args[place]) != was:
-                changed[place] = args[place]
-    return changed
-
-
-def _describe(error: BaseException) -> tuple[list[list[str]], list[object]]:
-    """The exception's classes, most derived first, and its plain arguments."""
-    try:
-        args = list(error.args) if all(isinstance(a, _PLAIN) for a in error.args) else [str(error)]
-        encode(args)
-        if sum(len(a) for a in args if isinstance(a, str | bytes)) > 10_000:
-            args = [str(error)[:10_000]]
-    except BaseException:  # __str__ of an exception may raise anything
-        args = []
-    return _names(type(error)), args
-
-
-def _names(kind: type[BaseException]) -> list[list[str]]:
-    """For each class in the method resolution order: its name, then its direct bases."""
-    return [[_name(base), *map(_name, base.__bases__)] for base in kind.__mro__[:20]]
-
-
-def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+        return kind(*args)
+    except Exception:  # a constructor with other parameters
+        return Exception(*args)

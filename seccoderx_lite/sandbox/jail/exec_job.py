@@ -13,6 +13,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .process import Bounds, Child, poll_end
 from .supervisor import Output, Stopped, Watch
 
 COLLECT_BYTES = 48 << 20
+COLLECT_FILES, COLLECT_DEPTH = 4096, 20
 
 
 def run(
@@ -29,7 +31,8 @@ def run(
     """Run the steps until one fails, then collect files.
 
     A step that `is_case` starts with only the job's files and its own, and may fail without ending
-    the job. All steps together may take `budget_s`; steps after that count as timed out.
+    the job. All steps together may take `budget_s`, and each but the last half of what is left;
+    steps after that count as timed out.
     """
     cell.make_home()
     results: list[dict[str, Any]] = []
@@ -41,8 +44,9 @@ def run(
                 cell.reset_work()
                 _write_all(cell, request["files"])
             _write_all(cell, step["files"])
-            results.append(_run_step(cell, step, connection, left) if left > 0 else dict(_NOT_RUN))
-            left -= results[-1]["seconds"]
+            share = left if number + 1 == len(request["steps"]) else left / 2
+            results.append(_run_step(cell, step, connection, share) if left > 0 else dict(_NOT_RUN))
+            left -= results[-1]["seconds"] - results[-1]["starved_s"]
             ok = results[-1]["end"] == "done" and results[-1]["wait_status"] == 0
             if not ok and not step["is_case"]:
                 break
@@ -55,7 +59,14 @@ def run(
     return {"steps": results, "collected": collected}
 
 
-_NOT_RUN = {"end": "timeout", "wait_status": None, "seconds": 0.0, "stdout": "", "stderr": ""}
+_NOT_RUN = {
+    "end": "timeout",
+    "wait_status": None,
+    "seconds": 0.0,
+    "starved_s": 0.0,
+    "stdout": "",
+    "stderr": "",
+}
 
 
 def _write_all(cell: Cell, files: dict[str, str]) -> None:
@@ -94,6 +105,7 @@ def _run_step(
     except Stopped as stopped:
         end = stopped.reason
     seconds = time.monotonic() - watch.started
+    starved_s = min(watch.starved_s(child), seconds)
     cell.end(child)
     if not all([stdout.drain(), stderr.drain()]) and end == "done":
         end = "output_limit"
@@ -105,6 +117,7 @@ def _run_step(
         "end": end,
         "wait_status": child.ended,
         "seconds": seconds,
+        "starved_s": starved_s,
         "stdout": base64.b64encode(stdout.data).decode(),
         "stderr": base64.b64encode(stderr.data).decode(),
     }
@@ -159,23 +172,38 @@ def _wait_for_end(
 
 
 def _collect_all(cell: Cell, patterns: list[str]) -> dict[str, str]:
-    """Files of the working folder that match, in base64 by name; `COLLECT_BYTES` at most."""
+    """Files below the working folder that match, in base64 by name; `COLLECT_BYTES` at most."""
     found: dict[str, str] = {}
     left = COLLECT_BYTES
-    for name in sorted(os.listdir(cell.work)) if patterns else []:
+    for name, folder in _files(cell.work) if patterns else ():
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            content = _collect(cell, name, left)
+            content = _collect(folder, os.path.basename(name), left)
             if content is not None:
                 found[name] = base64.b64encode(content).decode()
                 left -= len(content)
     return found
 
 
-def _collect(cell: Cell, name: str, limit: int) -> bytes | None:
+def _files(work: str) -> Iterator[tuple[str, int]]:
+    """Files below a folder and a descriptor of the folder of each; links are not followed."""
+    count = 0
+    for folder, folders, names, descriptor in os.fwalk(work):
+        inner = os.path.relpath(folder, work)
+        if inner.count("/") >= COLLECT_DEPTH:
+            folders.clear()
+        folders.sort()
+        for name in sorted(names):
+            count += 1
+            if count > COLLECT_FILES:
+                return
+            yield os.path.normpath(os.path.join(inner, name)), descriptor
+
+
+def _collect(folder: int, name: str, limit: int) -> bytes | None:
     """The content of a regular file; None for links and devices, and beyond `limit` bytes."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(os.path.join(cell.work, name), flags)
+        descriptor = os.open(name, flags, dir_fd=folder)
     except OSError:
         return None
     with open(descriptor, "rb") as file:

@@ -21,8 +21,6 @@ SYSTEM_FILES = (
     "/etc/pki/ca-trust/extracted",
     "/etc/crypto-policies",
     "/etc/ca-certificates",
-    "/etc/nsswitch.conf",
-    "/etc/host.conf",
     "/etc/protocols",
     "/etc/services",
     "/etc/mime.types",

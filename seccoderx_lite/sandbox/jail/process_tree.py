@@ -7,8 +7,10 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 
 _PAGE_TABLES = "VmPTE:"
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def children_of(pid: int, proc_fd: int) -> list[int]:
@@ -68,16 +70,55 @@ def share_kb(proc_fd: int, processes: list[int]) -> int:
     return total
 
 
-def starved_s(proc_fd: int, pid: int) -> float:
-    """Seconds that a family could run but waited for a core; the longest of its members."""
-    longest = 0
-    for member in family_of(pid, proc_fd):
-        try:
-            with open(os.open(f"{member}/schedstat", os.O_RDONLY, dir_fd=proc_fd)) as file:
-                longest = max(longest, int(file.read().split()[1]))
-        except (OSError, ValueError, IndexError):
-            continue
-    return longest / 1e9
+class Waiting:
+    """How long families waited for a core because of others, not of their own processes.
+
+    Of the longest wait of a thread, the time for which all other threads of the families ran or
+    waited is taken away: they compete with it. So a program gains no time by starting more of them.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[int, float] = {}
+        """Processor seconds of each process that was ever seen."""
+        self._waited: dict[int, float] = {}
+        """Seconds for which each thread that was ever seen waited for a core."""
+
+    def look(self, proc_fd: int, families: Iterable[int]) -> float:
+        """Seconds that these families waited because of others, so far."""
+        waited = own = 0.0
+        for family in families:
+            longest, its_own = 0.0, 0.0
+            for member in family_of(family, proc_fd):
+                self._used[member] = max(self._used.get(member, 0.0), _used_s(member, proc_fd))
+                for thread in _threads_of(member, proc_fd):
+                    ran, wait = _schedule(f"{member}/task/{thread}", proc_fd)
+                    self._waited[int(thread)] = wait
+                    if wait > longest:
+                        longest, its_own = wait, ran
+            waited, own = waited + longest, own + its_own
+        competed = sum(self._used.values()) - own - _TICK_S * len(self._used)
+        competed = max(competed, 0.0) + sum(self._waited.values()) - waited
+        return max(waited - competed, 0.0)
+
+
+def _schedule(path: str, proc_fd: int) -> tuple[float, float]:
+    """Seconds for which a thread ran, and for which it waited for a core."""
+    try:
+        with open(os.open(f"{path}/schedstat", os.O_RDONLY, dir_fd=proc_fd)) as file:
+            ran, wait, _ = file.read().split()
+        return int(ran) / 1e9, int(wait) / 1e9
+    except (OSError, ValueError):
+        return 0.0, 0.0
+
+
+def _used_s(pid: int, proc_fd: int) -> float:
+    """Processor seconds of a process, with all threads and the children it has waited for."""
+    try:
+        with open(os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=proc_fd)) as file:
+            parts = file.read().rpartition(")")[2].split()
+        return sum(map(int, parts[11:15])) * _TICK_S
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _sum_lines(path: str, proc_fd: int, names: tuple[str, ...]) -> int:

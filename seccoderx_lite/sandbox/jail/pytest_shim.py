@@ -10,13 +10,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .proxy import CandidateGone
+from .errors import BadTest, CandidateGone
 
 ROWS = "_parameter_rows"
-
-
-class BadTest(Exception):
-    """The test text itself is wrong, not the candidate."""
 
 
 class RaisesContext:

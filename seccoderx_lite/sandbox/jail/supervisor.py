@@ -14,6 +14,8 @@ from .codec import read_exactly
 from .process import Child
 
 SAMPLE_EVERY_S = 0.02
+COUNT_AFTER_S = 0.2
+"""From this age of a job on, each sample counts the processor time of its processes."""
 _PIPE_READ = 1 << 16
 
 
@@ -63,8 +65,8 @@ class Output:
 class Watch:
     """Enforces a job's limits of time, memory and disk.
 
-    Time in which the job waits for a core does not count, up to twice its limit: a busy machine
-    must not turn correct code into timeouts.
+    Time in which the job waits for a core because of other work on the machine does not count, up
+    to twice its limit: a busy machine must not turn correct code into timeouts.
     """
 
     def __init__(self, cell: Cell, seconds: float, memory_mb: int) -> None:
@@ -73,6 +75,7 @@ class Watch:
         self.seconds = seconds
         self.credit = 0.0
         """Time that ended families waited for a core, in seconds."""
+        self.waiting = process_tree.Waiting()
         self.memory_kb = memory_mb * 1024
         self.gauge = cell.disk_gauge()
         self.next_sample = self.started + SAMPLE_EVERY_S
@@ -83,10 +86,13 @@ class Watch:
 
     def starved_s(self, *families: Child | None) -> float:
         """Seconds the job waited for a core, capped at twice its time limit."""
-        waited = sum(
-            process_tree.starved_s(self.cell.proc_fd, family.pid) for family in families if family
-        )
+        waited = self.waiting.look(self.cell.proc_fd, [f.pid for f in families if f])
         return min(self.credit + waited, 2 * self.seconds)
+
+    def end_count(self, family: Child) -> None:
+        """Keep the credit of a family that is about to be ended."""
+        self.credit = self.starved_s(family)
+        self.waiting = process_tree.Waiting()
 
     def check(self, child: Child | None, helper: Child | None = None) -> None:
         """Raise Stopped if the time is up, or memory or files exceed their limits."""
@@ -96,6 +102,8 @@ class Watch:
             raise Stopped("timeout")
         if moment >= self.next_sample:
             self.next_sample = moment + SAMPLE_EVERY_S
+            if moment - self.started > COUNT_AFTER_S:
+                self.starved_s(child, helper)  # counts processes that will have ended by then
             if child and self.cell.memory_kb(child, self.memory_kb) > self.memory_kb:
                 raise Stopped("memory")
             if self.gauge and self.gauge.is_over():

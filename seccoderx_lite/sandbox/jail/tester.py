@@ -4,6 +4,8 @@ The candidate's code never runs in this process, and its text never enters it. E
 reported to the supervisor as it ends; the trainer knows in advance how many reports must come.
 """
 
+import enum
+import itertools
 import json
 import math
 import os
@@ -11,12 +13,22 @@ import socket
 import sys
 import traceback
 import types
+from collections import deque
 from collections.abc import Callable
-from pathlib import Path
+from datetime import date
+from datetime import time as time_of_day
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePath
 from typing import Any
+from uuid import UUID
 
-from .proxy import CandidateGone, CandidateModule, FunctionProxy, Link
-from .pytest_shim import BadTest, make_pytest, rows_of
+from .codec import MAX_ITEMS
+from .errors import BadTest, CandidateGone
+from .link import Link
+from .proxy import CandidateModule
+from .pytest_shim import make_pytest, rows_of
+from .remote import Remote
 
 NOTE_CHARACTERS = 400
 
@@ -41,7 +53,11 @@ def main(control_fd: int, tests_fd: int, channel_fd: int, deadline: float, work:
         return
     for place, (name, test) in enumerate(tests):
         link.allow(0.5 if place + 1 < len(tests) else 1.0)
-        _send(control, {"test": name, **_run(test, link)})
+        try:
+            report = {"test": name, **_run(test, link)}
+        except BadTest as error:
+            report = {"bad_tests": f"{name}: {error}"}
+        _send(control, report)
     _send(control, {"done": True})
 
 
@@ -57,6 +73,8 @@ def _run(test: Callable[[], None], link: Link) -> dict[str, Any]:
         test()
     except CandidateGone as gone:
         cause, note = gone.cause, str(gone)
+    except BadTest:
+        raise
     except BaseException as error:  # whatever a test raises is a failed test
         cause, note = "failed", _note(error)
     trouble = link.trouble
@@ -121,14 +139,19 @@ def _test_function(module: types.ModuleType, name: str, work: str) -> Callable[[
 
 
 def _load_cases(plan: dict[str, Any], link: Link) -> list[tuple[str, Any]]:
-    function = FunctionProxy(link, plan["entry_point"])
+    module = CandidateModule(link)
+    entry_point = plan["entry_point"]
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return getattr(module, entry_point)(*args, **kwargs)
+
     return [
         (name, lambda case=case: _run_case(function, case))
         for name, case in zip(plan["tests"], plan["cases"], strict=True)
     ]
 
 
-def _run_case(function: FunctionProxy, case: dict[str, Any]) -> None:
+def _run_case(function: Callable[..., Any], case: dict[str, Any]) -> None:
     try:
         result = function(*case.get("args", []), **case.get("kwargs", {}))
     except Exception as error:  # the case says which exception is right
@@ -145,10 +168,11 @@ def _run_case(function: FunctionProxy, case: dict[str, Any]) -> None:
 def same(value: Any, expected: Any) -> bool:
     """Whether a returned value equals one from JSON.
 
-    A tuple equals a list; a boolean only a boolean; numbers agree to 1e-9; nan equals nan.
+    A tuple equals a list; a boolean only a boolean; numbers agree to 1e-9; nan equals nan; an
+    object of a dataclass or a named tuple also equals the object of its fields, an enum member its
+    value, and a date, a path and the like its text. Keys that JSON cannot have equal their text.
     """
-    if isinstance(value, tuple):
-        value = list(value)
+    value = _as_json(value, expected)
     if isinstance(value, bool) or isinstance(expected, bool):
         return value is expected
     if isinstance(value, int | float) and isinstance(expected, int | float):
@@ -158,8 +182,58 @@ def same(value: Any, expected: Any) -> bool:
     if isinstance(value, list):
         return len(value) == len(expected) and all(map(same, value, expected))
     if isinstance(value, dict):
-        return value.keys() == expected.keys() and all(same(value[k], expected[k]) for k in value)
+        found = {_key(key): item for key, item in value.items()}
+        if len(found) != len(value) or found.keys() != expected.keys():
+            return False
+        return all(same(found[key], expected[key]) for key in found)
     return bool(value == expected)
+
+
+def _as_json(value: Any, expected: Any) -> Any:
+    """What JSON can say of a value that is not JSON itself."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Remote):
+        return _remote_as_json(value)
+    if isinstance(value, tuple):
+        fields = getattr(type(value), "_fields", ())
+        is_record = isinstance(expected, dict) and len(fields) == len(value)
+        return dict(zip(fields, value, strict=True)) if is_record else list(value)
+    if isinstance(value, set | frozenset | deque) and isinstance(expected, list):
+        return _sorted(value) if not isinstance(value, deque) else list(value)
+    if isinstance(expected, str) and isinstance(value, _HAVE_TEXT):
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    if isinstance(expected, int | float) and isinstance(value, Decimal | Fraction):
+        return float(value) if isinstance(expected, float) or value % 1 else int(value)
+    return value
+
+
+_HAVE_TEXT = (date, time_of_day, Decimal, Fraction, PurePath, UUID)
+
+
+def _remote_as_json(value: Remote) -> Any:
+    info = value._remote_info
+    if "__next__" in info.specials:
+        return list(itertools.islice(value, MAX_ITEMS))
+    if info.fields:
+        return {name: getattr(value, name) for name in info.fields}
+    return value
+
+
+def _sorted(items: Any) -> list[Any]:
+    try:
+        return sorted(items)
+    except TypeError:
+        return list(items)
+
+
+def _key(key: Any) -> Any:
+    """A key as JSON writes it; true, false and null as in JSON."""
+    if isinstance(key, enum.Enum):
+        key = key.value
+    if isinstance(key, str):
+        return key
+    return json.dumps(key) if isinstance(key, int | float | None) else str(key)
 
 
 def _same_number(value: float, expected: float) -> bool:

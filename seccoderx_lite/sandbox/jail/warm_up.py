@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import calls_job, candidate, tester
+from . import calls_job, candidate, objects, tester
 from . import syscalls as sc
 from .cell import Cell
 from .codec import encode, send_frame
@@ -30,11 +30,12 @@ def test_one():
 _PLAN = json.dumps({"tests": ["test_one"], "source": _TESTS}).encode()
 _LIMITS = {"timeout_s": 5, "memory_mb": 512, "output_bytes": 1024, "processes": 8}
 _REQUESTS = (
-    b"load",
-    encode((1, "look", "solve", [], {})),
-    encode((2, "call", "solve", [1], {"b": None})),
+    encode(None),
+    encode((1, "look", "solve", [], {}, None)),
+    encode((2, "call", "solve", [1], {"b": None}, None)),
 )
-_REPLIES = (encode(("loaded",)), encode((1, "callable")), encode((2, "returned", [1], {})))
+_HANDLE = encode((1, "value", len), lambda value: ("h", [0, *objects.describe(value)]))
+_REPLIES = (encode(("loaded",)), _HANDLE, encode((2, "returned", [1], {})))
 
 
 def warm_up(cell: Cell, connection: socket.socket) -> None:

@@ -7,6 +7,7 @@ from helpers.sandbox.attacks.case import SECRET_TESTS, Case
 from helpers.sandbox.attacks.faults import FAULTS
 from helpers.sandbox.attacks.hacks import HACKS
 from helpers.sandbox.attacks.leaks import LEAKS
+from helpers.sandbox.attacks.objects import OBJECTS
 
 from seccoderx_lite.sandbox import Sandbox
 
@@ -21,7 +22,7 @@ CONTROLS = [
     Case("control: right code passes", RIGHT, passes=(2, 1), statuses=("passed",)),
     Case("control: wrong code fails", "def solve(n): return 0", statuses=("failed",)),
 ]
-CASES = [*HACKS, *FAULTS, *LEAKS, *BENIGN]
+CASES = [*HACKS, *OBJECTS, *FAULTS, *LEAKS, *BENIGN]
 _TIERS = ("limits-only", "confined", "strong")
 
 

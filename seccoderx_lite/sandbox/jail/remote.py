@@ -1,0 +1,296 @@
+"""Objects of the other process: proxies that ask for every attribute, call and item.
+
+Candidate and tester use the same proxies, each for the other's objects, but trust differs. The
+tester decides comparisons itself (see `Remote.__eq__`), and an object of a class that the tests do
+not know answers no yes-or-no question in place of a plain value.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator
+from functools import lru_cache
+from typing import Any, Protocol
+
+from . import values
+
+_ARITHMETIC = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+    "lshift", "rshift",
+)  # fmt: skip
+_ORDER = ("__lt__", "__le__", "__gt__", "__ge__")
+SPECIALS = frozenset(
+    {
+        "__len__", "__iter__", "__next__", "__getitem__", "__setitem__", "__delitem__",
+        "__contains__", "__reversed__", "__call__", "__enter__", "__exit__", "__aenter__",
+        "__aexit__", "__aiter__", "__anext__", "__await__", "__bool__", "__str__", "__repr__",
+        "__int__", "__float__", "__index__", "__neg__", "__pos__", "__abs__", "__invert__",
+        "__divmod__", "__round__", "__eq__", *_ORDER,
+    }
+    | {f"__{side}{name}__" for name in _ARITHMETIC for side in ("", "r", "i")}
+)  # fmt: skip
+"""Special methods that an object of the other process may answer."""
+_PUBLIC_SPECIAL = (
+    "__name__", "__qualname__", "__annotations__", "__defaults__", "__wrapped__", "__version__",
+)  # fmt: skip
+_YES_OR_NO = frozenset(
+    name
+    for kind in (str, bytes, set, float)
+    for name in dir(kind)
+    if name.startswith(("is", "startswith", "endswith"))
+)
+_FIRST_ITEMS, _MOST_ITEMS = 16, 256
+"""After so many single items of an iterator, more are fetched at once, up to a limit."""
+KINDS = ("class", "function", "object")
+
+
+class Peer(Protocol):
+    """The connection to the other process."""
+
+    decides: bool
+    """Whether this process decides comparisons: true in the tester."""
+
+    def ask(self, action: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let the other process do something with one of its objects."""
+
+    def knows(self, names: tuple[str, ...]) -> bool:
+        """Whether the tests name one of these classes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What the other process says about one of its objects."""
+
+    kind: str
+    names: tuple[str, ...]
+    """Its classes, most derived first; for a class, itself first."""
+    specials: frozenset[str]
+    fields: tuple[str, ...]
+    """The fields of an instance of a dataclass."""
+
+
+def read_info(kind: Any, names: Any, specials: Any, fields: Any) -> Info:
+    """Check a description from the other process; raises ValueError if it is not one."""
+    lists = (names, specials, fields)
+    if kind not in KINDS or not all(isinstance(part, list) and len(part) < 200 for part in lists):
+        raise ValueError("not a description")
+    if not names or not all(isinstance(name, str) and len(name) < 300 for name in names):
+        raise ValueError("not the names of classes")
+    if not set(specials) <= SPECIALS or not all(map(values.is_name, fields)):
+        raise ValueError("not the parts of a class")
+    return Info(kind, tuple(names), frozenset(specials), tuple(fields))
+
+
+class Remote:
+    """An object of the other process."""
+
+    __slots__ = ("__weakref__", "_remote_buffer", "_remote_info", "_remote_peer", "_remote_ref")
+
+    def __init__(self, peer: Peer, ref: object, info: Info) -> None:
+        for name, value in (("peer", peer), ("ref", ref), ("info", info), ("buffer", None)):
+            object.__setattr__(self, f"_remote_{name}", value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in _PUBLIC_SPECIAL:
+            raise AttributeError(name)
+        peer = self._remote_peer
+        if peer.decides and name in _YES_OR_NO and not peer.knows(self._remote_info.names):
+            raise AttributeError(f"{_short_name(self)} is not a plain value: {name} is not asked")
+        return peer.ask("attr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._remote_peer.ask("set", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._remote_peer.ask("delete", self, name)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by the rules of this process; the other's own comparison never runs.
+
+        Equal are an object and itself, two objects of a class with `__eq__` whose fields are
+        equal, and an iterator and the list of its items.
+        """
+        if self is other:
+            return True
+        mine = self._remote_info
+        if isinstance(other, list) and "__next__" in mine.specials:
+            return list(self) == other
+        if not isinstance(other, Remote) or not self._remote_peer.decides:
+            return False
+        theirs = other._remote_info
+        if (
+            mine.names[0] != theirs.names[0]
+            or mine.kind == "class"
+            or "__eq__" not in mine.specials
+        ):
+            return False
+        peer = self._remote_peer
+        ours = peer.ask("state", self)
+        return bool(ours) and ours == peer.ask("state", other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._remote_info.names[0])
+
+    def __repr__(self) -> str:
+        return f"<candidate object {_short_name(self)}>"
+
+
+def _short_name(remote: Remote) -> str:
+    return str(remote._remote_info.names[0].rpartition(".")[2])
+
+
+class RemoteClass(Remote):
+    """A class of the other process."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._remote_peer.ask("call", self, *args, **kwargs)
+
+    def __instancecheck__(self, value: object) -> bool:
+        own = self._remote_info.names[0]
+        if isinstance(value, Remote):
+            return value._remote_info.kind != "class" and own in value._remote_info.names
+        return own in getattr(type(value), "_remote_names", ())
+
+    def __subclasscheck__(self, value: object) -> bool:
+        names = value._remote_info.names if isinstance(value, Remote) else ()
+        return self._remote_info.names[0] in names
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        raise TypeError(f"a class of the candidate ({_short_name(self)}) cannot be derived from")
+
+
+def make_remote(peer: Peer, ref: object, info: Info) -> Remote:
+    """A proxy with the special methods that the object has."""
+    made: Remote = _proxy_type(info)(peer, ref, info)
+    return made
+
+
+@lru_cache(maxsize=512)
+def _proxy_type(info: Info) -> Any:
+    body: dict[str, Any] = {"__slots__": ()}
+    if info.kind == "class":
+        specials = info.specials & {"__iter__", "__len__", "__getitem__", "__contains__"}
+        return type("RemoteClass", (RemoteClass,), body | _methods(specials))
+    body |= _methods(info.specials)
+    if info.kind == "function":
+        body["__call__"] = _call
+    if info.fields:
+        made = dataclasses.make_dataclass("Record", info.fields)
+        body["__dataclass_fields__"] = made.__dataclass_fields__  # type: ignore[attr-defined]
+    return type(info.names[0].rpartition(".")[2], (Remote,), body)
+
+
+def _methods(specials: frozenset[str]) -> dict[str, Callable[..., Any]]:
+    found = {name: _special(name) for name in specials - {"__eq__", "__contains__", "__bool__"}}
+    found |= {name: own for name, own in _OWN.items() if name in specials}
+    if "__next__" in specials:
+        found["__iter__"] = lambda self: self
+    if "__await__" in specials:
+        found |= _COROUTINE
+    if "__bool__" not in specials and "__len__" in specials:
+        found["__bool__"] = lambda self: self._remote_peer.ask("special", self, "__len__") != 0
+    return found
+
+
+def _special(name: str) -> Callable[..., Any]:
+    is_order = name in _ORDER
+
+    def method(self: Remote, *args: Any, **kwargs: Any) -> Any:
+        peer = self._remote_peer
+        if is_order and peer.decides:
+            is_pair = isinstance(args[0], Remote) and peer.knows(args[0]._remote_info.names)
+            if not (is_pair and peer.knows(self._remote_info.names)):
+                return NotImplemented
+        return peer.ask("special", self, name, *args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+def _call(self: Remote, *args: Any, **kwargs: Any) -> Any:
+    return self._remote_peer.ask("call", self, *args, **kwargs)
+
+
+def _next(self: Remote) -> Any:
+    buffer = self._remote_buffer
+    if buffer is None:
+        buffer = _Buffer()
+        object.__setattr__(self, "_remote_buffer", buffer)
+    return buffer.next(self)
+
+
+class _Buffer:
+    """Items of an iterator that were fetched but not used yet."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.taken = 0
+
+    def next(self, iterator: Remote) -> Any:
+        if not self.items:
+            grown = max(self.taken // _FIRST_ITEMS, 1)
+            count = 1 if self.taken < _FIRST_ITEMS else min(grown, _MOST_ITEMS)
+            self.items = list(iterator._remote_peer.ask("next", iterator, count))[::-1]
+        if not self.items:
+            raise StopIteration
+        self.taken += 1
+        return self.items.pop()
+
+
+def _contains(self: Remote, item: object) -> bool:
+    peer = self._remote_peer
+    if not peer.decides or peer.knows(self._remote_info.names):
+        return bool(peer.ask("special", self, "__contains__", item))
+    if "__iter__" not in self._remote_info.specials:
+        raise TypeError(
+            f"{_short_name(self)} is not a plain container, and `in` is not asked of it"
+        )
+    return any(item is one or item == one for one in self)  # type: ignore[attr-defined]
+
+
+def _await(self: Remote) -> Generator[None, None, Any]:
+    """Run the other's coroutine in small steps, so that this event loop can go on between them."""
+    peer, done, value = self._remote_peer, False, None
+    try:
+        while not done:
+            done, value = peer.ask("step", self)
+            if not done:
+                yield
+    except BaseException:
+        if not done:
+            peer.ask("cancel", self)
+        raise
+    return value
+
+
+def _steps(self: Remote) -> Any:
+    if self._remote_buffer is None:
+        object.__setattr__(self, "_remote_buffer", _await(self))
+    return self._remote_buffer
+
+
+_COROUTINE: dict[str, Callable[..., Any]] = {
+    "send": lambda self, value: _steps(self).send(value),
+    "throw": lambda self, *error: _steps(self).throw(*error),
+    "close": lambda self: _steps(self).close(),
+}
+"""What asyncio needs to take a remote awaitable for a coroutine."""
+
+_OWN: dict[str, Callable[..., Any]] = {
+    "__next__": _next,
+    "__contains__": _contains,
+    "__bool__": lambda self: bool(self._remote_peer.ask("special", self, "__bool__")),
+    "__await__": _await,
+    "__str__": lambda self: _text(self, "__str__"),
+    "__repr__": lambda self: _text(self, "__repr__"),
+}
+
+
+def _text(self: Remote, name: str) -> str:
+    answer = self._remote_peer.ask("special", self, name)
+    if not isinstance(answer, str):
+        raise TypeError(f"{name} returned {type(answer).__name__}")
+    return answer
