@@ -135,7 +135,7 @@ def test_missing_toolchain_is_a_sandbox_error_that_names_it(
     ids=["constructor exits", "silent", "segfault", "loop", "memory", "flood", "fork bomb"],
 )
 def test_bad_c_program_gains_nothing(sandbox: Sandbox, code: str, statuses: str) -> None:
-    limits = Limits(timeout_s=1, memory_mb=128, processes=8)
+    limits = Limits(timeout_s=3, memory_mb=128, processes=8)
     result = sandbox.run_tests(code, "c", SUM, limits)
     assert result.status in statuses.split()
     assert (result.functional_passed, result.security_passed) == (0, 0)
