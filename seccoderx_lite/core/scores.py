@@ -12,9 +12,10 @@ from seccoderx_lite.core.records import Json
 Interval: TypeAlias = tuple[float, float]
 """Lower and upper bound."""
 
-Phase = Literal["before", "after"]
-"""Before is the base, after the base with the policy adapter."""
-PHASES: tuple[Phase, ...] = ("before", "after")
+Phase = Literal["before", "warm_start", "after"]
+"""Before is the base, warm_start the base with the adapter that GRPO starts from, after the base
+with the policy adapter."""
+PHASES: tuple[Phase, ...] = ("before", "warm_start", "after")
 
 CodeMetric = Literal["functional", "secure", "esr", "func_sec"]
 CODE_METRICS: tuple[CodeMetric, ...] = ("functional", "secure", "esr", "func_sec")
@@ -143,22 +144,49 @@ class Evaluation:
     """The content of evaluation.json of a run, by suite."""
 
     before: Mapping[str, SuiteResult] = field(default_factory=dict)
+    warm_start: Mapping[str, SuiteResult] = field(default_factory=dict)
+    """Only in a run whose policy starts from an adapter, like the last two fields."""
     after: Mapping[str, SuiteResult] = field(default_factory=dict)
     difference: Mapping[str, SuiteDifference] = field(default_factory=dict)
+    """After against before."""
+    warm_start_difference: Mapping[str, SuiteDifference] = field(default_factory=dict)
+    """Warm start against before."""
+    alignment_difference: Mapping[str, SuiteDifference] = field(default_factory=dict)
+    """After against warm start: what GRPO adds."""
 
     @property
     def suites(self) -> list[str]:
         """Names of all suites, in the order in which they were measured."""
-        return list(dict.fromkeys([*self.before, *self.after]))
+        return list(dict.fromkeys([*self.before, *self.warm_start, *self.after]))
+
+    @property
+    def last(self) -> Mapping[str, SuiteResult]:
+        """Return the results of the most trained model that was measured."""
+        return self.after or self.warm_start or self.before
+
+    def phase(self, phase: Phase) -> Mapping[str, SuiteResult]:
+        """Return the results of a phase by suite."""
+        results: Mapping[str, SuiteResult] = getattr(self, phase)
+        return results
+
+    def differences(self, suite: str) -> dict[str, "SuiteDifference"]:
+        """Return what is known of a suite's differences, by the label that readers see."""
+        known = {
+            "warm start - before": self.warm_start_difference.get(suite),
+            "after - warm start": self.alignment_difference.get(suite),
+            "difference": self.difference.get(suite),
+        }
+        return {label: one for label, one in known.items() if one and not one.is_empty}
 
     def result(self, phase: Phase, suite: str) -> SuiteResult | None:
         """Return what was measured on a suite in a phase, None if nothing was."""
-        return (self.before if phase == "before" else self.after).get(suite)
+        return self.phase(phase).get(suite)
 
     def as_json(self) -> dict[str, Json]:
         """Return the content of evaluation.json, without what was not measured."""
         data = {name: value for name, value in asdict(self).items() if value}
-        for changes in data.get("difference", {}).values():
+        differences = [by_suite for name, by_suite in data.items() if name.endswith("difference")]
+        for changes in (changes for by_suite in differences for changes in by_suite.values()):
             for name in [name for name, change in changes.items() if change is None]:
                 del changes[name]
             for change in changes.values():

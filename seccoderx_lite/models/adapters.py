@@ -13,13 +13,19 @@ from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.distributed import is_first_process
 from seccoderx_lite.recipe.recipe import LoraRecipe
 
-Role = Literal["trained", "reference", "judge"]
+Role = Literal["trained", "reference", "judge", "warm_start"]
 """Which weights the model uses: those of the adapter in training (the policy, or the judge while it
-is being trained) or of its finished result, the bare base, or a judge that only answers."""
+is being trained) or of its finished result, the bare base, a judge that only answers, or the
+adapter that the training started from."""
 
-ADAPTER_NAMES: dict[Role, str] = {"trained": "default", "judge": "judge"}
+ADAPTER_NAMES: dict[Role, str] = {"trained": "default", "judge": "judge", "warm_start": "ref"}
 """PEFT's name for each role's adapter; TRL and unsloth hard-code `default` for the one they train.
-The reference has no adapter."""
+TRL copies an adapter that it trains further to `ref`, against which it computes the KL term. The
+reference has no adapter."""
+
+
+CONFIG_FILE = "adapter_config.json"
+"""File in every folder of an adapter."""
 
 
 def lora_config(recipe: LoraRecipe) -> LoraConfig:
@@ -55,7 +61,7 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
         ModelError: the folder is not an adapter, or it was trained on another base.
     """
     name = ADAPTER_NAMES[role]
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise ModelError(
             f"{role} adapter: {folder} has no adapter_config.json; "
             "give the folder of a PEFT adapter"

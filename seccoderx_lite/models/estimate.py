@@ -19,7 +19,14 @@ from seccoderx_lite.models.step_memory import (
     cache_bytes,
     generation_bytes,
 )
-from seccoderx_lite.recipe.recipe import AlignRecipe, GrpoRecipe, JudgeRecipe, Recipe
+from seccoderx_lite.recipe.recipe import (
+    AlignRecipe,
+    ColdStartRecipe,
+    GrpoRecipe,
+    JudgeRecipe,
+    Recipe,
+    WarmStartRecipe,
+)
 
 CUDA_BYTES = 800 * 2**20
 """Assumed for the CUDA context, its libraries and fragmentation; depends on card and driver."""
@@ -131,20 +138,28 @@ def _judge_adapter_is_loaded(recipe: Recipe) -> bool:
     return judge is not None and bool(judge.adapter or judge.cold_start or judge.align)
 
 
+def _sft_phase(
+    name: str, base: ModelShape, recipe: Recipe, section: ColdStartRecipe | WarmStartRecipe
+) -> Part:
+    micro = micro_batch(section.batch_size, section.trainer)
+    tokens = min(section.max_tokens, base.max_tokens)
+    logits = 4 * 4 * _SFT_CHUNK * base.vocabulary
+    return Part(
+        name,
+        _training_bytes(base, micro * tokens, recipe, section.trainer, logits),
+        f"{micro} x {tokens} tokens",
+    )
+
+
 def _phases(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
     base, judge, policy = shapes.base, recipe.judge, recipe.policy
     if judge and (section := judge.cold_start):
-        micro = micro_batch(section.batch_size, section.trainer)
-        tokens = min(section.max_tokens, base.max_tokens)
-        logits = 4 * 4 * _SFT_CHUNK * base.vocabulary
-        yield Part(
-            "cold start",
-            _training_bytes(base, micro * tokens, recipe, section.trainer, logits),
-            f"{micro} x {tokens} tokens",
-        )
+        yield _sft_phase("cold start", base, recipe, section)
     if judge and judge.align:
         prompt = min(_judge_prompt_tokens(judge), base.max_tokens)
         yield from _grpo_phases("align", base, recipe, judge.align, prompt)
+    if policy and policy.warm_start:
+        yield _sft_phase("warm start", base, recipe, policy.warm_start)
     if policy:
         yield from _grpo_phases("policy", base, recipe, policy.grpo, _prompt_tokens(recipe, base))
     if policy and judge and not judge.endpoint:

@@ -112,6 +112,7 @@ def _fields(recipe: Recipe) -> Iterator[list[Change]]:
         yield halves(f"{section}.group_size", 2)
     yield halves("judge.max_code_chars", 2000)
     yield halves("judge.cold_start.max_tokens", _SMALLEST_TEXT)
+    yield halves("policy.warm_start.max_tokens", _SMALLEST_TEXT)
     yield halves("policy.grpo.max_completion_tokens", _SMALLEST_TEXT)
     yield halves("judge.align.max_completion_tokens", _SMALLEST_TEXT)
     yield halves("judge.max_new_tokens", _SMALLEST_TEXT)
@@ -123,8 +124,9 @@ def _trained_sections(document: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for key in ("policy.grpo", "judge.align"):
         if section := value_at(document, key):
             yield key, section["group_size"] * section["prompts_per_step"]
-    if section := value_at(document, "judge.cold_start"):
-        yield "judge.cold_start", section["batch_size"]
+    for key in ("judge.cold_start", "policy.warm_start"):
+        if section := value_at(document, key):
+            yield key, section["batch_size"]
 
 
 def _halved(value: int) -> Iterator[int]:

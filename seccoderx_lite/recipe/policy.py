@@ -7,17 +7,49 @@ from pydantic import AfterValidator, Field
 
 from seccoderx_lite.recipe.section import (
     GRPO_NAMES,
+    TRAINER_NAMES,
     Count,
     Interval,
+    Mark,
     NotNegative,
+    OptionalPathText,
     PathText,
     Positive,
     Section,
     Share,
     Steps,
+    Text,
+    Texts,
     ascending,
     set_twice,
 )
+
+
+class WarmStartRecipe(Section):
+    """Supervised training of the policy on solutions of tasks, before GRPO."""
+
+    data: Annotated[Text | Texts | None, Mark.PATH] = None
+    """Tasks with `reference` and `insecure` code, one source or several (default: those of
+    `policy.tasks`)."""
+    solutions: Literal["both", "secure"] = "both"
+    """both: one half secure (`reference`) and one half insecure (column `insecure`), which teaches
+    function alone. secure: references alone, the baseline that GRPO has to beat."""
+    steps: Steps = 200
+    """Optimiser steps."""
+    batch_size: Count = 16
+    """Examples per step."""
+    learning_rate: Positive = 2e-4
+    """Peak learning rate."""
+    max_tokens: Count = 2048
+    """Longest prompt plus completion; longer examples are skipped and counted."""
+    save_every: Interval = 50
+    """Steps between two checkpoints."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of TRL's SFTConfig, passed on unchecked."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from set_twice(data, {**TRAINER_NAMES, "max_length": "max_tokens"})
 
 
 class RewardRecipe(Section):
@@ -67,7 +99,8 @@ class GrpoRecipe(Section):
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     kl: NotNegative = 0.01
-    """Weight of the KL term against the base model; 0 turns it off."""
+    """Weight of the KL term against the policy that GRPO starts from: the base model, or the policy
+    after `warm_start` or in `adapter`. 0 turns it off."""
     temperature: Positive = 0.8
     """Sampling temperature of the rollouts."""
     max_completion_tokens: Count = 1024
@@ -115,9 +148,18 @@ class PolicyRecipe(Section):
 
     tasks: PathText
     """Training tasks: `builtin:` name, file, folder or hub id."""
+    adapter: OptionalPathText = None
+    """A policy adapter to start from (default: a new one)."""
+    warm_start: WarmStartRecipe | None = None
+    """Supervised training before GRPO, which then starts from its adapter."""
     reward: RewardRecipe = RewardRecipe()
     """What a completion is rewarded for."""
     grpo: GrpoRecipe = GrpoRecipe()
     """GRPO training."""
     alarms: AlarmsRecipe = AlarmsRecipe()
     """When to warn or stop."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if data.get("adapter") is not None and data.get("warm_start") is not None:
+            yield "warm_start", "conflicts with policy.adapter; keep only one"

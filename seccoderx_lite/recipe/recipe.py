@@ -21,7 +21,13 @@ from seccoderx_lite.recipe.judge import (
     JudgeRecipe,
 )
 from seccoderx_lite.recipe.model import EndpointRecipe, LoraRecipe, ModelRecipe, SandboxRecipe
-from seccoderx_lite.recipe.policy import AlarmsRecipe, GrpoRecipe, PolicyRecipe, RewardRecipe
+from seccoderx_lite.recipe.policy import (
+    AlarmsRecipe,
+    GrpoRecipe,
+    PolicyRecipe,
+    RewardRecipe,
+    WarmStartRecipe,
+)
 from seccoderx_lite.recipe.reading import (
     Fault,
     faults_of,
@@ -60,6 +66,7 @@ __all__ = [
     "RewardRecipe",
     "RunName",
     "SandboxRecipe",
+    "WarmStartRecipe",
     "check_as",
     "check_recipe",
     "deciding_fields",
@@ -116,15 +123,27 @@ class Recipe(Section):
                 "judge",
                 "is required by policy.reward; add a judge or set policy.reward.judge: false",
             )
-        kl = value_at(data, "judge.align.kl", 0.0)
-        if value_at(data, "model.backend", "auto") == "unsloth" and kl:
-            yield (
-                "judge.align.kl",
-                "must be 0 with model.backend unsloth, whose KL term would compare the judge with "
-                f"the bare base instead of its cold start (got {kl})",
-            )
+        if value_at(data, "model.backend", "auto") == "unsloth":
+            yield from _kl_of_unsloth(data)
         if all(data.get(stage) is None for stage in ("judge", "policy", "evaluate", "export")):
             yield "", "has nothing to do; add a section judge, policy, evaluate or export"
+
+
+def _kl_of_unsloth(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the KL terms that unsloth would compute against the base instead of the start."""
+    if kl := value_at(data, "judge.align.kl", 0.0):
+        yield (
+            "judge.align.kl",
+            "must be 0 with model.backend unsloth, whose KL term would compare the judge with "
+            f"the bare base instead of its cold start (got {kl})",
+        )
+    has_start = any(value_at(data, f"policy.{key}") for key in ("warm_start", "adapter"))
+    if has_start and (kl := value_at(data, "policy.grpo.kl", GrpoRecipe().kl)):
+        yield (
+            "policy.grpo.kl",
+            "must be 0 with model.backend unsloth and a warm start, because its KL term would "
+            f"compare the policy with the bare base instead of its warm start (got {kl})",
+        )
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

@@ -21,7 +21,11 @@ SMOOTHED_FROM = 20
 SHARE = (0.0, 1.0)
 """The domain of a share."""
 WIDTH, HEIGHT = 330, 170
-BEFORE, AFTER = "var(--before)", "var(--after)"
+_PHASE_COLORS: dict[Phase, str] = {
+    "before": "var(--before)",
+    "warm_start": "var(--through)",
+    "after": "var(--after)",
+}
 PALETTE = [f"var(--c{number})" for number in range(1, 9)]
 
 _AXIS = {
@@ -211,12 +215,14 @@ def _group_chart(
         "ticks": False,
     }
     x = {"type": "quantitative", "title": title, "scale": {"domain": SHARE}}
-    color = _color("phase", PHASES, (BEFORE, AFTER))
+    shown = [phase for phase in PHASES if any(bar.phase == phase for bar in bars)]
+    colors = [_PHASE_COLORS[phase] for phase in shown]
+    color = _color("phase", shown, colors)
     layers = []
     for mark, is_interval in marks:
         encoding: dict[str, Any] = {
             "y": {"field": "group", "type": "nominal", "title": None, "sort": None, "axis": axis},
-            "yOffset": {"field": "phase", "type": "nominal", "sort": PHASES},
+            "yOffset": {"field": "phase", "type": "nominal", "sort": shown},
         }
         if "color" not in mark:
             encoding["color"] = color
@@ -227,8 +233,7 @@ def _group_chart(
         layers.append({"mark": mark, "encoding": encoding})
     values = [bar.row() for bar in bars]
     spec = {"data": {"values": values}, "layer": layers, "height": margin + height * len(groups)}
-    both = len({bar.phase for bar in bars}) > 1
-    return _svg(spec) + (_legend(PHASES, (BEFORE, AFTER)) if both else "")
+    return _svg(spec) + (_legend(shown, colors) if len(shown) > 1 else "")
 
 
 def _color(field: str, names: Sequence[str], colors: Sequence[str]) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def _in_turn(
 
 def _sides(phases: Mapping[str, Row]) -> list[Side]:
     rows = [(phase, phases[phase]) for phase in PHASES if phase in phases]
+    rows = [rows[0], rows[-1]] if len(rows) > 2 else rows
     codes = [_code(row) for _, row in rows]
     lines = _marked(*codes) if len(codes) == 2 else [[]]
     return [

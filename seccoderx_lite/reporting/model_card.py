@@ -75,7 +75,13 @@ def _made(base: str, role: str) -> str:
 
 def _trained_on(recipe: Recipe, role: str) -> str:
     if role == "policy":
-        return f"Trained by GRPO on the tasks `{recipe.policy.tasks if recipe.policy else 'none'}`."
+        policy = recipe.policy
+        start = ""
+        if policy and policy.warm_start:
+            start = "a supervised warm start and "
+        elif policy and policy.adapter:
+            start = f"more training of the adapter `{policy.adapter}`: "
+        return f"Trained by {start}GRPO on the tasks `{policy.tasks if policy else 'none'}`."
     judge = recipe.judge
     stages = [
         f"{name} on `{section.data}`"

@@ -80,10 +80,17 @@ def _results(evaluation: Evaluation) -> Iterator[ResultRow]:
                 yield ResultRow(suite, phase, scores)
 
 
+_TONES: dict[str, Phase] = {"from": "before", "through": "warm_start", "to": "after"}
+"""Colour class of each phase in a headline."""
+
+
 def _headline_card(evaluation: Evaluation, suite: str) -> Card:
-    before, after = (evaluation.result(phase, suite) for phase in PHASES)
-    scores = after or before
-    assert scores is not None
+    measured = {
+        tone: result
+        for tone, phase in _TONES.items()
+        if (result := evaluation.result(phase, suite)) is not None
+    }
+    scores = list(measured.values())[-1]
     headline: tuple[CodeMetric, ...] = ("esr", "functional", "secure")
     metric = next((one for one in headline if scores.value(one) is not None), None)
     if metric is None:
@@ -94,8 +101,8 @@ def _headline_card(evaluation: Evaluation, suite: str) -> Card:
         "headline",
         sides=[
             Side(tone, value, _bounds(side, metric))
-            for tone, side in (("from", before), ("to", after))
-            if side and (value := side.value(metric)) is not None
+            for tone, side in measured.items()
+            if (value := side.value(metric)) is not None
         ],
         name=dict(METRICS)[metric],
         change=difference.change(metric),

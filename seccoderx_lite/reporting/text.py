@@ -28,8 +28,9 @@ def describe_evaluation(evaluation: Evaluation) -> Iterator[str]:
         for phase in PHASES:
             if scores := evaluation.result(phase, suite):
                 yield f"  {phase:<11}{_scores(scores)}"
-        if (difference := evaluation.difference.get(suite)) and (text := _difference(difference)):
-            yield f"  {'difference':<11}{text}"
+        for label, difference in evaluation.differences(suite).items():
+            if text := _difference(difference):
+                yield f"  {label:<11}{' ' if len(label) > 10 else ''}{text}"
 
 
 def share(value: float | None, interval: Interval | None = None) -> str:

@@ -51,10 +51,11 @@ CURVES = (
         (("judged_safe_share", "judged safe"), ("canary_accuracy", "right on canaries")),
         domain=SHARE,
     ),
-    Curve("KL against the base, nats", (("kl", "KL"),), unit=" nats"),
+    Curve("KL against the start, nats", (("kl", "KL"),), unit=" nats"),
     Curve("Entropy, nats", (("entropy", "entropy"),), unit=" nats"),
     Curve("Completion length, tokens", (("completion_length", "tokens"),), unit=" tokens"),
     Curve("Speed, tokens per second", (("tokens_per_s", "tokens per second"),)),
+    Curve("Warm start: loss", (("loss", "loss"),), stage="warm_start"),
     Curve("Judge, cold start: loss", (("loss", "loss"),), stage="cold_start"),
     Curve("Judge, alignment", (("accuracy", "right verdicts"),), stage="align", domain=SHARE),
 )
@@ -102,7 +103,7 @@ COMPARED = (
     Curve("Functional", (("functional_share", ""),), domain=SHARE),
     Curve("Judged safe", (("judged_safe_share", ""),), domain=SHARE),
     Curve("Judged safe, but an attack succeeds", (("reward_hacking", ""),), domain=SHARE),
-    Curve("KL against the base, nats", (("kl", ""),)),
+    Curve("KL against the start, nats", (("kl", ""),)),
     Curve("Entropy, nats", (("entropy", ""),)),
     Curve("Completion length, tokens", (("completion_length", ""),)),
 )
@@ -186,7 +187,12 @@ def _cost_cards(metrics: Metrics) -> Iterator[Card]:
     ]
     visible = [one for one in series if max(value for _, value in one.points) >= 0.01]
     yield Card("Time per step by phase, seconds", stacked_chart(visible, " s"))
-    stages = (("policy", "policy"), ("align", "judge, align"), ("cold_start", "judge, cold start"))
+    stages = (
+        ("policy", "policy"),
+        ("warm_start", "warm start"),
+        ("align", "judge, align"),
+        ("cold_start", "judge, cold start"),
+    )
     memory = [
         Series(
             name,

@@ -122,6 +122,10 @@ class RunFolder(Generic[RecipeOf]):
         return self.path / "judge" / "adapter"
 
     @property
+    def warm_start_adapter(self) -> Path:
+        return self.path / "warm_start" / "adapter"
+
+    @property
     def policy_adapter(self) -> Path:
         return self.path / "policy" / "adapter"
 

@@ -1,4 +1,4 @@
-"""Measure the base and the aligned policy on suites that the training judge never sees.
+"""Measure the base, the warm start if any, and the policy on suites that the judge never sees.
 
 Several completions per task are sampled at the recipe's temperature (the main result), and one more
 is decoded greedily. How each suite is graded is in `evaluation/suites`.
@@ -19,11 +19,11 @@ from seccoderx_lite.evaluation.suites.loading import (
     make_graders,
 )
 from seccoderx_lite.evaluation.suites.summary import summarise
-from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
+from seccoderx_lite.models.adapters import CONFIG_FILE, attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
-from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, Recipe
+from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, PolicyRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
@@ -44,7 +44,7 @@ def run(
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
     suites = load_suites(settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
-    generators = _generators(settings, folder, base)
+    generators = _generators(recipe, settings, folder, base)
     runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
     answers = runner.run(suites)
     if base:
@@ -76,7 +76,7 @@ def _write_evaluation(
 
 
 def _generators(
-    settings: EvaluateRecipe, folder: RunFolder, base: Base | None
+    recipe: Recipe, settings: EvaluateRecipe, folder: RunFolder, base: Base | None
 ) -> Mapping[Phase, Generator]:
     """What generates in each phase; the adapter stays attached to the base."""
     if settings.endpoint:
@@ -85,14 +85,26 @@ def _generators(
         raise ModelError("evaluate: no model to measure; set model.base or evaluate.endpoint")
     detach_adapters(base)
     adapter = Path(settings.adapter) if settings.adapter else folder.policy_adapter
+    start = None if settings.adapter else _start_adapter(recipe.policy, folder)
     generators: dict[Phase, Generator] = {}
-    has_adapter = bool(settings.adapter) or (adapter / "adapter_config.json").is_file()
-    if settings.measure_base or not has_adapter:
+    has_adapter = bool(settings.adapter) or (adapter / CONFIG_FILE).is_file()
+    if settings.measure_base or not (has_adapter or start):
         generators["before"] = RoleGenerator(base, "reference", settings.batch_size)
+    if start:
+        attach_adapter(base, start, "warm_start")
+        generators["warm_start"] = RoleGenerator(base, "warm_start", settings.batch_size)
     if has_adapter:
         attach_adapter(base, adapter, "trained")
         generators["after"] = RoleGenerator(base, "trained", settings.batch_size)
     return generators
+
+
+def _start_adapter(policy: PolicyRecipe | None, folder: RunFolder) -> Path | None:
+    """The adapter that GRPO starts from; None without one."""
+    if policy and policy.adapter:
+        return Path(policy.adapter)
+    has_start = policy and policy.warm_start and (folder.warm_start_adapter / CONFIG_FILE).is_file()
+    return folder.warm_start_adapter if has_start else None
 
 
 def _graders(

@@ -11,6 +11,7 @@ from typing import Literal
 
 from seccoderx_lite.core.errors import DataError, RecipeError
 from seccoderx_lite.core.records import Json
+from seccoderx_lite.core.scores import PHASES
 from seccoderx_lite.data.columns import Record
 from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
 from seccoderx_lite.evaluation.suites.loading import load_suites
@@ -26,7 +27,14 @@ from seccoderx_lite.run.folder import RunFolder, default_run_folder
 from seccoderx_lite.run.open_sandbox import open_sandbox
 from seccoderx_lite.run.progress import Progress, default_progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.stages import evaluation, export, judge_training, policy_training, report
+from seccoderx_lite.stages import (
+    evaluation,
+    export,
+    judge_training,
+    policy_training,
+    report,
+    warm_start,
+)
 from seccoderx_lite.training.trackers import require_trackers
 
 logger = logging.getLogger(__name__)
@@ -85,10 +93,17 @@ def _check_policy_data(recipe: Recipe) -> None:
     judge, policy = recipe.judge, recipe.policy
     assert policy is not None
     _require_split(load_tasks(policy.tasks), "train", "policy.tasks")
+    if policy.adapter:
+        policy_training.require_adapter(Path(policy.adapter))
     if judge and judge.canaries.data:
         load_labelled(judge.canaries.data)
     if policy.reward.formula == "seccoderx":
         require_codebleu()
+
+
+def _check_warm_start_data(recipe: Recipe) -> None:
+    assert recipe.policy is not None and recipe.policy.warm_start is not None
+    warm_start.solved_tasks(recipe.policy, recipe.policy.warm_start)
 
 
 def _require_split(records: Sequence[Record], split: str, key: str) -> None:
@@ -108,8 +123,9 @@ def _evaluate(run: _Run) -> dict[str, Json]:
     base = None if settings and settings.endpoint else run.base
     result = evaluation.run(run.recipe, run.folder, base, run.sandbox, run.progress)
     return {
-        "before": {suite: scores.esr for suite, scores in result.before.items()},
-        "after": {suite: scores.esr for suite, scores in result.after.items()},
+        phase: {name: scores.esr for name, scores in result.phase(phase).items()}
+        for phase in PHASES
+        if phase != "warm_start" or result.warm_start
     }
 
 
@@ -139,6 +155,15 @@ STAGES = (
         steps="judge.align.steps",
     ),
     Stage(
+        "warm_start",
+        "policy.warm_start",
+        lambda run: warm_start.run(run.recipe, run.folder, run.base, run.progress),
+        check_data=_check_warm_start_data,
+        shared=True,
+        leaves="warm_start",
+        steps="policy.warm_start.steps",
+    ),
+    Stage(
         "policy",
         "policy",
         lambda run: policy_training.run(
@@ -147,7 +172,7 @@ STAGES = (
         check_data=_check_policy_data,
         shared=True,
         leaves="policy",
-        rests_on=("cold_start", "align"),
+        rests_on=("cold_start", "align", "warm_start"),
         steps="policy.grpo.steps",
     ),
     Stage(
@@ -156,20 +181,20 @@ STAGES = (
         _evaluate,
         check_data=_check_suites,
         leaves="answers.jsonl",
-        rests_on=("cold_start", "align", "policy"),
+        rests_on=("cold_start", "align", "warm_start", "policy"),
     ),
     Stage(
         "export",
         "export",
         lambda run: export.run(run.recipe, run.folder, run.base, run.sandbox, run.progress),
         leaves="export",
-        rests_on=("cold_start", "align", "policy"),
+        rests_on=("cold_start", "align", "warm_start", "policy"),
     ),
     Stage(
         "report",
         None,
         lambda run: _report(run),
-        rests_on=("cold_start", "align", "policy", "evaluate", "export"),
+        rests_on=("cold_start", "align", "warm_start", "policy", "evaluate", "export"),
     ),
 )
 """All stages, in the order in which they run."""

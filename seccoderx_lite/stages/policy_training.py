@@ -8,7 +8,9 @@ The variant of GRPO (TRL's `GRPOTrainer`, no method overridden):
 - advantages: (reward - group mean) / (group standard deviation + 1e-4); unscored completions have
   no reward, do not count in their group's mean and get advantage 0;
 - loss: `dapo`, the sum over completion tokens divided by the number of tokens in the whole batch;
-- KL: per token, k3 estimator, coefficient `kl`, against the base with adapters switched off.
+- KL: per token, k3 estimator, coefficient `kl`, against the policy that training starts from: the
+  base with adapters switched off, or a frozen copy of the adapter after `policy.warm_start` or in
+  `policy.adapter`.
 
 Clipping, KL, loss averaging and the defaults of `kl` and `temperature` are those of SecCoderX
 (EasyR1 scripts). There the scale is std + 1e-6, a dual clip of 3 bounds the loss, weights decay by
@@ -17,6 +19,7 @@ Clipping, KL, loss averaging and the defaults of `kl` and `temperature` are thos
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
@@ -24,6 +27,8 @@ from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks, val
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.adapters import (
+    CONFIG_FILE,
+    Role,
     adapter_digest,
     attach_adapter,
     detach_adapters,
@@ -38,7 +43,7 @@ from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.policy_reward import CompositeReward
-from seccoderx_lite.training.role_proofs import check_rollout_weights
+from seccoderx_lite.training.role_proofs import check_kl_reference, check_rollout_weights
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
@@ -70,6 +75,9 @@ def run(
     assert policy is not None
     judge, judge_adapter = judge_of(recipe, folder, base)
     detach_adapters(base)
+    start = start_adapter(policy, folder)
+    if start:
+        attach_adapter(base, start, "trained", trainable=True)
     tasks = rewardable_tasks(in_split(load_tasks(policy.tasks), "train"), policy)
     tasks, dropped = _fitting(tasks, base, recipe)
     rows: list[dict[str, Json]] = [
@@ -88,16 +96,54 @@ def run(
     probe = base.tokenizer(render_chat(base.tokenizer, tasks[0].prompt))["input_ids"]
     prepare_generation(base, clock)
     check_rollout_weights(base.model, base.tokenizer, probe)
-    judge_before = adapter_digest(base.model, "judge")
+    if start and policy.grpo.kl:
+        check_kl_reference(base.model)
+    frozen = {role: adapter_digest(base.model, role) for role in _FROZEN}
     train(trainer, checkpoints)
-    if adapter_digest(base.model, "judge") != judge_before:
-        raise ModelError(
-            "the judge's weights changed while the policy trained: its rewards are invalid"
-        )
+    for role, name in _FROZEN.items():
+        if adapter_digest(base.model, role) != frozen[role]:
+            raise ModelError(
+                f"the weights of {name} changed while the policy trained: the result is invalid"
+            )
     note(progress, "policy", "saving the adapter")
     save_adapter(base.model, "trained", folder.policy_adapter)
     detach_adapters(base)
     return {"tasks": len(tasks), "too_long": dropped}
+
+
+_FROZEN: dict[Role, str] = {"judge": "the judge", "warm_start": "the KL reference"}
+"""Adapters that may be on the base while the policy trains, and must not change."""
+
+
+def start_adapter(policy: PolicyRecipe, folder: RunFolder) -> Path | None:
+    """Return the adapter that training starts from; None for a new one.
+
+    Raises:
+        ModelError: it is missing.
+    """
+    if policy.adapter:
+        return require_adapter(Path(policy.adapter))
+    if policy.warm_start is None:
+        return None
+    if not (folder.warm_start_adapter / CONFIG_FILE).is_file():
+        raise ModelError(
+            f"policy.warm_start: there is no adapter in {folder.warm_start_adapter}; run the stage "
+            "warm_start first"
+        )
+    return folder.warm_start_adapter
+
+
+def require_adapter(adapter: Path) -> Path:
+    """Check that `policy.adapter` is the folder of an adapter, and return it.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not (adapter / CONFIG_FILE).is_file():
+        raise ModelError(
+            f"policy.adapter: {adapter} has no {CONFIG_FILE}; give the folder of a PEFT adapter"
+        )
+    return adapter
 
 
 def rewardable_tasks(tasks: Sequence[Task], policy: PolicyRecipe) -> list[Task]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.core.scores import CodeMetric, Evaluation, SuiteResult
+from seccoderx_lite.core.scores import PHASES, CodeMetric, Evaluation, SuiteResult
 from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores, mcnemar
 from seccoderx_lite.evaluation.suites.answers import ANSWERS, GREEDY, read_answers
 from seccoderx_lite.evaluation.suites.summary import paired_differences
@@ -125,13 +125,13 @@ def _comparison_table(runs: Mapping[str, RunFolder]) -> Markup:
 
 def _last_phase(folder: RunFolder) -> Mapping[str, SuiteResult]:
     evaluation = _evaluation(folder)
-    return evaluation.after or evaluation.before
+    return evaluation.last
 
 
 def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
     """The sampled scores of the last phase, by suite and task."""
     answers = read_answers(folder)
-    last = "after" if any(key[0] == "after" for key in answers) else "before"
+    last = max((key[0] for key in answers), key=[*map(str, PHASES)].index, default="before")
     samples: dict[tuple[str, str], list[SampleScore | None]] = {}
     for phase, suite, task, sample in sorted(answers):
         if phase == last and sample != GREEDY:

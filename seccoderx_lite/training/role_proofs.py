@@ -7,7 +7,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.adapters import adapter_parameters
+from seccoderx_lite.models.adapters import ADAPTER_NAMES, Role, adapter_parameters
 from seccoderx_lite.models.roles import acting_as
 
 
@@ -24,6 +24,30 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: Any) -> None:
         raise ModelError(
             f"optimizer: must hold exactly the trained adapter's {len(trained)} tensors, but holds "
             f"{len(held & trained)} of them and {len(held - trained)} others"
+        )
+
+
+_COMPARED: tuple[Role, Role] = ("trained", "warm_start")
+
+
+def check_kl_reference(model: Any) -> None:
+    """Check that the KL term compares with a frozen copy of the adapter that training starts from.
+
+    Raises:
+        ModelError: there is no such copy, it is not equal, or it would be trained.
+    """
+    start = adapter_parameters(model, "trained")
+    copy = adapter_parameters(model, "warm_start")
+    own, other = (f".{ADAPTER_NAMES[role]}." for role in _COMPARED)
+    is_equal = len(start) == len(copy) and all(
+        torch.equal(parameter.float(), copy[name.replace(own, other)].float())
+        for name, parameter in start.items()
+    )
+    if not is_equal or any(parameter.requires_grad for parameter in copy.values()):
+        raise ModelError(
+            "policy.grpo.kl: the KL reference is not a frozen copy of the adapter that training "
+            f"starts from ({len(copy)} tensors against {len(start)}); set policy.grpo.kl: 0, or "
+            "use model.backend: transformers"
         )
 
 

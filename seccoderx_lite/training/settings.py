@@ -13,12 +13,20 @@ from seccoderx_lite.models.distributed import (
     process_count,
 )
 from seccoderx_lite.models.estimate import micro_batch
-from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, GrpoRecipe, Recipe
+from seccoderx_lite.recipe.recipe import (
+    AlignRecipe,
+    ColdStartRecipe,
+    GrpoRecipe,
+    Recipe,
+    WarmStartRecipe,
+)
 from seccoderx_lite.training.trackers import tracker_arguments
+
+SftSection = ColdStartRecipe | WarmStartRecipe
 
 
 def _common_arguments(
-    recipe: Recipe, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, checkpoints: Path
+    recipe: Recipe, section: SftSection | AlignRecipe | GrpoRecipe, checkpoints: Path
 ) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
     bf16 = on_gpu and compute_dtype() is torch.bfloat16
@@ -43,7 +51,7 @@ def _common_arguments(
 
 
 def _micro_batch(
-    whole: int, section: ColdStartRecipe | AlignRecipe | GrpoRecipe, name: str
+    whole: int, section: SftSection | AlignRecipe | GrpoRecipe, name: str
 ) -> tuple[int, int]:
     """Return sequences per forward pass and passes per optimiser step, for each process.
 
@@ -64,7 +72,7 @@ def _micro_batch(
     return micro, share // micro
 
 
-def sft_config(recipe: Recipe, section: ColdStartRecipe, checkpoints: Path) -> SFTConfig:
+def sft_config(recipe: Recipe, section: SftSection, checkpoints: Path) -> SFTConfig:
     """Return the settings of supervised training, with the loss on the answer only.
 
     The learning rate follows a cosine after a warm-up of 10%, as in SecCoderX's cold start. With a

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
@@ -61,9 +62,6 @@ def train(trainer: Any, checkpoints: Path) -> None:
         ModelError: memory ran out, and smaller micro-batches could not help.
         RunInterrupted: a signal ended training after a step, whose checkpoint is saved.
     """
-    # TRL casts the adapters of a 4-bit base to bfloat16, where small updates are rounded away.
-    for parameter in adapter_parameters(trainer.model, "trained").values():
-        parameter.data = parameter.data.float()
     trainer.model.save_pretrained = functools.partial(
         trainer.model.save_pretrained, selected_adapters=["default"]
     )
@@ -94,6 +92,7 @@ def make_sft_trainer(
     """Return TRL's supervised trainer for a new adapter; it takes the rows in the given order."""
     set_seed(recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
+    start = _copies(base)
     trainer = SFTTrainer(
         model=base.model,
         args=config,
@@ -103,6 +102,7 @@ def make_sft_trainer(
         callbacks=[recorder],
     )
     base.model = trainer.model
+    _keep_float32(base, start)
     return trainer
 
 
@@ -119,6 +119,7 @@ def make_grpo_trainer(
     count = int(config.max_steps) * sequences_per_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
+    start = _copies(base)
     trainer = GRPOTrainer(
         model=base.model,
         reward_funcs=reward,
@@ -129,6 +130,7 @@ def make_grpo_trainer(
         callbacks=[recorder],
     )
     base.model = trainer.model
+    _keep_float32(base, start)
     return trainer
 
 
@@ -138,6 +140,21 @@ def _with_options(given: dict[str, Any], options: dict[str, Any]) -> dict[str, A
     if config := merged.get("generation_config"):
         config.use_cache = merged.pop("use_cache", config.use_cache)
     return merged
+
+
+def _copies(base: Base) -> dict[str, torch.Tensor]:
+    """Return the values of the adapter to be trained further; none for a new one."""
+    parameters = adapter_parameters(base.model, "trained")
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def _keep_float32(base: Base, start: dict[str, torch.Tensor]) -> None:
+    """Make the trained adapter float32 again, with exactly the values that it started from.
+
+    TRL casts the adapters of a 4-bit base to bfloat16, where small updates are rounded away.
+    """
+    for name, parameter in adapter_parameters(base.model, "trained").items():
+        parameter.data = start.get(name, parameter.data).to(parameter.device).float()
 
 
 def prepare_generation(base: Base, clock: PhaseClock) -> None:

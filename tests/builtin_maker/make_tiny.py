@@ -108,6 +108,9 @@ def make_tasks(rng: random.Random) -> Iterator[dict[str, Any]]:
                 "tests": {"kind": "calls", "source": surface.fill(template.tests)},
                 "split": split,
                 "template": template.name,
+                "insecure": surface.fill(template.insecure[0].code).strip()
+                if template.insecure
+                else None,
             }
 
 

@@ -341,6 +341,8 @@ def test_the_fields_that_may_be_paths_are_marked():
         "judge.align.data",
         "judge.canaries.data",
         "policy.tasks",
+        "policy.adapter",
+        "policy.warm_start.data",
         "evaluate.suites",
         "evaluate.adapter",
         "evaluate.functionality_judge.base",
@@ -362,6 +364,7 @@ def test_the_fields_without_effect_on_the_result_are_marked():
         "sandbox.workers",
         "judge.cold_start.save_every",
         "judge.align.save_every",
+        "policy.warm_start.save_every",
         "policy.grpo.save_every",
         *(f"{section}.{field}" for section in endpoints for field in ENDPOINT),
     }

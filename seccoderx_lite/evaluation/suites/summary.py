@@ -33,8 +33,21 @@ def summarise(suites: Sequence[Suite], answers: Answers, seed: int) -> Evaluatio
         for phase in PHASES
         if any(key[0] == phase for key in answers)
     }
-    differences = {suite.name: _suite_difference(suite, by_task, seed) for suite in suites}
-    return Evaluation(**results, difference=differences if len(results) == len(PHASES) else {})
+
+    def compared(earlier: Phase, later: Phase) -> dict[str, SuiteDifference]:
+        if not results.keys() >= {earlier, later}:
+            return {}
+        pair = earlier, later
+        return {suite.name: _suite_difference(suite, by_task, seed, pair) for suite in suites}
+
+    return Evaluation(
+        before=results.get("before", {}),
+        warm_start=results.get("warm_start", {}),
+        after=results.get("after", {}),
+        difference=compared("before", "after"),
+        warm_start_difference=compared("before", "warm_start"),
+        alignment_difference=compared("warm_start", "after"),
+    )
 
 
 def _task_scores(
@@ -80,9 +93,11 @@ def _scores(tasks: Sequence[TaskScores], seed: int) -> CodeScores:
     return scores.security if scores.security.n or not scores.benign.n else scores.benign
 
 
-def _suite_difference(suite: Suite, by_task: ByTask, seed: int) -> SuiteDifference:
-    before, after = (_task_scores(phase, suite, by_task) for phase in PHASES)
-    test = mcnemar(*(_one_per_task(phase, suite, by_task) for phase in PHASES))
+def _suite_difference(
+    suite: Suite, by_task: ByTask, seed: int, pair: tuple[Phase, Phase]
+) -> SuiteDifference:
+    before, after = (_task_scores(phase, suite, by_task) for phase in pair)
+    test = mcnemar(*(_one_per_task(phase, suite, by_task) for phase in pair))
     return SuiteDifference(
         **paired_differences(before, after, seed), mcnemar=test if test.n else None
     )
