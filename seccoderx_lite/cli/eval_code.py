@@ -89,7 +89,7 @@ def check_suites(sources: Sequence[str]) -> list[SolutionCheck]:
         DataError: no suite has solutions to check.
     """
     suites = [suite for source in sources for suite in load_suite(source)]
-    suites = [suite for suite in suites if suite.kind in ("tests", "cweval")]
+    suites = [suite for suite in suites if suite.kind in ("tests", "completion", "cweval")]
     if not suites:
         raise DataError(
             f"--check: {', '.join(sources)} has no solutions of its own; name cweval:CHECKOUT or "

@@ -19,7 +19,17 @@ from seccoderx_lite.recipe.section import (
 
 Format = Literal["adapter", "merged", "gguf"]
 _ADAPTER: Format = "adapter"
-BENCHMARKS = ("cweval", "cyberseceval", "seccodeplt", "seccodeplt-policy")
+BENCHMARKS = (
+    "cweval",
+    "cyberseceval",
+    "seccodeplt",
+    "seccodeplt-policy",
+    "humaneval",
+    "humanevalplus",
+    "mbppplus",
+    "humaneval-complete",
+    "humanevalplus-complete",
+)
 """What a suite's name may begin with, before `:` and the benchmark's file, folder or hub id."""
 
 

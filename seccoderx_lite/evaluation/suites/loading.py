@@ -16,6 +16,12 @@ from seccoderx_lite.evaluation.suites.cyberseceval import (
     CybersecevalGrader,
     read_cyberseceval,
 )
+from seccoderx_lite.evaluation.suites.functions import (
+    COMPLETE,
+    FUNCTION_SUITES,
+    CompletionGrader,
+    read_functions,
+)
 from seccoderx_lite.evaluation.suites.grading import Grader, SuiteTask, TestsGrader
 from seccoderx_lite.evaluation.suites.seccodeplt import (
     RuleGrader,
@@ -29,7 +35,7 @@ from seccoderx_lite.sandbox import Sandbox
 
 logger = logging.getLogger(__name__)
 
-SuiteKind = Literal["tests", "rules", "cweval", "cyberseceval"]
+SuiteKind = Literal["tests", "completion", "rules", "cweval", "cyberseceval"]
 JUDGED: tuple[SuiteKind, ...] = ("rules",)
 """Suites that only a judge model can grade."""
 USE_JUDGE: tuple[SuiteKind, ...] = ("cyberseceval", *JUDGED)
@@ -86,6 +92,10 @@ def load_suite(source: str) -> list[Suite]:
         return [Suite("cyberseceval", tuple(prompts), "cyberseceval")]
     if kind in ("seccodeplt", "seccodeplt-policy"):
         return _seccodeplt(kind, str(Path(place).expanduser()))
+    if kind.removesuffix(COMPLETE) in FUNCTION_SUITES and place:
+        functions = read_functions(kind, str(Path(place).expanduser()))
+        grading: SuiteKind = "completion" if kind.endswith(COMPLETE) else "tests"
+        return [Suite(kind, tuple(functions), grading)]
     return _suites_with_tests(source)
 
 
@@ -152,6 +162,8 @@ def make_graders(
     graders: dict[SuiteKind, Grader] = {}
     if "tests" in kinds:
         graders["tests"] = TestsGrader(sandbox)
+    if "completion" in kinds:
+        graders["completion"] = CompletionGrader(TestsGrader(sandbox))
     if "cweval" in kinds:
         graders["cweval"] = CwevalGrader(sandbox)
     if "cyberseceval" in kinds:
