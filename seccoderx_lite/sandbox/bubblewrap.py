@@ -5,6 +5,7 @@ starter then tests all layers inside it, namespaces too: some profiles allow the
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 
@@ -23,7 +24,7 @@ def prefix(read_only: Iterable[str], group: str) -> list[str]:
     if bwrap is None:
         return []
     system = [part for path in private_root.system_paths() for part in _show(path)]
-    extra = [part for path in read_only for part in ("--ro-bind", path, path)]
+    extra = _show_folders(list(read_only))
     devices = [
         part
         for name in private_root.DEVICES
@@ -35,6 +36,15 @@ def prefix(read_only: Iterable[str], group: str) -> list[str]:
     options = ["--unshare-all", "--proc", "/proc", *devices]
     options += ["--symlink", "/proc/self/fd", "/dev/fd", *size, "--tmpfs", "/tmp"]
     return [bwrap, *options, *system, *extra, *own_group, "--chdir", "/", "--"]
+
+
+def _show_folders(paths: list[str]) -> list[str]:
+    """Options that show these folders; one below /tmp cannot be replaced through its parents."""
+    inside = ["/".join(path.split("/")[:3]) for path in paths if re.match("/tmp/[^/]+/", path)]
+    firsts = [first for first in dict.fromkeys(inside) if first not in paths]
+    bases = [part for first in firsts for part in ("--tmpfs", first)]
+    shown = [part for path in paths for part in ("--ro-bind", path, path)]
+    return bases + shown + [part for first in firsts for part in ("--remount-ro", first)]
 
 
 def _show(path: str) -> list[str]:

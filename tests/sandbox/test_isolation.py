@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from helpers.sandbox import machines
 
 from seccoderx_lite.core.errors import RecipeError, SandboxError
-from seccoderx_lite.sandbox import Sandbox, languages
+from seccoderx_lite.sandbox import Sandbox, bubblewrap, languages
 from seccoderx_lite.sandbox.isolation import PROMISES
 from seccoderx_lite.sandbox.sandbox import SandboxDescription
 from seccoderx_lite.sandbox.worker import JAIL_FOLDER
@@ -199,3 +200,57 @@ def test_container_that_refuses_namespaces_is_confined_and_says_why() -> None:
     assert status == "passed"
     assert "namespaces: [Errno 1] Operation not permitted" in refusal
     assert "--security-opt seccomp=unconfined" in refusal
+
+
+LOOK_AROUND = """
+import os, sys, tempfile
+folder = sys.argv[1]
+print(open(folder + "/inner/data").read())
+for place in ("/tmp", "/dev/shm", os.environ["TMPDIR"]):
+    os.mkdir(place + "/made")
+    open(place + "/made/file", "w").close()
+    os.rename(place + "/made", place + "/renamed")
+    os.remove(place + "/renamed/file")
+    os.rmdir(place + "/renamed")
+tempfile.NamedTemporaryFile().close()
+parent = os.path.dirname(folder)
+own = os.environ["TMPDIR"] + "/" + os.path.basename(parent)
+for change in (
+    lambda: open(folder + "/inner/data", "w"),
+    lambda: open(folder + "/new", "w"),
+    lambda: os.rename(folder, folder + "2"),
+    lambda: os.rename(parent, "/tmp/other"),
+    lambda: os.rename(own, own + "2"),
+    lambda: os.rmdir(own),
+    lambda: os.rename("/tmp", "/other"),
+):
+    try:
+        change()
+    except OSError:
+        continue
+    print("changed")
+"""
+
+
+@pytest.mark.parametrize("parent", ["/tmp", "/opt", "~", "/dev/shm"])
+def test_jail_looks_the_same_wherever_its_tools_are(parent: str) -> None:
+    place = os.path.expanduser(parent)
+    if not os.access(place, os.W_OK):
+        pytest.skip(f"{place} cannot be written")
+    with tempfile.TemporaryDirectory(dir=place) as outer:
+        folder = Path(outer, "environment")
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "data").write_text("installed")
+        Path(outer).chmod(0o755)
+        with Sandbox("limits-only", workers=1, readable=[str(folder)]) as sandbox:
+            if sandbox.isolation.tier != "strong":
+                pytest.skip("without namespaces /tmp is not the job's own")
+            result = sandbox.run({}, [sandbox.python, "-c", LOOK_AROUND, str(folder)])
+        assert (folder / "inner" / "data").read_text() == "installed"
+    assert (result.status, result.stdout) == ("passed", "installed\n"), result.stderr
+
+
+def test_bubblewrap_shows_folders_below_tmp_so_that_no_parent_can_be_replaced() -> None:
+    shown = bubblewrap._show_folders(["/opt/a", "/tmp/b/c", "/tmp/b/d", "/tmp/e"])
+    assert shown[:2] == ["--tmpfs", "/tmp/b"] and shown[-2:] == ["--remount-ro", "/tmp/b"]
+    assert shown.count("--tmpfs") == 1

@@ -195,14 +195,19 @@ class Cell:
             os.mkdir(self.home, 0o700)
         for name in FOLDERS:
             os.mkdir(f"{self.home}/{name}", 0o700)
+        if self.has("namespaces"):
+            private_root.mount_writable(self.home)
         if not self.has("namespaces") and self.uid is not None:
             for name in ("", *FOLDERS):
                 os.chown(os.path.join(self.home, name), self.uid, self.uid)
         if self.has("landlock"):
-            own = landlock.rule(self.home, landlock.EVERYTHING)
-            rules = (*self._readable, own)
+            # /tmp and /dev/shm are the same folders, but not below the home.
+            names = ("", *private_root.WRITABLE.values())
+            own = [landlock.rule(f"{self.home}/{name}", landlock.EVERYTHING) for name in names]
+            rules = (*self._readable, *own)
             self._ruleset = landlock.build(rules, block_tcp=not self.has("namespaces"))
-            os.close(own.descriptor)
+            for one in own:
+                os.close(one.descriptor)
         for name, value in (("HOME", "home"), ("TMPDIR", "tmp"), ("PWD", "work")):
             os.environ[name] = f"{self.home}/{value}"
         os.chdir(self.work)

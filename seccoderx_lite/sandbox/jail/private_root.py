@@ -28,6 +28,10 @@ SYSTEM_FILES = (
 )
 """Configuration that runtimes read; nothing here is secret. Where only Landlock confines, a file
 that is not listed is refused, not missing, and runtimes handle that worse."""
+WRITABLE = {"/tmp": "tmp", "/dev/shm": "shm"}
+"""Folders that every job can write to -> the folder of its home that is mounted there."""
+HELD = "/shown"
+"""Where folders below writable ones are kept between jobs."""
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -39,17 +43,22 @@ def system_paths(root: str = "") -> list[str]:
 
 def build(extra: Iterable[str]) -> None:
     """Replace the root of this mount namespace; `extra` are more folders to mount."""
+    extra = tuple(extra)
     sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
     sc.mount("root", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "size=4m,mode=0755")
     os.mkdir("/tmp/old")
     sc.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
     for path in (*system_paths("/old"), *extra):
-        _show(path)
+        if _writable_above(path) is None:
+            _show(path)
     _make_devices()
     os.mkdir("/box")
-    if not os.path.lexists("/tmp"):
-        os.symlink("/box/tmp", "/tmp")
+    for folder in WRITABLE:
+        os.makedirs(folder, exist_ok=True)
+        inside = [path for path in extra if _writable_above(path) == folder]
+        for path in inside:
+            _show(path, f"{HELD}{path}")
     os.mkdir("/proc")
     sc.mount("/old/proc", "/proc", None, sc.MS_BIND | sc.MS_REC)
     Path("/etc").mkdir(exist_ok=True)
@@ -62,7 +71,7 @@ def build(extra: Iterable[str]) -> None:
 
 
 def _make_devices() -> None:
-    os.mkdir("/dev")
+    os.makedirs("/dev", exist_ok=True)
     for name in DEVICES:
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
         sc.mount(f"/old/dev/{name}", f"/dev/{name}", None, sc.MS_BIND)
@@ -70,24 +79,46 @@ def _make_devices() -> None:
     os.symlink("/proc/self/fd/0", "/dev/stdin")
     os.symlink("/proc/self/fd/1", "/dev/stdout")
     os.symlink("/proc/self/fd/2", "/dev/stderr")
-    os.symlink("/box/shm", "/dev/shm")
 
 
-def _show(path: str) -> None:
+def _show(path: str, target: str = "") -> None:
     """Mount `path` of the old root in the new one, read-only; a symlink is copied."""
-    old = f"/old{path}"
-    if not os.path.lexists(old) or os.path.lexists(path):
+    old, target = f"/old{path}", target or path
+    if not os.path.lexists(old) or os.path.lexists(target):
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.islink(old):
-        os.symlink(os.readlink(old), path)
+        os.symlink(os.readlink(old), target)
         return
     if os.path.isdir(old):
-        os.mkdir(path)
+        os.mkdir(target)
     else:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-    sc.mount(old, path, None, sc.MS_BIND | sc.MS_REC)
-    sc.make_read_only(path)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    sc.mount(old, target, None, sc.MS_BIND | sc.MS_REC)
+    sc.make_read_only(target)
+
+
+def _writable_above(path: str) -> str | None:
+    """The writable folder of a jail that this path lies below, or None."""
+    return next((folder for folder in WRITABLE if path.startswith(f"{folder}/")), None)
+
+
+def mount_writable(home: str) -> None:
+    """Mount a job's own folders over the writable ones, and what is shown below them again.
+
+    Each first folder below a writable one that leads to something shown is a mount of its own: a
+    job can neither rename nor replace it.
+    """
+    for folder, name in WRITABLE.items():
+        sc.mount(f"{home}/{name}", folder, None, sc.MS_BIND)
+        held = f"{HELD}{folder}"
+        for first in sorted(os.listdir(held)) if os.path.isdir(held) else ():
+            target = f"{folder}/{first}"
+            if os.path.isdir(f"{held}/{first}"):
+                os.mkdir(target)
+            else:
+                os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+            sc.mount(f"{held}/{first}", target, None, sc.MS_BIND | sc.MS_REC)
 
 
 def map_user(uid: int, gid: int) -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import calls_job, candidate, objects, tester
+from . import calls_job, candidate, objects, private_root, tester
 from . import syscalls as sc
 from .cell import Cell
 from .codec import encode, send_frame
@@ -48,7 +48,8 @@ def warm_up(cell: Cell, connection: socket.socket) -> None:
         calls_job.run(cell, {"parts": _PARTS, "limits": _LIMITS}, [_tests_file()], connection)
         os.chdir("/")
         if cell.has("namespaces"):
-            sc.unmount(cell.home)
+            for folder in (*private_root.WRITABLE, cell.home):
+                sc.unmount(folder)
     for descriptor in set(os.listdir("/proc/self/fd")) - before:
         try:
             os.close(int(descriptor))
