@@ -1,13 +1,14 @@
 """The command `scan`: write the report to standard output or to a file."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.cli.progress_bar import ProgressBar
-from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.errors import RecipeError, SeccoderxError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.judge.loading import load_judge
+from seccoderx_lite.judge.loading import LoadedJudge, load_judge
 from seccoderx_lite.reporting.scan import FORMATS
 from seccoderx_lite.run import files as folder_files
 from seccoderx_lite.run.progress import note
@@ -31,21 +32,53 @@ def run(
     have findings; otherwise 0.
 
     Raises:
-        SeccoderxError: the judge cannot be loaded or a path not read; no report is written.
+        RecipeError: an option is wrong, or there is nothing to scan.
+        DataError: a path does not exist, a weakness is not a CWE id, or git does not know `since`.
+        SeccoderxError: the judge cannot be loaded or gives no verdict; no report is written. Or the
+            report could not be written; it is printed.
     """
     if form not in FORMATS:
         raise RecipeError(f"--format: must be one of {', '.join(FORMATS)} (got {form})")
+    if math.isnan(fail_on):
+        raise RecipeError("--fail-on: must be a number (got nan)")
+    if output is not None:
+        _check_output(output)
     with ProgressBar() as progress:
-        note(progress, "scan", f"loading the judge {judge}")
-        loaded = load_judge(judge, settings=settings)
+
+        def load() -> LoadedJudge:
+            note(progress, "scan", f"loading the judge {judge}")
+            return load_judge(judge, settings=settings)
+
         result = scan(
-            paths, loaded, cwe=cwe, since=since, threshold=min(0.5, fail_on), progress=progress
+            paths, load, cwe=cwe, since=since, threshold=min(0.5, fail_on), progress=progress
         )
-    report = FORMATS[form](result) + "\n"
-    if output is None:
-        sys.stdout.write(report)
-    else:
-        folder_files.write_text(output, report)
+    _write(FORMATS[form](result) + "\n", output)
     if any(finding.certainty >= fail_on for finding in result.findings):
         return 1
     return 3 if result.unscored else 0
+
+
+def _check_output(output: Path) -> None:
+    """Find out before the work whether its result can be written."""
+    try:
+        folder_files.check_writable(output)
+    except OSError as error:
+        raise RecipeError(
+            f"--output: {output} cannot be written: {error.strerror}; give another file"
+        ) from error
+
+
+def _write(report: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(report)
+        return
+    try:
+        folder_files.write_text(output, report)
+    except BrokenPipeError:
+        return  # whoever reads the pipe has read enough
+    except OSError as error:
+        sys.stdout.write(report)
+        raise SeccoderxError(
+            f"--output: {output} could not be written: {error.strerror}; the report is printed to "
+            "standard output"
+        ) from error

@@ -1,4 +1,4 @@
-"""The supported languages by file suffix and by the other names that data sets use."""
+"""The supported languages by the names that data sets use, by file suffix and by first line."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,19 +16,34 @@ FILE_SUFFIXES: Mapping[Language, str] = {
 }
 """Suffix of a source file, without the dot."""
 
-_BY_NAME: Mapping[str, Language] = {
+_SUFFIXES_OF: Mapping[Language, str] = {
+    "python": "py pyw py3",
+    "javascript": "js mjs cjs jsx ts mts cts tsx",
+    "c": "c h",
+    "cpp": "cpp cc cxx c++ cp hpp hh hxx h++ ipp ixx inl tpp txx cppm",
+    "java": "java",
+    "go": "go",
+}
+"""TypeScript counts as JavaScript with types: a judge that knows one reads the other."""
+_BY_SUFFIX: Mapping[str, Language] = {
+    suffix: language for language, suffixes in _SUFFIXES_OF.items() for suffix in suffixes.split()
+}
+_CPP_IN_CAPITALS = frozenset({".C", ".H"})
+_NAMES: Mapping[str, Language] = {
     **{language: language for language in LANGUAGES},
-    **{suffix: language for language, suffix in FILE_SUFFIXES.items()},
+    "python2": "python",
     "python3": "python",
     "node": "javascript",
-    "mjs": "javascript",
-    "h": "c",
-    "c++": "cpp",
-    "cc": "cpp",
-    "cxx": "cpp",
-    "hpp": "cpp",
+    "nodejs": "javascript",
+    "ecmascript": "javascript",
+    "typescript": "javascript",
+    "cplusplus": "cpp",
     "golang": "go",
 }
+_SHEBANG = re.compile(
+    r"#!\s*\S*?(?:/env(?:\s+-\S+)*\s+(?:\w+=\S*\s+)*(?:\S*/)?|/|^)"
+    r"(?:(?P<python>python|pypy)|(?P<javascript>node|nodejs|bun|deno))[\d.]*(?:\s|$)"
+)
 
 
 def language_of(name: str) -> Language | None:
@@ -37,16 +52,33 @@ def language_of(name: str) -> Language | None:
     >>> language_of("C++"), language_of(".py"), language_of("rust")
     ('cpp', 'python', None)
     """
-    return _BY_NAME.get(name.strip().lower().removeprefix("."))
+    known = name.strip().lower().removeprefix(".")
+    return _NAMES.get(known) or _BY_SUFFIX.get(known)
 
 
 def language_of_file(path: Path) -> Language | None:
     """Return the language of a file by its suffix, None if it is not supported.
 
-    >>> language_of_file(Path("src/app.mjs")), language_of_file(Path("go"))
-    ('javascript', None)
+    `.h` counts as C; `source_files.language_of_source` reads the code to tell it from C++.
+
+    >>> [language_of_file(Path(name)) for name in ("src/app.mjs", "a.C", "go")]
+    ['javascript', 'cpp', None]
     """
-    return language_of(path.suffix)
+    if path.suffix in _CPP_IN_CAPITALS:
+        return "cpp"
+    return _BY_SUFFIX.get(path.suffix.lower().removeprefix("."))
+
+
+def language_of_script(first_line: str) -> Language | None:
+    """Return the language that the first line of a script asks for.
+
+    >>> language_of_script("#!/usr/bin/env python3"), language_of_script("#!/bin/sh")
+    ('python', None)
+    """
+    match = _SHEBANG.match(first_line)
+    if match is None:
+        return None
+    return "python" if match["python"] else "javascript"
 
 
 _LABEL_NAMES: Mapping[str, str] = {
@@ -72,8 +104,9 @@ _LABEL_NAMES: Mapping[str, str] = {
     "terraform zig",
 }
 _LABELS: Mapping[str, str] = {
+    **_BY_SUFFIX,
+    **_NAMES,
     **{name: language for language, names in _LABEL_NAMES.items() for name in names.split()},
-    **_BY_NAME,
 }
 
 

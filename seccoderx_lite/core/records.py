@@ -63,6 +63,8 @@ class Verdict:
     error: str | None = None
     p_vulnerable: float | None = None
     """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1]; None if not computed."""
+    line: int | None = None
+    """Line of the code that the judge points at, counted from 1; None if it names none."""
 
     def is_right(self, is_vulnerable: bool) -> bool:
         """Return whether it agrees with the label of the data; an unclear verdict never does."""

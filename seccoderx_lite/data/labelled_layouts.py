@@ -4,7 +4,6 @@ import re
 from functools import partial
 from pathlib import Path
 
-from seccoderx_lite.core.languages import language_of_file
 from seccoderx_lite.core.records import Json, LabelledCode
 from seccoderx_lite.data import seccodeplt
 from seccoderx_lite.data.columns import (
@@ -14,22 +13,23 @@ from seccoderx_lite.data.columns import (
     read_label,
     read_language,
     read_optional_text,
+    read_pair,
     read_rest,
     read_text,
 )
 from seccoderx_lite.data.rows import Row
+from seccoderx_lite.data.source_files import language_of_source
 
 
 def _own_labelled(row: Row, language: str = "language") -> list[LabelledCode]:
     data = row.data
-    pair = data.get("pair")
     return [
         LabelledCode(
             code=read_text(data, "code"),
             language=read_language(data[language]),
             cwe=read_cwes(data["cwe"]),
             is_vulnerable=read_label(data["is_vulnerable"]),
-            pair=None if pair is None else str(pair),
+            pair=read_pair(data.get("pair")),
             reasoning=read_optional_text(data, "reasoning"),
             extra=read_rest(data, "code", language, "cwe", "is_vulnerable", "pair", "reasoning"),
         )
@@ -49,7 +49,8 @@ def _sven_pair(row: Row) -> list[LabelledCode]:
     before, after = read_text(data, "func_src_before"), read_text(data, "func_src_after")
     if before == after:
         raise UnusableRow("the fix changes nothing")
-    language = read_language(Path(read_text(data, "file_name")).suffix)
+    path = Path(read_text(data, "file_name"))
+    language = language_of_source(path, after) or read_language(path.suffix)
     rest = read_rest(data, "func_src_before", "func_src_after", "vul_type")
     return [
         LabelledCode(
@@ -107,23 +108,27 @@ def _from_judge_prompt(prompt: str, label: str, reasoning: str | None) -> Labell
 def _primevul(row: Row) -> list[LabelledCode]:
     """A function of PrimeVul (github.com/DLVulDet/PrimeVul), which is C and C++ only."""
     data = row.data
-    language = language_of_file(Path(str(data.get("file_name") or "")))
+    code = read_text(data, "func")
+    language = language_of_source(Path(str(data.get("file_name") or "")), code)
     return [
         LabelledCode(
-            code=read_text(data, "func"),
+            code=code,
             language=language if language in ("c", "cpp") else "c",
             cwe=_known_cwes(data["cwe"]),
             is_vulnerable=read_label(data["target"], "target"),
-            pair=data.get("pair"),
+            pair=read_pair(data.get("pair")),
             extra=read_rest(data, "func", "cwe", "target", "pair"),
         )
     ]
 
 
+_PLACEHOLDER = re.compile(r"(?:nvd-)?cwe-?(?:noinfo|other|unknown|none)\b", re.IGNORECASE)
+
+
 def _known_cwes(value: Json) -> tuple[str, ...]:
     """Return the ids, without the NVD's placeholders such as "NVD-CWE-noinfo" and "CWE-Other"."""
-    named = re.findall(r"(?<!NVD-)CWE-\d+", str(value or ""), re.IGNORECASE)
-    return read_cwes(named)
+    entries = value if isinstance(value, list | tuple) else [value]
+    return read_cwes([_PLACEHOLDER.sub("", e) if isinstance(e, str) else e for e in entries])
 
 
 def _with_primevul_pairs(rows: list[Row]) -> list[Row]:

@@ -208,8 +208,10 @@ def verdict_of(item: CodeToJudge, report: FileReport) -> Verdict:
     if isinstance(report, str):
         return Verdict(None, error=report)
     text = "\n".join(f"line {f.line}: {f.cwe or 'no CWE'}: {f.message}" for f in report)
-    is_vulnerable = any(_concerns(finding, item.cwe) for finding in report)
-    return Verdict("vulnerable" if is_vulnerable else "safe", text)
+    lines = [finding.line for finding in report if _concerns(finding, item.cwe)]
+    if not lines:
+        return Verdict("safe", text)
+    return Verdict("vulnerable", text, line=min(lines))
 
 
 def _concerns(finding: ToolFinding, weaknesses: Sequence[str]) -> bool:

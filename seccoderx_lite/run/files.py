@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,18 +103,6 @@ def _to_replace(path: Path) -> Path | None:
     if place.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return None if place.exists() and not place.is_file() else place
-
-
-def print_text(text: str) -> None:
-    """Write text to standard output; a reader that has read enough, such as `head`, is no error."""
-    encoding = sys.stdout.encoding or "utf-8"
-    shown = text.encode(encoding, "backslashreplace").decode(encoding)
-    try:
-        sys.stdout.write(shown)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes again when it ends, and would report the same error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -2,11 +2,13 @@
 
 import os
 import subprocess
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.data.source_files import Changes, Skipped, SourceFile, find_sources
+from seccoderx_lite.data.source_files import Skipped, SourceFile, find_sources
 
 
 @pytest.fixture
@@ -53,7 +55,9 @@ def test_folders_give_their_source_files_in_order_of_name(write, tmp_path):
 )
 def test_what_is_no_source_is_skipped_with_a_reason(write, name, content, reason):
     path = write(name, content)
-    assert list(find_sources([path])) == [Skipped(path, reason)]
+    (found,) = find_sources([path])
+    assert isinstance(found, Skipped) and (found.path, found.reason) == (path, reason)
+    assert found.lines == (0 if "binary" in reason else 1)
 
 
 def test_a_file_that_may_not_be_read_is_skipped(write, monkeypatch):
@@ -77,62 +81,79 @@ def test_a_byte_order_mark_is_no_part_of_the_code(write):
     assert isinstance(found, SourceFile) and found.code == "x = 1\n"
 
 
+NAMES = {
+    "a.cjs": "javascript", "a.jsx": "javascript", "a.mts": "javascript", "a.tsx": "javascript",
+    "a.hh": "cpp", "a.hxx": "cpp", "a.ipp": "cpp", "a.inl": "cpp", "a.tpp": "cpp", "a.C": "cpp",
+    "a.pyw": "python", "SETUP.PY": "python", "a.H": "cpp", "a.c": "c",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_usual_ending_is_known(write, tmp_path, name):
+    write(name)
+    (found,) = find_sources([tmp_path])
+    assert found.language == NAMES[name]
+
+
+@pytest.mark.parametrize(
+    ("first_line", "language"),
+    [
+        ("#!/usr/bin/env python3", "python"),
+        ("#!/usr/bin/python2.7 -E", "python"),
+        ("#!/usr/bin/env -S node --no-warnings", "javascript"),
+        ("#!/bin/sh", None),
+        ("# python", None),
+    ],
+)
+def test_a_script_without_ending_has_the_language_of_its_first_line(
+    write, tmp_path, first_line, language
+):
+    write("tool", first_line + "\nx\n")
+    counts = Counter()
+    found = [each.language for each in find_sources([tmp_path], counts)]
+    assert found == ([language] if language else [])
+    assert counts["in other languages"] == (language is None)
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [
+        ("namespace a { int f(); }\n", "cpp"),
+        ("class A;\ntemplate <class T> T f(T a);\n", "cpp"),
+        ("struct A { int &x; };\n", "cpp"),
+        ("#ifdef __cplusplus\nnamespace a { }\n#endif\nint f(char *a);\n", "c"),
+        ('#ifdef __cplusplus\nextern "C" {\n#endif\nint f(void);\n', "c"),
+        ("int class = 1;\nint new(int delete) { return delete; }\n", "c"),
+    ],
+)
+def test_a_header_is_cpp_if_its_code_is(write, code, language):
+    (found,) = find_sources([write("a.h", code)])
+    assert found.language == language
+
+
+def test_what_is_passed_over_is_counted(write, tmp_path):
+    for name in ("a.py", "b.rs", "README", ".b.py", "build/c.py", "out.py", "src/d.py"):
+        write(name)
+    write(".gitignore", "build/\nout.py\n")
+    (tmp_path / "link.py").symlink_to(tmp_path / "a.py")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    counts = Counter()
+    assert names(find_sources([tmp_path], counts), tmp_path) == ["a.py", "src/d.py"]
+    assert dict(counts) == {
+        "in other languages": 3,
+        "links": 1,
+        "hidden": 1,
+        "ignored by git": 2,
+    }
+    asked_for = [tmp_path / "build", tmp_path / "out.py"]
+    assert names(find_sources(asked_for), tmp_path) == ["build/c.py", "out.py"]
+
+
+def test_a_name_that_is_too_long_is_an_error():
+    with pytest.raises(DataError, match="no such file or folder"):
+        list(find_sources([Path("a" * 5000)]))
+
+
 def test_a_path_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         list(find_sources([tmp_path / "nowhere"]))
-
-
-def git(folder, *arguments):
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture
-def repository(write, tmp_path):
-    write("a.py", "one\ntwo\nthree\nfour\n")
-    write("same.py")
-    write('odd "näme".py', "one\n")
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", "-A")
-    git(tmp_path, "commit", "-qm", "first")
-    return tmp_path
-
-
-def test_changed_added_and_new_lines_are_reported(repository, write):
-    changed = write("a.py", "one\nTWO\nthree\nfour\nfive\nsix\n")
-    odd, new = write('odd "näme".py', "one\ntwo\n"), write("new.py")
-    changes = Changes("HEAD")
-    assert changes.lines_of(changed) == [(2, 2), (5, 6)]
-    assert changes.lines_of(odd) == [(2, 2)]
-    assert changes.lines_of(new) is None
-    assert changes.lines_of(repository / "same.py") == []
-
-
-def test_removed_lines_touch_their_neighbours(repository, write):
-    assert Changes("HEAD").lines_of(write("a.py", "one\nfour\n")) == [(1, 2)]
-
-
-def test_committed_changes_count_too(repository, write):
-    path = write("a.py", "ONE\ntwo\nthree\nfour\n")
-    git(repository, "commit", "-qam", "second")
-    assert Changes("HEAD").lines_of(path) == []
-    assert Changes("HEAD~1").lines_of(path) == [(1, 1)]
-
-
-@pytest.mark.parametrize("reference", ["nosuch", "--output=x"])
-def test_an_unknown_reference_is_an_error(repository, reference):
-    with pytest.raises(DataError, match=r"--since: .*(Needed|needed|revision)"):
-        Changes(reference).lines_of(repository / "a.py")
-
-
-def test_no_repository_is_an_error(write):
-    with pytest.raises(DataError, match="not a git repository"):
-        Changes("HEAD").lines_of(write("a.py"))
-
-
-def test_a_diff_program_of_the_repository_is_not_run(repository, write):
-    git(repository, "config", "diff.external", "touch ran; false")
-    write(".gitattributes", "*.py diff=evil\n")
-    git(repository, "config", "diff.evil.textconv", "touch ran; false")
-    assert Changes("HEAD").lines_of(write("a.py", "ONE\ntwo\nthree\nfour\n")) == [(1, 1)]
-    assert not (repository / "ran").exists()

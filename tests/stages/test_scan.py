@@ -1,5 +1,6 @@
 """The judge as a reviewer: what is found, how it is reported, and what a killed scan leaves."""
 
+import doctest
 import json
 import os
 import subprocess
@@ -11,9 +12,17 @@ import pytest
 from helpers.judges import rule_judge, sees_eval
 
 from seccoderx_lite.cli import scan as scan_command
-from seccoderx_lite.core.errors import DataError, RecipeError, SandboxError
+from seccoderx_lite.core.errors import (
+    DataError,
+    JudgeError,
+    RecipeError,
+    SandboxError,
+    SeccoderxError,
+)
 from seccoderx_lite.core.records import Verdict
+from seccoderx_lite.reporting import printable, sarif
 from seccoderx_lite.reporting.scan import as_json, as_sarif, as_text
+from seccoderx_lite.stages import scan as stage
 from seccoderx_lite.stages.scan import scan
 
 SARIF = json.loads(
@@ -21,6 +30,7 @@ SARIF = json.loads(
         encoding="utf-8"
     )
 )
+NAN = float("nan")
 SOURCE = "def ask(text):\n    return eval(text)\n\n\ndef count(text):\n    return len(text)\n"
 
 
@@ -67,8 +77,15 @@ def test_only_functions_changed_since_a_reference_are_judged(project):
 
 
 def test_what_could_not_be_judged_is_reported(project):
+    (project / "d.py").write_text("def fine():\n    return 1\n")
+
+    def judged(item):
+        if "fine" in item.code:
+            return Verdict("safe")
+        return Verdict(None, error="down") if "len" in item.code else Verdict("unclear")
+
     judge = rule_judge(
-        lambda item: Verdict(None, error="down") if "len" in item.code else Verdict("unclear"),
+        judged,
         why_unreadable=lambda item: "too long for the judge" if "f(x)" in item.code else None,
     )
     result = scan([project], judge, cwe=["CWE-94"])
@@ -76,7 +93,13 @@ def test_what_could_not_be_judged_is_reported(project):
     text = as_text(result)
     assert "c.py: is binary" in text
     assert "b.js:1: too long for the judge" in text
-    assert "2 verdicts, 1 unclear, 1 unscored; 2 skipped" in text
+    assert "3 verdicts, 1 unclear, 1 unscored; 2 skipped" in text
+    assert (result.lines.total, result.lines.judged) == (11, 4)
+    assert result.lines.skipped == {
+        "the judge gave no verdict": 2,
+        "too long for the judge": 3,
+        CALLS_NOTHING: 2,
+    }
 
 
 def test_a_function_too_long_with_one_of_the_weaknesses_is_not_judged(project):
@@ -106,6 +129,18 @@ def test_the_json_holds_the_same(project):
     assert data["skipped"] == [{"file": "c.py", "line": None, "reason": "is binary"}]
 
 
+CALLS_NOTHING = "blank lines, comments, and code outside functions that calls nothing"
+
+
+def prints_of(run):
+    return {each["partialFingerprints"]["primaryLocationLineHash"] for each in run["results"]}
+
+
+def uris_of(run):
+    places = [each["locations"][0]["physicalLocation"] for each in run["results"]]
+    return [place["artifactLocation"]["uri"] for place in places]
+
+
 def sarif_of(result):
     log = json.loads(as_sarif(result))
     jsonschema.Draft7Validator(SARIF).validate(log)
@@ -119,9 +154,13 @@ def test_the_sarif_is_valid_and_its_results_point_to_their_rules(project):
     assert all(rules[each["ruleIndex"]] == each["ruleId"] for each in run["results"])
     places = [each["locations"][0]["physicalLocation"] for each in run["results"]]
     assert places[-1]["artifactLocation"]["uri"] == "app%20dir/a.py"
-    assert places[-1]["region"] == {"startLine": 1, "endLine": 2}
-    prints = {each["partialFingerprints"]["functionAndWeakness/v1"] for each in run["results"]}
-    assert len(prints) == 4
+    assert places[-1]["region"] == {
+        "startLine": 1,
+        "startColumn": 1,
+        "endLine": 1,
+        "endColumn": 15,
+    }
+    assert len(prints_of(run)) == 4
     skipped = run["invocations"][0]["toolExecutionNotifications"]
     assert skipped[0]["message"]["text"] == "skipped: is binary"
 
@@ -218,3 +257,217 @@ def test_a_killed_scan_leaves_the_earlier_report_and_nothing_else(project):
 def test_an_unknown_format_is_refused_before_the_judge_is_loaded(project):
     with pytest.raises(RecipeError, match=r"--format: must be one of text, json, sarif \(got xml"):
         scan_command.run([Path("b.js")], "nowhere", form="xml")
+
+
+def test_every_line_of_the_files_is_judged_or_counted_as_skipped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, code in {
+        "a.py": "# about\nimport os\n\n\ndef f():\n    pass\n\n\nX = 1",
+        "b.py": "run(a)\n\n\ndef g():\n    pass\n",
+        "c.c": "int x;\n\nint f(void) { return 1; } int g(void) { return 2; }\n@@\n",
+        "d.go": "package d\n",
+        "e.js": "",
+    }.items():
+        (tmp_path / name).write_text(code)
+    (tmp_path / "f.py").write_bytes(b"a = '\xff'\n\n")
+    result = scan(["."], rule_judge(sees_eval), cwe=["CWE-94"])
+    wanted = sum(path.read_bytes().count(b"\n") for path in tmp_path.iterdir()) + 1
+    assert result.lines.total == wanted
+    assert result.lines.judged + sum(result.lines.skipped.values()) == wanted
+    assert result.lines.judged == 2 + 3 + 3
+    assert result.lines.skipped["is not UTF-8"] == 2
+    assert f"{wanted} lines: 8 judged, {wanted - 8} skipped" in as_text(result)
+    lines = json.loads(as_json(result))["lines"]
+    assert lines == {"total": wanted, "judged": 8, "skipped": dict(result.lines.skipped)}
+
+
+def test_code_next_to_functions_is_judged(project):
+    code = "app.use(eval(x), (r) => {\n  r();\n});\nfunction f() {\n  return 1;\n}\n"
+    (project / "b.js").write_text(code)
+    (finding,) = scan(["b.js"], rule_judge(sees_eval), cwe=["CWE-94"]).findings
+    assert (finding.function, finding.code) == ("<module>", "app.use(eval(x), ...\n);")
+
+
+def test_a_change_in_a_function_does_not_touch_the_code_around_it(project):
+    code = "run(a)\n\n\ndef f():\n    return 1\n\n\nrun(b)\n"
+    (project / "b.py").write_text(code)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=project, check=True)
+    (project / "b.py").write_text(code.replace("return 1", "return 2"))
+    judge = rule_judge(sees_eval)
+    result = scan(["b.py"], judge, cwe=["CWE-94"], since="HEAD")
+    assert [item.code for item in judge.judge.asked] == ["def f():\n    return 2"]
+    assert result.lines.skipped == {"functions unchanged since HEAD": 2, CALLS_NOTHING: 4}
+
+
+def test_the_region_is_the_line_that_the_judge_points_at(project):
+    code = "@deco\ndef f(a):\n    b = a\n    return eval(b)\n"
+    (project / "a.py").write_text(code)
+
+    def lines_of(verdict):
+        findings = scan(["a.py"], rule_judge(lambda item: verdict), cwe=["CWE-94"]).findings
+        return [(finding.line, finding.columns) for finding in findings]
+
+    assert lines_of(Verdict("vulnerable")) == [(2, (1, 10))]
+    assert lines_of(Verdict("vulnerable", line=4)) == [(4, (5, 19))]
+    assert lines_of(Verdict("vulnerable", line=99)) == [(2, (1, 10))]
+    assert lines_of(Verdict("vulnerable", "it calls `eval(b)` unchecked")) == [(4, (5, 19))]
+    assert lines_of(Verdict("vulnerable", "`return` of `what is not there`")) == [(4, (5, 19))]
+
+
+def test_paths_are_relative_to_the_top_of_the_repository(project, monkeypatch):
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    (project / "link").symlink_to(project / "app dir")
+    runs = []
+    for folder, path in (
+        (".", "app dir/a.py"),
+        ("app dir", "../app dir/a.py"),
+        ("app dir", "."),
+        (".", "link/a.py"),
+        ("/", project / "app dir"),
+    ):
+        monkeypatch.chdir(project / folder)
+        runs.append(sarif_of(scan([path], rule_judge(sees_eval), cwe=["CWE-94"])))
+        assert uris_of(runs[-1]) == ["app%20dir/a.py"], (folder, path)
+    assert len(set.union(*map(prints_of, runs))) == 1
+
+
+def test_identical_functions_have_different_fingerprints(project):
+    (project / "b.py").write_text("def f():\n    eval(a)\n\n\n" * 3)
+    (project / "c.py").write_text("def f():\n    eval(a)\n")
+    run = sarif_of(scan(["b.py", "c.py"], rule_judge(sees_eval), cwe=["CWE-94"]))
+    assert len(prints_of(run)) == 4
+    (project / "b.py").write_text("\n\n# moved\n" + "def f():\n    eval(a)\n\n\n" * 3)
+    moved = sarif_of(scan(["b.py", "c.py"], rule_judge(sees_eval), cwe=["CWE-94"]))
+    assert prints_of(moved) == prints_of(run)
+
+
+def test_a_rule_has_what_code_scanning_services_show(project):
+    run = sarif_of(scan(["b.js"], rule_judge(sees_eval), cwe=["CWE-94"]))
+    (rule,) = run["tool"]["driver"]["rules"]
+    assert "CWE-94" in rule["help"]["text"] and rule["help"]["markdown"].startswith("**[CWE-94](")
+    assert rule["properties"]["security-severity"] == "9.0"
+    assert rule["properties"]["precision"] == "medium"
+    assert run["results"][0]["properties"]["security-severity"] == "9.0"
+
+
+def test_of_too_many_results_the_surest_are_kept_and_the_rest_counted(project, monkeypatch):
+    monkeypatch.setattr(sarif, "MAX_RESULTS", 3)
+    (project / "a.py").write_text("".join(f"def f{n}():\n    eval({n})\n" for n in range(5)))
+    judge = rule_judge(
+        lambda item: Verdict("vulnerable", p_vulnerable=0.6 + int(item.code[5]) % 4 / 10)
+    )
+    run = sarif_of(scan(["a.py"], judge, cwe=["CWE-94"]))
+    kept = [each["locations"][0]["logicalLocations"][0]["name"] for each in run["results"]]
+    assert kept == ["f1", "f2", "f3"]
+    note = run["invocations"][0]["toolExecutionNotifications"][0]
+    assert note["message"]["text"].startswith("2 findings with a lower probability are left out")
+    assert run["properties"]["findings"] == 5
+
+
+def test_control_characters_of_names_are_escaped(project):
+    name = os.fsdecode(b"a\x1b[31m\n\xff\xe2\x80\xae.py")
+    (project / name).write_text(SOURCE)
+    result = scan([name], rule_judge(sees_eval), cwe=["CWE-94"])
+    assert as_text(result).startswith("a\\x1b[31m\\n\\udcff\\u202e.py:1-2: CWE-94")
+    json.loads(as_json(result).encode())
+    run = json.loads(as_sarif(result).encode())["runs"][0]
+    assert uris_of(run) == ["a%1B%5B31m%0A%FF%E2%80%AE.py"]
+
+
+def test_control_characters_of_the_judge_are_escaped(project):
+    judge = rule_judge(lambda item: Verdict("vulnerable", "a\x1b]0;b\x07 \ud800"))
+    text = as_text(scan(["b.js"], judge, cwe=["CWE-94"]))
+    assert "a\\x1b]0;b\\x07 \\ud800" in text
+
+
+@pytest.mark.parametrize(
+    "verdict", [Verdict(None, error="down"), Verdict("unclear"), Verdict("safe", p_vulnerable=NAN)]
+)
+def test_a_judge_without_one_verdict_is_an_error_and_not_a_clean_scan(project, verdict):
+    with pytest.raises(JudgeError, match="gave no verdict on any of 1 questions"):
+        scan(["b.js"], rule_judge(lambda item: verdict), cwe=["CWE-94"])
+
+
+def test_a_probability_that_is_not_a_number_is_unscored(project):
+    judge = rule_judge(
+        lambda item: Verdict("safe", p_vulnerable=NAN if "len" in item.code else 0.1)
+    )
+    assert scan(["app dir"], judge, cwe=["CWE-94"]).unscored == 1
+
+
+def test_an_output_that_cannot_be_written_is_found_out_before_the_work(project, monkeypatch):
+    judge = rule_judge(sees_eval)
+    monkeypatch.setattr(scan_command, "load_judge", lambda *a, **k: judge)
+    for output in (project, project / "b.js" / "out", Path("/proc/out")):
+        with pytest.raises(RecipeError, match=r"--output: .* cannot be written: "):
+            scan_command.run([Path("b.js")], "x", output=output)
+    assert judge.judge.asked == []
+
+
+def test_a_report_that_cannot_be_written_is_printed(project, monkeypatch, capsys):
+    monkeypatch.setattr(scan_command, "load_judge", lambda *a, **k: rule_judge(sees_eval))
+    with pytest.raises(SeccoderxError, match="could not be written: No space left"):
+        scan_command.run([Path("b.js")], "x", output=Path("/dev/full"))
+    assert "b.js:1-3: CWE-94" in capsys.readouterr().out
+
+
+def exit_of(project, judge, *arguments, **options):
+    """Run the command in a process of its own, with a judge by rule."""
+    program = (
+        "import sys; from helpers.judges import rule_judge, sees_eval\n"
+        "from seccoderx_lite.cli import app, scan as command\n"
+        "from seccoderx_lite.core.errors import ModelError\n"
+        "from seccoderx_lite.core.records import Verdict\n"
+        "def fails(*a, **k): raise ModelError('no such judge')\n"
+        "def breaks(item): raise ZeroDivisionError('oops')\n"
+        f"command.load_judge = {judge}\n"
+        "app.main()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, "scan", "--judge", "x", *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=options.get("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("judge", "arguments", "code", "message"),
+    [
+        ("lambda *a, **k: rule_judge(sees_eval)", ["b.js"], 1, ""),
+        ("lambda *a, **k: rule_judge(sees_eval)", ["b.js", "--cwe", "79"], 0, ""),
+        ("fails", ["nowhere.py"], 2, "nowhere.py: no such file"),
+        ("fails", ["b.js", "--cwe", "SQL"], 2, "'SQL' is not a CWE id"),
+        ("fails", ["b.js", "--since", "main"], 2, "is not in a git repository"),
+        ("fails", ["b.js", "--format", "xml"], 2, "--format"),
+        ("fails", ["b.js", "--output", "."], 2, "--output"),
+        ("fails", ["b.js", "--wrong"], 2, "No such option"),
+        ("fails", ["b.js"], 3, "no such judge"),
+        ("lambda *a, **k: rule_judge(breaks)", ["b.js"], 3, "ZeroDivisionError: oops"),
+        ("lambda *a, **k: rule_judge(lambda i: Verdict(None))", ["b.js"], 3, "gave no verdict"),
+    ],
+)
+def test_the_exit_code_tells_findings_wrong_usage_and_failures_apart(
+    project, judge, arguments, code, message
+):
+    done = exit_of(project, judge, *arguments)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_failure(project):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = exit_of(project, "lambda *a, **k: rule_judge(sees_eval)", "b.js", stdout=writing)
+    os.close(writing)
+    assert done.returncode == 1 and "Broken" not in done.stderr
+
+
+@pytest.mark.parametrize("module", [stage, printable])
+def test_the_worked_examples_hold(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0
