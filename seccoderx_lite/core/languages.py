@@ -36,7 +36,6 @@ _NAMES: Mapping[str, Language] = {
     "node": "javascript",
     "nodejs": "javascript",
     "ecmascript": "javascript",
-    "typescript": "javascript",
     "cplusplus": "cpp",
     "golang": "go",
 }
