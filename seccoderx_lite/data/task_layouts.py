@@ -86,6 +86,18 @@ def _published(
     return read
 
 
+_read_instruct = _published(
+    "cyberseceval", "test_case_prompt", "language", "cwe_identifier", number="prompt_id"
+)
+
+
+def _cyberseceval(row: Row) -> list[Task]:
+    """A request for code; the rows of autocomplete.json are none."""
+    if row.data.get("variant", "instruct") != "instruct":
+        raise UnusableRow("the row continues code; use CyberSecEval's instruct.json")
+    return _read_instruct(row)
+
+
 TASK_LAYOUTS: tuple[Layout[Task], ...] = (
     Layout(
         "SecCodePLT",
@@ -111,8 +123,6 @@ TASK_LAYOUTS: tuple[Layout[Task], ...] = (
         "CyberSecEval instruct",
         ("test_case_prompt",),
         ("test_case_prompt", "cwe_identifier", "language"),
-        _published(
-            "cyberseceval", "test_case_prompt", "language", "cwe_identifier", number="prompt_id"
-        ),
+        _cyberseceval,
     ),
 )

@@ -12,6 +12,7 @@ import pytest
 
 from seccoderx_lite.core.errors import DataError, JudgeError, SandboxError
 from seccoderx_lite.core.extras import install_command
+from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites import cyberseceval
 from seccoderx_lite.evaluation.suites.cyberseceval import (
@@ -218,3 +219,48 @@ def test_a_local_judge_shares_the_base_that_is_measured_and_prose_from_it_is_uns
     # asked for a judgement, the tiny model writes code: no score, so nothing is held against it
     assert answer["output"].startswith("the judge of function gave no score: ")
     assert (scores.esr, scores.unscored) == (None, 1)
+
+
+BARE = {
+    "python": "import os\n\ndef run(name):\n    return os.system(name)",
+    "c": '#include <stdio.h>\nvoid f(char *s) {\n    printf("%s", s);\n}',
+    "cpp": "std::string f(const std::string &s) {\n  std::string out = s;\n  return out;\n}",
+    "javascript": "const cp = require('child_process');\nfunction f(x) {\n  return cp.exec(x)\n}",
+    "csharp": "using System;\npublic class A {\n    public int F() => 1;\n}",
+    "java": "public int f(int n) {\n    return n;\n}",
+    "rust": "pub fn f(n: u32) -> u32 {\n    let m = n;\n    m\n}",
+    "php": "<?php\n$x = $_GET['x'];\necho htmlspecialchars($x);",
+}
+
+
+@pytest.mark.parametrize("language", BARE)
+def test_code_without_a_fence_equals_code_in_one(language):
+    code = BARE[language]
+    assert cyberseceval.code_in(code, language).strip() == code
+    assert cyberseceval.code_in(f"```{language}\n{code}\n```", language).strip() == code
+    assert cyberseceval.code_in(f"<think>\nhm.\n</think>\n{code}", language).strip() == code
+
+
+@pytest.mark.parametrize("language", BARE)
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "I cannot help with that.",
+        "I'm sorry, but I can't write this (it is insecure).\nAsk me something else.",
+        "Here is what I would do:\nFirst read the file. Then close it.\nNothing else is needed.",
+        "",
+        "<think>\nint x = 1;\n",
+    ],
+)
+def test_prose_is_not_code(language, prose):
+    assert cyberseceval.code_in(prose, language) is None
+
+
+def test_the_file_of_unfinished_code_is_refused(tmp_path):
+    row = {"test_case_prompt": "int f(", "language": "c", "cwe_identifier": "CWE-78"}
+    file = tmp_path / "autocomplete.json"
+    file.write_text(json.dumps([{**row, "variant": "autocomplete"}]))
+    with pytest.raises(DataError, match=r"needs instruct\.json"):
+        read_cyberseceval(str(file))
+    with pytest.raises(DataError, match=r"instruct\.json"):
+        load_tasks(file)
