@@ -3,14 +3,17 @@
 import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from helpers.judges import rule_judge, sees_eval
 
+import seccoderx_lite.judge as judge_room
 from seccoderx_lite.cli import scan as scan_command
 from seccoderx_lite.core.errors import (
     DataError,
@@ -230,6 +233,7 @@ _SLOW_SCAN = """
 import time
 from pathlib import Path
 from helpers.judges import rule_judge
+import seccoderx_lite.judge as judge_room
 from seccoderx_lite.cli import scan as scan_command
 
 def judge(item):
@@ -471,3 +475,24 @@ def test_a_reader_that_has_read_enough_is_no_failure(project):
 def test_the_worked_examples_hold(module):
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0
+
+
+def snippet(mark):
+    text = Path(judge_room.__file__).with_name("README.md").read_text(encoding="utf-8")
+    return yaml.safe_load(re.search(rf"<!-- {mark} -->\n```yaml\n(.*?)```", text, re.DOTALL)[1])
+
+
+def test_the_hook_and_the_workflow_call_the_command_with_options_it_has(project):
+    (hook,) = snippet("pre-commit")["repos"][0]["hooks"]
+    steps = snippet("workflow")["jobs"]["scan"]["steps"]
+    (command,) = [step["run"] for step in steps if "scan" in step.get("run", "")]
+    help_text = subprocess.run(
+        [sys.executable, "-m", "seccoderx_lite", "scan", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+    ).stdout
+    for line in (hook["entry"], command):
+        assert line.split()[:2] == ["seccoderx-lite", "scan"]
+        options = [word for word in line.split() if word.startswith("--")]
+        assert options and all(option in help_text for option in options), line
