@@ -15,7 +15,7 @@ from seccoderx_lite.cli.options import (
     judge_settings,
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
-from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.errors import JudgeError, RecipeError
 from seccoderx_lite.recipe.results import BENCHMARKS
 from seccoderx_lite.run.progress import note
 
@@ -165,6 +165,7 @@ def eval_code(
             )
             folder = pipeline.train(recipe, run_folder, fresh=fresh, progress=progress)
     print_results(folder)
+    work.require_scores(folder)
 
 
 def _print_checks(checks: "Sequence[SolutionCheck]") -> int:
@@ -235,3 +236,8 @@ def eval_judge(
         )
     typer.echo(render_evaluation(result))
     typer.echo(f"\n{folder / 'evaluation.json'}")
+    if not result.detection.n:
+        raise JudgeError(
+            f"{folder}: nothing could be scored; see the errors above, correct what they name and "
+            "repeat the command"
+        )

@@ -4,17 +4,22 @@ An evaluation is therefore a run like any other: resumable and locked, with answ
 report in its folder.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seccoderx_lite.core.errors import DataError, RecipeError
+from seccoderx_lite.core.errors import DataError, ModelError, RecipeError
+from seccoderx_lite.core.scores import Evaluation
 from seccoderx_lite.evaluation.suites.checking import SolutionCheck, check_tests
 from seccoderx_lite.evaluation.suites.cweval_grading import CwevalGrader
 from seccoderx_lite.evaluation.suites.loading import load_suite
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_overrides, with_paths_from
+from seccoderx_lite.run.files import read_record
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
+
+logger = logging.getLogger(__name__)
 
 
 def evaluation_recipe(
@@ -80,6 +85,27 @@ def _endpoint(url: str, model: str | None, api_key_env: str | None) -> dict[str,
     if not model:
         raise RecipeError(f"--judge: a server URL needs the name of the model: {url}#NAME")
     return {"url": url, "model": model, "api_key_env": api_key_env}
+
+
+def require_scores(folder: Path) -> None:
+    """Check that an evaluation measured something, and say what to do about missing answers.
+
+    Raises:
+        ModelError: nothing could be scored.
+    """
+    evaluation = read_record(folder / "evaluation.json", Evaluation)
+    missing = evaluation.unanswered
+    advice = (
+        f"{missing} requests got no answer: see the warnings above, correct what they name "
+        "(-o evaluate.endpoint.request sets fields of a request; it needs --fresh) and repeat the "
+        "command, which asks again"
+        if missing
+        else "see statuses in evaluation.json"
+    )
+    if not evaluation.has_scores:
+        raise ModelError(f"{folder}: nothing could be scored; {advice}")
+    if missing:
+        logger.warning("%s", advice)
 
 
 def check_suites(sources: Sequence[str]) -> list[SolutionCheck]:

@@ -178,6 +178,19 @@ class Evaluation:
         }
         return {label: one for label, one in known.items() if one and not one.is_empty}
 
+    @property
+    def unanswered(self) -> int:
+        """Completions that could not be generated, so that it is worth asking again."""
+        return sum(result.statuses.get("failed_query", 0) for result in self._results())
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether anything could be scored."""
+        return any(result.n for result in self._results())
+
+    def _results(self) -> list[SuiteResult]:
+        return [result for phase in PHASES for result in self.phase(phase).values()]
+
     def result(self, phase: Phase, suite: str) -> SuiteResult | None:
         """Return what was measured on a suite in a phase, None if nothing was."""
         return self.phase(phase).get(suite)

@@ -28,7 +28,19 @@ _VERDICT_FORMS: dict[VerdictForm, str] = {
 }
 
 _ANSWER_BLOCK = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
-_VERDICT = re.compile(r"(?P<no>not[ _-]|non-)?vulnerable(?:\s*;\s*\[[^\]]*\])?", re.IGNORECASE)
+_OPEN_ANSWER = re.compile(r"<answer>((?:(?!</?answer>).)*)\Z", re.DOTALL | re.IGNORECASE)
+_VERDICT = re.compile(
+    r"""(?:[^\w?]|_)*
+    (?: (?:(?:the|my|final|overall)\W+){0,2}
+        (?:verdict|answer|label|conclusion|classification|result) \W*? (?:is\b)? [^\w?]+
+      | (?:the|this)\s+(?:given\s+)?(?:code|function|program|snippet)\s+is\s+ )?
+    (?P<no>not[ _-]|non-)?vulnerable
+    (?: \s*;\s*\[[^\]]*\]
+      | [^\w?]+ (?:(?:to|with|because\s+of|due\s+to|type|weakness)[^\w?]+)? CWE[-_ ]?\d+
+        (?:(?!vulnerab|\bnot\b|\bno\b|\bsafe|\bsecure).)* )?
+    (?:[^\w?]|_)*""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
 _JUDGE_ANSWER = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 
 
@@ -123,14 +135,18 @@ def judge_answer(is_vulnerable: bool, reasoning: str | None = None) -> str:
 def parse_verdict(completion: str) -> VerdictLabel:
     """Verdict in the last answer block; "unclear" if the block has anything but a verdict.
 
-    Ignores case, and also reads the labels of the published datasets.
+    Ignores case, and also reads the labels of the published datasets. A model that was never
+    trained on this form may add punctuation, quotes, emphasis, "Verdict:" before the verdict and a
+    CWE after it, or stop before the closing tag.
 
     >>> parse_verdict("<think>...</think><answer>Not Vulnerable;[]</answer>")
     'safe'
+    >>> parse_verdict("<answer>**Verdict: Vulnerable** (CWE-78).</answer>")
+    'vulnerable'
     >>> parse_verdict("<answer>not sure</answer>")
     'unclear'
     """
-    answers = _ANSWER_BLOCK.findall(completion)
+    answers = _ANSWER_BLOCK.findall(completion) or _OPEN_ANSWER.findall(completion)
     match = _VERDICT.fullmatch(answers[-1].strip()) if answers else None
     if match is None:
         return "unclear"

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import httpx
 import tenacity
@@ -41,6 +41,11 @@ LARGEST_REPLY_BYTES = 16 * 2**20
 _LOGGED_WAIT_S = 10.0
 _TRANSIENT = (408, 409, 425, 429)
 _REJECTED = (400, 413, 422)
+_TEXT_PARTS = ("text", "output_text", None)
+
+
+WhyNoText: TypeAlias = Literal["refusal", "content_filter", "length", "tool_calls"]
+"""How a model can fail to answer: with `length` it thought until the end of its tokens."""
 
 
 class TransientError(Exception):
@@ -56,10 +61,27 @@ class ChatReply:
     """The first choice of a chat completion; fields that the server left out are None."""
 
     text: str | None
+    """Text parts joined, without thinking parts."""
+    reasoning: str
+    """Thinking that the server gives apart from the text; "" without."""
     refusal: Json
     finish_reason: Json
     logprobs: Json
     usage: Mapping[str, Json]
+    calls_tools: bool = False
+
+    @property
+    def why_no_text(self) -> WhyNoText | None:
+        """Why the model itself gave no text; None if it gave some, or the reason is unknown."""
+        if (self.text or "").strip():
+            return None
+        if self.refusal:
+            return "refusal"
+        if self.finish_reason == "content_filter":
+            return "content_filter"
+        if self.finish_reason == "length" or self.reasoning.strip():
+            return "length"
+        return "tool_calls" if self.calls_tools else None
 
 
 class ChatClient:
@@ -191,7 +213,7 @@ class ChatClient:
         message = {"role": "user", "content": prompt}
         body = {"model": self._recipe.model, **settings, "messages": [message]}
         status, retry_after, content = self._send(address, body)
-        excerpt = content[:200].decode(errors="replace")
+        excerpt = content[:400].decode(errors="replace")
         self._check_status(address, status, retry_after, f"HTTP {status}: {excerpt}")
         try:
             data = json.loads(content)
@@ -200,7 +222,11 @@ class ChatClient:
         if isinstance(data, dict) and (fault := data.get("error")):
             what = f"the reply is an error: {excerpt}"
             self._check_status(address, _code_of(fault), retry_after, what)
-        return _chat_reply(data)
+        choice = _first_choice(data)
+        if (fault := choice.get("error")) or choice.get("finish_reason") == "error":
+            what = f"the reply is an error: {str(fault or choice)[:200]}"
+            self._check_status(address, _code_of(fault), retry_after, what)
+        return _chat_reply(choice, data.get("usage"))
 
     def _send(self, address: str, body: dict[str, Any]) -> tuple[int, str | None, bytes]:
         """Return status, `Retry-After` and content; the timeout is for the whole reply.
@@ -263,20 +289,49 @@ def _code_of(fault: Json) -> int:
     return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
-def _chat_reply(data: Json) -> ChatReply:
+def _first_choice(data: Json) -> Mapping[str, Json]:
     try:
         choice = data["choices"][0]
-        text = choice["message"].get("content")
-        refusal = choice["message"].get("refusal")
-        usage = data.get("usage") or {}
-        reply = ChatReply(
-            text, refusal, choice.get("finish_reason"), choice.get("logprobs"), {**usage}
-        )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise _not_a_completion(data) from error
-    if text is not None and not isinstance(text, str):
-        raise TransientError("the reply has no text content")
-    return reply
+    if not isinstance(choice, Mapping) or not isinstance(choice.get("message"), Mapping):
+        raise _not_a_completion(data)
+    return choice
+
+
+def _chat_reply(choice: Mapping[str, Json], usage: Json) -> ChatReply:
+    message = choice["message"]
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    return ChatReply(
+        _text_in(message.get("content")),
+        reasoning if isinstance(reasoning, str) else "",
+        message.get("refusal") or _refusal_in(message.get("content")),
+        choice.get("finish_reason"),
+        choice.get("logprobs"),
+        usage if isinstance(usage, Mapping) else {},
+        calls_tools=bool(message.get("tool_calls") or message.get("function_call")),
+    )
+
+
+def _text_in(content: Json) -> str | None:
+    """The text of a message, which may be a list of parts; thinking parts are left out."""
+    if content is None or isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [part if isinstance(part, str) else _text_of_part(part) for part in parts]
+    return "".join(text for text in texts if text is not None)
+
+
+def _text_of_part(part: Json) -> str | None:
+    if not isinstance(part, Mapping):
+        raise TransientError(f"the reply has content that is not text: {str(part)[:100]!r}")
+    text = part.get("text")
+    return text if part.get("type") in _TEXT_PARTS and isinstance(text, str) else None
+
+
+def _refusal_in(content: Json) -> Json:
+    parts = content if isinstance(content, list) else []
+    return next((p["refusal"] for p in parts if isinstance(p, Mapping) and p.get("refusal")), None)
 
 
 def _not_a_completion(reply: object) -> TransientError:

@@ -1,6 +1,7 @@
 """Sections of a recipe about what runs where: base model, adapters, servers, sandbox."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -13,6 +14,7 @@ from seccoderx_lite.recipe.section import (
     Section,
     Text,
     Texts,
+    fields_set_by_toolkit,
 )
 
 
@@ -70,6 +72,14 @@ class EndpointRecipe(Section):
     """Most attempts per request."""
     backoff_s: Annotated[Positive, Mark.NO_EFFECT] = 1.0
     """Seconds before the first retry; doubled for each further one, at most 60, with jitter."""
+    request: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, sent unchecked; null removes a field. For models that need
+    `max_completion_tokens` and their own temperature: `{max_tokens: null,
+    max_completion_tokens: 8192, temperature: null}`."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from fields_set_by_toolkit(data.get("request"))
 
 
 class SandboxRecipe(Section):

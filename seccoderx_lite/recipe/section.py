@@ -112,3 +112,10 @@ def set_twice(data: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tup
     for name, field in names.items():
         if name in given:
             yield f"trainer.{name}", f"is already set by {field}; remove it here"
+
+
+def fields_set_by_toolkit(request: Any) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a server's `request` that the toolkit sets itself."""
+    given: Mapping[str, Any] = request if isinstance(request, Mapping) else {}
+    for key in sorted({"model", "messages", "stream", "n"} & set(given)):
+        yield "request", f"must not contain {key}, which the toolkit sets"

@@ -22,6 +22,7 @@ from seccoderx_lite.recipe.section import (
     Section,
     Share,
     Text,
+    fields_set_by_toolkit,
 )
 
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
@@ -99,8 +100,7 @@ class GeneratorRecipe(Section):
             return
         request = data.get("request")
         request = request if isinstance(request, Mapping) else {}
-        for key in sorted({"model", "messages", "stream", "n"} & set(request)):
-            yield "request", f"must not contain {key}, which the toolkit sets"
+        yield from fields_set_by_toolkit(request)
         if data.get("max_cost") is None:
             return
         if None in (data.get("input_price"), data.get("output_price")):

@@ -122,11 +122,12 @@ def _evaluate(run: _Run) -> dict[str, Json]:
     settings = run.recipe.evaluate
     base = None if settings and settings.endpoint else run.base
     result = evaluation.run(run.recipe, run.folder, base, run.sandbox, run.progress)
-    return {
+    scores: dict[str, Json] = {
         phase: {name: scores.esr for name, scores in result.phase(phase).items()}
         for phase in PHASES
         if phase != "warm_start" or result.warm_start
     }
+    return {**scores, "unanswered": result.unanswered}
 
 
 def _report(run: _Run) -> dict[str, Json]:
@@ -254,7 +255,7 @@ def train(
             run = _Run(recipe, folder, sandbox, progress)
             chosen = [stage for stage in planned if not stages or stage.name in stages]
             if is_first_process():
-                _reopen_extended(folder, recipe)
+                _reopen_unfinished(folder, recipe)
             wait_for_all()
             note(progress, "start", "reading the data of all stages")
             for stage in chosen:
@@ -267,9 +268,18 @@ def train(
             return folder.path
 
 
-def _reopen_extended(folder: RunFolder, recipe: Recipe) -> None:
-    """Count finished stages as unfinished if the recipe now has more steps for them."""
+def _reopen_unfinished(folder: RunFolder, recipe: Recipe) -> None:
+    """Count finished stages as unfinished if they have more to do.
+
+    That is, if the recipe now has more steps for them, or requests of theirs got no answer.
+    """
     for stage in _planned(recipe):
+        if not folder.is_done(stage.name):
+            continue
+        if missing := folder.read_summary(stage.name).get("unanswered"):
+            logger.info("%s: asks again for %d answers that failed", stage.name, missing)
+            _forget_dependents(folder, stage)
+            folder.forget(stage.name)
         if stage.steps is None or not folder.is_done(stage.name):
             continue
         steps = value_at(recipe.model_dump(), stage.steps)

@@ -126,13 +126,71 @@ def test_long_code_is_cut_with_a_line_that_says_so():
         ("<answer>invulnerable</answer>", "unclear"),
         ("<answer>nonvulnerable</answer>", "unclear"),
         ("<answer></answer>", "unclear"),
-        ("<answer>Not Vulnerable", "unclear"),
+        ("<think>It is.</think>\n<answer>Vulnerable", "vulnerable"),
+        ("<answer>Not Vulnerable", "safe"),
+        ("<answer>Not", "unclear"),
         ("Not Vulnerable", "unclear"),
         ("", "unclear"),
     ],
 )
 def test_last_answer_block_decides(text, verdict):
     assert parse_verdict(text) == verdict
+
+
+@pytest.mark.parametrize("word", ["Vulnerable", "Not Vulnerable", "non-vulnerable"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}.",
+        "{}!",
+        "**{}**",
+        '"{}"',
+        "\u201c{}\u201d",
+        "`{}`",
+        "[{}]",
+        "({})",
+        "_{}_.",
+        "- {}",
+        "{} (CWE-78)",
+        "{} (CWE-78: OS Command Injection)",
+        "{}; [CWE-78]",
+        "{}, CWE-78",
+        "{}: cwe_78",
+        "{} - CWE-78, CWE-89.",
+        "{} to CWE-79",
+        "Verdict: {}",
+        "**Verdict:** {}",
+        "Final verdict: {}.",
+        "The answer is {}",
+        "The code is {}.",
+        "\u2705 {}",
+        "{};[]",
+    ],
+)
+def test_verdicts_of_models_never_trained_on_the_form_are_read(word, form):
+    expected = "vulnerable" if word == "Vulnerable" else "safe"
+    assert parse_verdict(f"<think>So.</think>\n<answer>{form.format(word)}</answer>") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Vulnerable?",
+        "Is it vulnerable",
+        "Vulnerable (CWE-78) or not vulnerable",
+        "Possibly vulnerable",
+        "Vulnerable (CWE-78) if x is set, else safe",
+        "Not not vulnerable",
+        "Vulnerable or safe",
+        "Verdict: unclear",
+        "Vulnerable: no",
+        "Vulnerable CWE-78: no",
+        "No",
+        "vulnerability found",
+    ],
+)
+def test_what_may_mean_either_is_unclear(text):
+    assert parse_verdict(f"<answer>{text}</answer>") == "unclear"
 
 
 @given(st.booleans(), st.text() | st.sampled_from(CONTROL_TOKENS))

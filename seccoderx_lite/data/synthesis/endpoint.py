@@ -145,13 +145,16 @@ def _request_settings(recipe: GeneratorRecipe) -> dict[str, Json]:
 
 def _without_text(completion: ChatReply, most_tokens: int) -> Exception:
     """Return the error for a reply without text."""
-    if completion.refusal:
+    why = completion.why_no_text
+    if why == "refusal":
         return RequestRejected(f"the model refuses: {str(completion.refusal)[:200]}")
-    if completion.finish_reason == "content_filter":
+    if why == "content_filter":
         return RequestRejected("the server's content filter removed the reply")
-    if completion.finish_reason == "length":
+    if why == "length":
         return RequestRejected(
             f"the model gave no answer within {most_tokens} tokens (reasoning may have used them "
             "up); raise generator.max_new_tokens"
         )
+    if why == "tool_calls":
+        return RequestRejected("the model calls a tool instead of answering")
     return TransientError("the reply is empty")

@@ -82,7 +82,11 @@ class SuiteRunner:
         self._progress = progress
 
     def run(self, suites: Sequence[Suite]) -> Answers:
-        """Return the graded answer of every completion; those in answers.jsonl are reused."""
+        """Return the graded answer of every completion.
+
+        Those in answers.jsonl are reused; what a failed request left there is asked again.
+        """
+        self._folder.truncate_jsonl(ANSWERS, lambda row: row["completion"] is not None)
         answers = read_answers(self._folder)
         requests = [
             CompletionRequest(phase, suite, task, sample)

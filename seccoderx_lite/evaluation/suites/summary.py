@@ -90,7 +90,8 @@ def _suite_result(phase: Phase, suite: Suite, by_task: ByTask, seed: int) -> Sui
 def _scores(tasks: Sequence[TaskScores], seed: int) -> CodeScores:
     """Scores of the tasks with security tests, or of the benign tasks if there are no others."""
     scores = score_suite(tasks, seed)
-    return scores.security if scores.security.n or not scores.benign.n else scores.benign
+    is_benign = scores.benign.n or (not scores.security.n and not any(task.cwe for task in tasks))
+    return scores.benign if is_benign and not scores.security.n else scores.security
 
 
 def _suite_difference(

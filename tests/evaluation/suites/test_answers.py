@@ -97,6 +97,23 @@ def test_an_interrupted_evaluation_generates_only_what_is_missing(folder):
     assert again.asked <= 9 - kept + 2  # no more than the rest of a batch is asked for twice
 
 
+def test_answers_that_failed_are_asked_for_again_by_the_next_run(folder):
+    answers = answer(folder, {"before": FakeGenerator(text=None)})
+    assert {graded.score for graded in answers.values()} == {None}
+    again = FakeGenerator()
+    answers = answer(folder, {"before": again})
+    assert again.asked == 9 == len(stored(folder))
+    assert {graded.score.functional for graded in answers.values()} == {1.0}
+
+
+def test_unscored_benign_tasks_are_counted(folder):
+    suite = Suite("mine", (SuiteTask("t", "Write.", "python", ()),))
+    answers = {("before", "mine", "t", 0): GradedAnswer(None, "failed_query")}
+    evaluation = summarise([suite], answers, seed=0)
+    assert evaluation.before["mine"].unscored == evaluation.unanswered == 1
+    assert not evaluation.has_scores
+
+
 def test_grading_again_replaces_the_grades_and_keeps_the_completions(folder):
     answer(folder, {"before": FakeGenerator()})
     answers = regrade(folder, [SUITE], {"tests": FakeGrader(secure=0.0)})
