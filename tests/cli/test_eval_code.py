@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from helpers import chat_server
 from helpers.cweval_checkout import write_checkout
 from typer.testing import CliRunner
 
@@ -113,6 +114,23 @@ def test_a_model_behind_a_server_is_measured_and_graded_again(server, tmp_path):
     assert (folder / "report.html").exists()
     again = CliRunner().invoke(app, ["eval", "code", str(folder), "--regrade"])
     assert again.exit_code == 0 and "ESR 0.000" in again.output
+
+
+def test_an_evaluation_without_scores_fails_and_the_same_command_asks_again(tmp_path):
+    replies = [(400, b"use max_completion_tokens"), chat_server.chat_reply("x = 1")]
+    command = ["--server-model", "m", "--suite", "builtin:tiny", "--limit", "1", "--no-greedy"]
+    with chat_server.server(lambda body: replies[0]) as (url, requests):
+        command = ["eval", "code", url, *command, "--run-folder", str(tmp_path / "out")]
+        done = CliRunner().invoke(app, command)
+        assert "nothing could be scored; " in str(done.exception) and done.exit_code == 1
+        asked = len(requests)
+        replies.pop(0)
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0 and len(requests) == 2 * asked, done.output
+        assert "no fence 100.0%" in done.output
+        assert CliRunner().invoke(app, command).exit_code == 0 and len(requests) == 2 * asked
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "no fence 100.0%" in report and "failed_query" not in report
 
 
 def test_without_a_check_a_model_must_be_named():
