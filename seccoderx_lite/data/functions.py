@@ -46,6 +46,8 @@ _CALL_IN_MACRO = re.compile(rb"[A-Za-z_]\w*\s*\(")
 _MACRO_CALL = re.compile(rb"(\w+)\s*\(\s*(\w+)", re.ASCII)
 _MACRO_HEADS = _types("expression_statement declaration type_identifier ERROR")
 """What the grammar of C makes of a macro that begins a function: `SYSCALL_DEFINE2(foo, int, a)`."""
+_MAX_CLASSES = 20
+"""Names of classes before that of a function; deeper nesting is an attack or generated."""
 _CUT, _CUT_FUNCTION = 0, 1
 """Bytes that mark removed text; they are in no source file that `source_files` accepts."""
 
@@ -147,7 +149,8 @@ class _Survey:
         if node.type in _WRAPPERS:
             wrapper = place.wrapper or node
         if node.type in _CLASSES:
-            classes = (*classes, _text(node.child_by_field_name("name")) or "<anonymous>")
+            name = _text(node.child_by_field_name("name")) or "<anonymous>"
+            classes = (*classes[-_MAX_CLASSES:], name)
         before: list[tree_sitter.Node | None] = [None, *node.children[:-1]]
         return [
             _Place(child, node, earlier, wrapper, classes)
