@@ -2,11 +2,19 @@
 
 Only `formula: seccoderx` needs it; without the package that formula is refused, never approximated.
 Everything else uses the fast three-part score of `rewards.similarity`.
+
+The package runs in a helper process with a fixed hash seed, because its data-flow part depends on
+the seed: see `codebleu_worker`. So a resumed run and every worker pay the same for equal code.
 """
 
-import importlib
-import logging
+import json
+import os
+import subprocess
+import sys
+import threading
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.extras import install_command
@@ -16,6 +24,54 @@ WEIGHTS = (0.1, 0.1, 0.7, 0.1)
 """N-gram, weighted n-gram, syntax tree, data flow."""
 
 _PROBE = "x = 1 ;"
+_WORKER = Path(__file__).with_name("codebleu_worker.py")
+
+
+class CodebleuError(Exception):
+    """The package raised an error, or its process ended."""
+
+
+class _Helper:
+    """The helper process; started when first asked, and again in a forked process or if it ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+
+    def ask(self, request: dict[str, Any]) -> float:
+        """Raises CodebleuError if there is no score."""
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = ""
+        if not line:
+            raise CodebleuError("the process of codebleu ended")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise CodebleuError(reply["error"])
+        return float(reply["score"])
+
+    def _running(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-W", "ignore", str(_WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+                text=True,
+            )
+        return self._process
+
+
+_HELPER = _Helper()
 
 
 @cache
@@ -31,10 +87,10 @@ def require_codebleu() -> None:
     try:
         for language in LANGUAGES:
             _calculate(_PROBE, _PROBE, language)
-    except Exception as error:
+    except (CodebleuError, OSError) as error:
         raise RecipeError(
             "formula: seccoderx needs the package codebleu 0.7.0, which does not work here "
-            f"({type(error).__name__}: {error}). "
+            f"({error}). "
             f"Install it with: {install_command('codebleu')} or use formula: guarded"
         ) from error
 
@@ -51,15 +107,11 @@ def codebleu_score(code: str, reference: str, language: Language) -> float:
     require_codebleu()
     try:
         return _calculate(code, reference, language)
-    except Exception:  # codebleu's parsers raise all kinds of errors; SecCoderX scores them 0
+    except CodebleuError:  # SecCoderX scores it 0
         return 0.0
 
 
 def _calculate(code: str, reference: str, language: Language) -> float:
-    codebleu = importlib.import_module("codebleu")
-    logging.getLogger().disabled, was_disabled = True, logging.getLogger().disabled
-    try:  # codebleu warns on the root logger about every reference without data flow
-        scores = codebleu.calc_codebleu([reference], [code], lang=language, weights=WEIGHTS)
-    finally:
-        logging.getLogger().disabled = was_disabled
-    return float(scores["codebleu"])
+    return _HELPER.ask(
+        {"code": code, "reference": reference, "language": language, "weights": WEIGHTS}
+    )
