@@ -29,6 +29,7 @@ BENCHMARKS = (
     "mbppplus",
     "humaneval-complete",
     "humanevalplus-complete",
+    "xscode",
 )
 """What a suite's name may begin with, before `:` and the benchmark's file, folder or hub id."""
 

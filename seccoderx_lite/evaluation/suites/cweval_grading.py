@@ -26,6 +26,7 @@ from seccoderx_lite.core.records import Language
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites.checking import SolutionCheck
 from seccoderx_lite.evaluation.suites.cweval import CwevalTask
+from seccoderx_lite.evaluation.suites.cweval_missing import LIBRARIES, missing_for
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.languages import GOIMPORTS, GOIMPORTS_FROM, find_tool, tools_for
@@ -37,7 +38,6 @@ LIMITS = Limits(timeout_s=120, memory_mb=2048, output_bytes=4 << 20, processes=6
 SANITIZED_LIMITS = Limits(timeout_s=120, memory_mb=1 << 25, output_bytes=4 << 20, processes=64)
 """The address sanitizer reserves 16 TB that it never uses; its own limit bounds its memory."""
 
-_LIBRARIES = ("sqlite3", "jwt", "ssl", "crypto", "archive", "xml2")
 _HEADERS = """
     archive.h archive_entry.h jwt.h libxml/parser.h libxml/xpath.h openssl/aes.h openssl/des.h
     openssl/evp.h openssl/md5.h openssl/rand.h openssl/sha.h sqlite3.h ctype.h errno.h fcntl.h
@@ -181,7 +181,9 @@ class CwevalGrader:
         if known is None:
             try:
                 known = self._run(task, task.reference)
-                if task.sanitize:
+                if lack := _lacking(task, known):
+                    known = CwevalRun(status="unscored", output=lack)
+                elif task.sanitize:
                     known = self._if_detectable(task, known)
             except SandboxError as error:
                 known = CwevalRun(status="unscored", output=str(error))
@@ -279,7 +281,7 @@ def _build(source: str, task: CwevalTask, tools: Sequence[str]) -> list[list[str
 def _link_flags(compiler: str) -> tuple[str, ...]:
     """Flags for those of the benchmark's libraries that this machine has."""
     found = []
-    for library in _LIBRARIES:
+    for library in LIBRARIES:
         asked = [compiler, f"-print-file-name=lib{library}.so"]
         path = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
         if Path(path).is_absolute():
@@ -314,6 +316,15 @@ def _read_reports(stdout: str, secret: str, status: str, stderr: str) -> CwevalR
     if status == "failed" and markers and passed >= markers.keys():
         status = "passed"
     return CwevalRun(markers, passed, status, "\n".join([*notes, stderr[-500:]]).strip())
+
+
+def _lacking(task: CwevalTask, run: CwevalRun) -> str:
+    """What this machine lacks for a reference that fails, with the command; "" if nothing shows."""
+    if run.markers and run.passed >= run.markers.keys():
+        return ""
+    is_linked = task.language in ("c", "cpp")
+    linked = _link_flags(tools_for(task.language)[0]) if is_linked else ()
+    return missing_for(task.language, task.reference, run.output, linked)
 
 
 def _why_unmeasurable(run: CwevalRun) -> str:

@@ -23,6 +23,7 @@ from seccoderx_lite.evaluation.suites.functions import (
     read_functions,
 )
 from seccoderx_lite.evaluation.suites.grading import Grader, SuiteTask, TestsGrader
+from seccoderx_lite.evaluation.suites.over_refusal import RefusalGrader, read_xscode
 from seccoderx_lite.evaluation.suites.seccodeplt import (
     RuleGrader,
     has_cases,
@@ -35,8 +36,8 @@ from seccoderx_lite.sandbox import Sandbox
 
 logger = logging.getLogger(__name__)
 
-SuiteKind = Literal["tests", "completion", "rules", "cweval", "cyberseceval"]
-JUDGED: tuple[SuiteKind, ...] = ("rules",)
+SuiteKind = Literal["tests", "completion", "rules", "xscode", "cweval", "cyberseceval"]
+JUDGED: tuple[SuiteKind, ...] = ("rules", "xscode")
 """Suites that only a judge model can grade."""
 USE_JUDGE: tuple[SuiteKind, ...] = ("cyberseceval", *JUDGED)
 """Suites that a judge model grades, or helps to."""
@@ -92,6 +93,8 @@ def load_suite(source: str) -> list[Suite]:
         return [Suite("cyberseceval", tuple(prompts), "cyberseceval")]
     if kind in ("seccodeplt", "seccodeplt-policy"):
         return _seccodeplt(kind, str(Path(place).expanduser()))
+    if kind == "xscode":
+        return [Suite(kind, tuple(read_xscode(str(Path(place).expanduser()))), "xscode")]
     if kind.removesuffix(COMPLETE) in FUNCTION_SUITES and place:
         functions = read_functions(kind, str(Path(place).expanduser()))
         grading: SuiteKind = "completion" if kind.endswith(COMPLETE) else "tests"
@@ -170,6 +173,8 @@ def make_graders(
         graders["cyberseceval"] = CybersecevalGrader(CodeShield(), judge, judge_tokens)
     if "rules" in kinds:
         graders["rules"] = RuleGrader(_required(judge), judge_tokens)
+    if "xscode" in kinds:
+        graders["xscode"] = RefusalGrader(_required(judge), judge_tokens)
     return graders
 
 
