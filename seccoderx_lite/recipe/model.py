@@ -95,3 +95,13 @@ class SandboxRecipe(Section):
     """Most processes and threads of the tests of one completion."""
     workers: Annotated[Count | None, Mark.NO_EFFECT] = None
     """Completions tested at the same time (default: the number of processors)."""
+
+
+class TasksRecipe(Section):
+    """How tasks are checked before they are used."""
+
+    check: Literal["drop", "refuse", "off"] = "drop"
+    """What to do with a task whose reference fails its own tests; each reference is run once.
+
+    drop names it and leaves it out, refuse stops the run before training, off does not run any.
+    """

@@ -20,7 +20,13 @@ from seccoderx_lite.recipe.judge import (
     ColdStartRecipe,
     JudgeRecipe,
 )
-from seccoderx_lite.recipe.model import EndpointRecipe, LoraRecipe, ModelRecipe, SandboxRecipe
+from seccoderx_lite.recipe.model import (
+    EndpointRecipe,
+    LoraRecipe,
+    ModelRecipe,
+    SandboxRecipe,
+    TasksRecipe,
+)
 from seccoderx_lite.recipe.policy import (
     AlarmsRecipe,
     GrpoRecipe,
@@ -66,6 +72,7 @@ __all__ = [
     "RewardRecipe",
     "RunName",
     "SandboxRecipe",
+    "TasksRecipe",
     "WarmStartRecipe",
     "check_as",
     "check_recipe",
@@ -107,6 +114,8 @@ class Recipe(Section):
     """Evaluation before and after training."""
     export: ExportRecipe | None = None
     """What to export."""
+    tasks: TasksRecipe = TasksRecipe()
+    """Checks of the tasks of policy.tasks and evaluate.suites."""
     sandbox: SandboxRecipe = SandboxRecipe()
     """Where untrusted code runs."""
     report_to: Annotated[list[Literal["tensorboard", "wandb", "trackio"]], Mark.NO_EFFECT] = Field(

@@ -126,6 +126,11 @@ class RunFolder(Generic[RecipeOf]):
         return self.path / "warm_start" / "adapter"
 
     @property
+    def task_checks(self) -> Path:
+        """Results of the references of tasks on their own tests."""
+        return self.path / "task_checks.json"
+
+    @property
     def policy_adapter(self) -> Path:
         return self.path / "policy" / "adapter"
 

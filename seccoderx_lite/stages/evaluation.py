@@ -5,9 +5,11 @@ is decoded greedily. How each suite is graded is in `evaluation/suites`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.records import Task
 from seccoderx_lite.core.scores import Evaluation, Phase
 from seccoderx_lite.evaluation.suites.answers import Answers, SuiteRunner, regrade
 from seccoderx_lite.evaluation.suites.grading import Grader
@@ -24,6 +26,7 @@ from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, PolicyRecipe, Recipe
+from seccoderx_lite.rewards.task_check import sound_tasks
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
@@ -42,7 +45,7 @@ def run(
     """
     settings = _settings(recipe)
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
-    suites = load_suites(settings)
+    suites = _sound_suites(load_suites(settings), recipe, folder, sandbox)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
     generators = _generators(recipe, settings, folder, base)
     runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
@@ -57,10 +60,31 @@ def grade_again(
 ) -> Evaluation:
     """Grade the stored answers again without generating any; write evaluation.json."""
     settings = _settings(recipe)
-    suites = load_suites(settings)
+    suites = _sound_suites(load_suites(settings), recipe, folder, sandbox)
     graders = _graders(recipe.model, settings, suites, sandbox)
     answers = regrade(folder, suites, graders, progress)
     return _write_evaluation(folder, suites, answers, settings.seed)
+
+
+def _sound_suites(
+    suites: Sequence[Suite], recipe: Recipe, folder: RunFolder, sandbox: Sandbox
+) -> list[Suite]:
+    """Check the tasks of suites with tests as `tasks.check` says."""
+    kept = []
+    for suite in suites:
+        sources = [task.source for task in suite.tasks if isinstance(task.source, Task)]
+        if suite.kind == "tests" and sources:
+            sound = sound_tasks(
+                sources, suite.name, recipe.tasks.check, sandbox, folder.task_checks
+            )
+            names = {task.id for task in sound}
+            tasks = [
+                t for t in suite.tasks if not isinstance(t.source, Task) or t.source.id in names
+            ]
+            kept.append(replace(suite, tasks=tuple(tasks)))
+        else:
+            kept.append(suite)
+    return kept
 
 
 def _settings(recipe: Recipe) -> EvaluateRecipe:

@@ -261,6 +261,8 @@ def train(
             for stage in chosen:
                 if stages or not folder.is_done(stage.name):
                     stage.check_data(recipe)
+            if recipe.policy and not folder.is_done("policy"):
+                policy_training.training_tasks(recipe, folder, sandbox)
             for stage in chosen:
                 stopping.check(f"before the stage {stage.name}")
                 if stage.shared or is_first_process():

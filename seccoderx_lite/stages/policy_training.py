@@ -38,6 +38,7 @@ from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.generation import render_chat
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.rewards.scorer import Scorer
+from seccoderx_lite.rewards.task_check import sound_tasks
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
@@ -53,6 +54,14 @@ from seccoderx_lite.training.trainers import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+def training_tasks(recipe: Recipe, folder: RunFolder, sandbox: Sandbox) -> list[Task]:
+    """Return the tasks of the split train, checked as `tasks.check` says."""
+    policy = recipe.policy
+    assert policy is not None
+    tasks = in_split(load_tasks(policy.tasks), "train")
+    return sound_tasks(tasks, policy.tasks, recipe.tasks.check, sandbox, folder.task_checks)
 
 
 def run(
@@ -78,7 +87,7 @@ def run(
     start = start_adapter(policy, folder)
     if start:
         attach_adapter(base, start, "trained", trainable=True)
-    tasks = rewardable_tasks(in_split(load_tasks(policy.tasks), "train"), policy)
+    tasks = rewardable_tasks(training_tasks(recipe, folder, sandbox), policy)
     tasks, dropped = _fitting(tasks, base, recipe)
     rows: list[dict[str, Json]] = [
         {"prompt": [{"role": "user", "content": task.prompt}], "task_id": task.id} for task in tasks
