@@ -1,13 +1,17 @@
 """Settings and fixtures for all tests."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
-from hypothesis import settings
 
 from seccoderx_lite.recipe.recipe import ModelRecipe
 
-settings.register_profile("seccoderx", deadline=None)  # a busy machine must not fail a test
-settings.load_profile("seccoderx")
+if find_spec("hypothesis"):  # the tests of tests/gpu run without it
+    from hypothesis import settings
+
+    settings.register_profile("seccoderx", deadline=None)  # a busy machine must not fail a test
+    settings.load_profile("seccoderx")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,12 +1,15 @@
-"""The `estimate` command: a table of memory and work, the least time, and whether a recipe fits."""
+"""The `estimate` command: memory per phase, main memory, disk, hours, and whether a recipe fits."""
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from seccoderx_lite.core.errors import RecipeError
-from seccoderx_lite.models.estimate import Estimate, estimate, shapes_of
-from seccoderx_lite.models.gpus import GIB, gpu_named, least_seconds
+from seccoderx_lite.core.errors import DataError, RecipeError
+from seccoderx_lite.models.estimate import CPU, Estimate, Part, estimate, shapes_of
+from seccoderx_lite.models.gpus import GIB, GpuSpec, gpu_named, least_seconds
 from seccoderx_lite.models.memory_fit import MemoryFit, memory_fit
+from seccoderx_lite.models.resources import disk, least_hours, main_memory
+from seccoderx_lite.models.shapes import Shapes
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.run.environment import describe_gpu
 
@@ -16,8 +19,8 @@ def run(
 ) -> bool:
     """Print the estimate of a recipe; return False if it does not fit.
 
-    It is compared with `memory`, else with the GPU named `card`, else with this machine's GPU; with
-    none of them it counts as fitting.
+    It is for a GPU with `memory`, else for the GPU named `card`, else for this machine: its GPU, or
+    its processor and main memory.
 
     Raises:
         RecipeError: memory or card cannot be read.
@@ -31,18 +34,72 @@ def run(
     if memory:
         memory_bytes = parse_memory(memory)
     shapes = shapes_of(recipe)
+    if memory_bytes is None:
+        return _on_cpu(recipe, shapes, print_line)
     estimated = estimate(recipe, shapes)
+    print_line("GPU memory")
     for line in table(estimated):
         print_line(line)
-    if gpu and estimated.work:
-        seconds = least_seconds(estimated.work, gpu)
-        print_line(f"a policy step takes at least {seconds:.0f} s at the card's peak rates")
-    if memory_bytes is None:
-        print_line("no GPU to compare with; give --memory 16GB or --card T4")
-        return True
+    for line in parts_table("main memory at most", main_memory(recipe, shapes)):
+        print_line(line)
+    for line in parts_table("disk", disk(recipe, shapes)):
+        print_line(line)
+    if gpu:
+        for line in hours_table(recipe, shapes, estimated, gpu):
+            print_line(line)
     fit = memory_fit(recipe, shapes, memory_bytes)
     print_line(fit_message(fit))
     return fit.fits
+
+
+def _on_cpu(recipe: Recipe, shapes: Shapes, print_line: Callable[[str], None]) -> bool:
+    estimated = estimate(recipe, shapes, CPU)
+    print_line("main memory, because this machine has no GPU (for one: --memory 16GB or --card T4)")
+    for line in table(estimated):
+        print_line(line)
+    for line in parts_table("disk", disk(recipe, shapes)):
+        print_line(line)
+    fit = MemoryFit(main_memory_bytes(), estimated.peak_bytes, None)
+    print_line(fit_message(fit))
+    return fit.fits
+
+
+def main_memory_bytes() -> int:
+    """Return the main memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def parts_table(title: str, parts: Sequence[Part]) -> Iterator[str]:
+    """Yield a title, a line per part, and their sum."""
+    yield title
+    yield from (_row(part.name, part.bytes, part.detail) for part in parts)
+    yield _row("in all", sum(part.bytes for part in parts), "")
+
+
+def hours_table(recipe: Recipe, shapes: Shapes, estimated: Estimate, gpu: GpuSpec) -> Iterator[str]:
+    """Yield the least time of a policy step and of each stage on a card."""
+    if estimated.work:
+        seconds = least_seconds(estimated.work, gpu)
+        yield f"a policy step takes at least {seconds:.0f} s at the card's peak rates"
+    tasks = evaluation_tasks(recipe)
+    hours = least_hours(recipe, shapes, gpu, tasks)
+    shown = [f"{stage} {bound:.1f}" for stage, bound in hours.items()]
+    if recipe.evaluate and tasks is None:
+        shown.append("evaluate unknown (its suites are not on this machine)")
+    if shown:
+        yield f"hours at least, with the longest texts: {', '.join(shown)}"
+
+
+def evaluation_tasks(recipe: Recipe) -> int | None:
+    """Return how many tasks the evaluation has, None if its suites cannot be read here."""
+    from seccoderx_lite.evaluation.suites.loading import load_suites
+
+    if recipe.evaluate is None:
+        return None
+    try:
+        return sum(len(suite.tasks) for suite in load_suites(recipe.evaluate))
+    except DataError:
+        return None
 
 
 def parse_memory(text: str) -> int:

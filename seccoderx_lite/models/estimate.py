@@ -2,8 +2,9 @@
 
 Weights, adapters and optimiser are always in memory and counted exactly (`shapes`). Each phase adds
 what it needs at most, with the longest prompts and completions, as TRL and transformers hold them
-on a CUDA GPU with fused attention. The terms of a training step were compared on a CPU with all
-live tensors of real steps (`tests/models/test_estimate.py`); nothing was measured on a GPU.
+with fused attention: in 16 bits on a CUDA GPU, in float32 on a CPU. The terms of a training step
+were compared on a CPU with all live tensors of real steps (`tests/models/test_estimate.py`);
+nothing was measured on a GPU. Main memory, disk and hours are in `resources`.
 
 Phases run one after the other, so the peak is the constant part plus the largest phase.
 """
@@ -12,28 +13,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.models.shapes import ModelShape, model_shape
+from seccoderx_lite.models.shapes import ModelShape, Shapes, model_shape
 from seccoderx_lite.models.step_memory import (
     GPU_DTYPE_BYTES,
     activation_bytes,
-    cache_bytes,
     generation_bytes,
+)
+from seccoderx_lite.models.step_work import (
+    Work,
+    computed_prompts,
+    judge_batch,
+    judge_prompt_tokens,
+    policy_work,
+    prompt_tokens,
 )
 from seccoderx_lite.recipe.recipe import (
     AlignRecipe,
     ColdStartRecipe,
     GrpoRecipe,
-    JudgeRecipe,
     Recipe,
     WarmStartRecipe,
 )
 
 CUDA_BYTES = 800 * 2**20
 """Assumed for the CUDA context, its libraries and fragmentation; depends on card and driver."""
-CHARS_PER_TOKEN = 3.2
-"""Assumed for code, to convert `judge.max_code_chars` to tokens."""
-JUDGE_PROMPT_TOKENS = 500
-"""The judge's prompt without the code: instructions and descriptions of weaknesses."""
+PYTHON_BYTES = 700 * 2**20
+"""Assumed for Python with torch, transformers and TRL in main memory."""
 _SFT_CHUNK = 256
 """Tokens whose logits TRL's SFT loss holds at the same time (`chunked_nll`)."""
 
@@ -48,14 +53,25 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """The most that one optimiser step of the policy computes."""
+class Hardware:
+    """How a kind of machine holds numbers."""
 
-    rollouts: int
-    flops: float
-    """Floating point operations of rollout, judge, reference and update."""
-    decode_bytes: float
-    """Bytes of weights and cache that decoding reads."""
+    name: str
+    dtype_bytes: int
+    """Bytes per number of weights that are not 4-bit, of activations and of the cache."""
+    logit_bytes: int
+    """Most bytes per logit of the GRPO loss, read from TRL's code. In 16 bits: logits and scaled
+    logits (2 + 2), float32 log-softmax (4), gradients of the scaled logits, their slice and the
+    logits (2 + 2 + 2). In float32: four copies."""
+    checkpoints: bool
+    """Whether training uses gradient checkpointing by default."""
+    fixed: Part
+
+
+GPU = Hardware(
+    "GPU", GPU_DTYPE_BYTES, 14, True, Part("CUDA and fragmentation", CUDA_BYTES, "assumed")
+)
+CPU = Hardware("CPU", 4, 16, False, Part("Python and libraries", PYTHON_BYTES, "assumed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +94,6 @@ class Estimate:
         return max(self.phases, key=lambda part: part.bytes, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """The shape of the base, and of the judge's own base if it has one."""
-
-    base: ModelShape
-    judge: ModelShape | None
-
-
 def shapes_of(recipe: Recipe) -> Shapes:
     """Return the shapes of the models a recipe loads.
 
@@ -93,28 +101,37 @@ def shapes_of(recipe: Recipe) -> Shapes:
         ModelError: a config cannot be loaded, or is not that of a dense decoder.
     """
     other = recipe.judge.base if recipe.judge else None
-    return Shapes(model_shape(recipe.model.base), model_shape(other) if other else None)
-
-
-def estimate(recipe: Recipe, shapes: Shapes) -> Estimate:
-    """Return memory and work of a recipe on one CUDA GPU."""
-    return Estimate(
-        tuple(_constant(recipe, shapes)), tuple(_phases(recipe, shapes)), _work(recipe, shapes)
+    grader = recipe.evaluate.functionality_judge if recipe.evaluate else None
+    third = grader.base if grader and grader.base != recipe.model.base else None
+    return Shapes(
+        model_shape(recipe.model.base),
+        model_shape(other) if other else None,
+        model_shape(third) if third else None,
     )
 
 
-def _constant(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
+def estimate(recipe: Recipe, shapes: Shapes, hardware: Hardware = GPU) -> Estimate:
+    """Return memory and work of a recipe on one CUDA GPU, or on the CPU alone."""
+    return Estimate(
+        tuple(_constant(recipe, shapes, hardware)),
+        tuple(_phases(recipe, shapes, hardware)),
+        policy_work(recipe, shapes),
+    )
+
+
+def _constant(recipe: Recipe, shapes: Shapes, hardware: Hardware) -> Iterator[Part]:
     base, quantization = shapes.base, recipe.model.quantization
-    kind = "NF4, embeddings and norms in 16 bits" if quantization == "nf4" else "16 bits"
+    bits = f"{8 * hardware.dtype_bytes} bits"
+    kind = f"NF4, embeddings and norms in {bits}" if quantization == "nf4" else bits
     yield Part(
         "base weights",
-        base.base_bytes(quantization, GPU_DTYPE_BYTES),
+        base.base_bytes(quantization, hardware.dtype_bytes),
         f"{base.parameters / 1e6:,.0f} million parameters, {kind}",
     )
     if shapes.judge:
         yield Part(
             "judge's own base",
-            shapes.judge.base_bytes(quantization, GPU_DTYPE_BYTES),
+            shapes.judge.base_bytes(quantization, hardware.dtype_bytes),
             f"{shapes.judge.parameters / 1e6:,.0f} million parameters, {kind}",
         )
     trained = base.lora_parameters(recipe.model.lora)
@@ -125,7 +142,7 @@ def _constant(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
         shape = shapes.judge or base
         weights = shape.lora_parameters(recipe.model.lora)
         yield Part("judge adapter", 4 * weights, f"{weights / 1e6:.1f} million, float32")
-    yield Part("CUDA and fragmentation", CUDA_BYTES, "assumed")
+    yield hardware.fixed
 
 
 def _is_trained(recipe: Recipe) -> bool:
@@ -139,47 +156,85 @@ def _judge_adapter_is_loaded(recipe: Recipe) -> bool:
 
 
 def _sft_phase(
-    name: str, base: ModelShape, recipe: Recipe, section: ColdStartRecipe | WarmStartRecipe
+    name: str,
+    base: ModelShape,
+    recipe: Recipe,
+    section: ColdStartRecipe | WarmStartRecipe,
+    hardware: Hardware,
 ) -> Part:
     micro = micro_batch(section.batch_size, section.trainer)
     tokens = min(section.max_tokens, base.max_tokens)
     logits = 4 * 4 * _SFT_CHUNK * base.vocabulary
     return Part(
         name,
-        _training_bytes(base, micro * tokens, recipe, section.trainer, logits),
+        _training_bytes(base, micro * tokens, recipe, section.trainer, logits, hardware),
         f"{micro} x {tokens} tokens",
     )
 
 
-def _phases(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
+def _phases(recipe: Recipe, shapes: Shapes, hardware: Hardware) -> Iterator[Part]:
     base, judge, policy = shapes.base, recipe.judge, recipe.policy
+    width = hardware.dtype_bytes
     if judge and (section := judge.cold_start):
-        yield _sft_phase("cold start", base, recipe, section)
+        yield _sft_phase("cold start", base, recipe, section, hardware)
     if judge and judge.align:
-        prompt = min(_judge_prompt_tokens(judge), base.max_tokens)
-        yield from _grpo_phases("align", base, recipe, judge.align, prompt)
+        prompt = min(judge_prompt_tokens(judge), base.max_tokens)
+        yield from _grpo_phases("align", base, recipe, judge.align, prompt, hardware)
     if policy and policy.warm_start:
-        yield _sft_phase("warm start", base, recipe, policy.warm_start)
+        yield _sft_phase("warm start", base, recipe, policy.warm_start, hardware)
     if policy:
-        yield from _grpo_phases("policy", base, recipe, policy.grpo, _prompt_tokens(recipe, base))
+        prompt = prompt_tokens(recipe, base)
+        yield from _grpo_phases("policy", base, recipe, policy.grpo, prompt, hardware)
     if policy and judge and not judge.endpoint:
-        rows, prompt = _judge_batch(judge, policy.grpo)
+        rows, prompt = judge_batch(judge, policy.grpo)
         yield Part(
             "judge",
-            generation_bytes(shapes.judge or base, rows, prompt, judge.max_new_tokens),
+            generation_bytes(shapes.judge or base, rows, prompt, judge.max_new_tokens, None, width),
             f"{rows} x ({prompt} + {judge.max_new_tokens}) tokens",
         )
     if evaluation := recipe.evaluate:
-        prompt, longest = _prompt_tokens(recipe, base), evaluation.max_completion_tokens
+        prompt, longest = prompt_tokens(recipe, base), evaluation.max_completion_tokens
+        own, detail = 0, ""
+        if grader := shapes.functionality:
+            own = grader.base_bytes(recipe.model.quantization, width)
+            detail = ", and the functionality judge's base"
         yield Part(
             "evaluate",
-            generation_bytes(base, evaluation.batch_size, prompt, longest),
-            f"{evaluation.batch_size} x ({prompt} + {longest}) tokens",
+            own + generation_bytes(base, evaluation.batch_size, prompt, longest, None, width),
+            f"{evaluation.batch_size} x ({prompt} + {longest}) tokens{detail}",
         )
+    if recipe.export:
+        yield _export_phase(recipe, base, width)
+
+
+def gate_batch(recipe: Recipe) -> int:
+    """Return how many texts the export's check generates at once.
+
+    A quarter of the evaluation's, because a 16-bit model is in memory in addition to the base.
+    """
+    batch = recipe.evaluate.batch_size if recipe.evaluate else 64
+    return max(1, batch // 4)
+
+
+def _export_phase(recipe: Recipe, base: ModelShape, width: int) -> Part:
+    """The check of an export: a merged model is loaded in 16 bits in addition to the base."""
+    export = recipe.export
+    assert export is not None
+    longest = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
+    rows, prompt = min(gate_batch(recipe), export.gate_tasks), prompt_tokens(recipe, base)
+    merged = 0 if set(export.formats) == {"adapter"} else base.parameters * width
+    size = merged + generation_bytes(base, rows, prompt, longest, None, width)
+    what = f"the merged model in {8 * width} bits, " if merged else ""
+    return Part("export: check", size, f"{what}{rows} x ({prompt} + {longest}) tokens")
 
 
 def _grpo_phases(
-    stage: str, shape: ModelShape, recipe: Recipe, section: GrpoRecipe | AlignRecipe, prompt: int
+    stage: str,
+    shape: ModelShape,
+    recipe: Recipe,
+    section: GrpoRecipe | AlignRecipe,
+    prompt: int,
+    hardware: Hardware,
 ) -> Iterator[Part]:
     rollouts = section.group_size * section.prompts_per_step
     micro = micro_batch(rollouts, section.trainer)
@@ -187,19 +242,20 @@ def _grpo_phases(
     size = f"({prompt} + {longest}) tokens"
     yield Part(
         f"{stage}: rollout",
-        generation_bytes(shape, rollouts, prompt, longest, _computed_prompts(recipe, section)),
+        generation_bytes(
+            shape,
+            rollouts,
+            prompt,
+            longest,
+            computed_prompts(recipe, section),
+            hardware.dtype_bytes,
+        ),
         f"{rollouts} x {size}",
     )
-    logits = _LOGIT_BYTES * micro * longest * shape.vocabulary
+    logits = hardware.logit_bytes * micro * longest * shape.vocabulary
     tokens = micro * (prompt + longest)
-    update = _training_bytes(shape, tokens, recipe, section.trainer, logits)
+    update = _training_bytes(shape, tokens, recipe, section.trainer, logits, hardware)
     yield Part(f"{stage}: update", update, f"{micro} x {size}")
-
-
-def _computed_prompts(recipe: Recipe, section: GrpoRecipe | AlignRecipe) -> int:
-    """Return how many prompts a step computes; `decoding` computes equal ones once."""
-    once = recipe.model.fast_generation and recipe.model.backend != "unsloth"
-    return section.prompts_per_step * (1 if once else section.group_size)
 
 
 def micro_batch(sequences: int, trainer: Mapping[str, Any]) -> int:
@@ -207,77 +263,23 @@ def micro_batch(sequences: int, trainer: Mapping[str, Any]) -> int:
     return min(int(trainer.get("per_device_train_batch_size", sequences)), sequences)
 
 
-def _prompt_tokens(recipe: Recipe, base: ModelShape) -> int:
-    return min(recipe.model.max_prompt_tokens, base.max_tokens)
-
-
-def _judge_prompt_tokens(judge: JudgeRecipe) -> int:
-    return int(judge.max_code_chars / CHARS_PER_TOKEN) + JUDGE_PROMPT_TOKENS
-
-
-def _judge_batch(judge: JudgeRecipe, grpo: GrpoRecipe) -> tuple[int, int]:
-    """Return the judge's batch size and prompt tokens, limited by what the policy can write."""
-    rows = min(judge.batch_size, grpo.group_size * grpo.prompts_per_step)
-    longest = grpo.max_completion_tokens + JUDGE_PROMPT_TOKENS
-    return rows, min(_judge_prompt_tokens(judge), longest)
-
-
-_LOGIT_BYTES = 14
-"""Most bytes per logit of the GRPO loss in 16 bits, read from TRL's code: logits and scaled logits
-(2 + 2), float32 log-softmax (4), gradients of the scaled logits, their slice and the logits
-(2 + 2 + 2). In float32, as in the test, it is 16 (four copies)."""
-
-
 def _training_bytes(
-    shape: ModelShape, tokens: int, recipe: Recipe, trainer: Mapping[str, Any], loss_bytes: int
+    shape: ModelShape,
+    tokens: int,
+    recipe: Recipe,
+    trainer: Mapping[str, Any],
+    loss_bytes: int,
+    hardware: Hardware,
 ) -> int:
-    checkpointed = bool(trainer.get("gradient_checkpointing", True))
+    checkpointed = bool(trainer.get("gradient_checkpointing", hardware.checkpoints))
     activations = activation_bytes(
-        shape, tokens, recipe.model.lora.rank, GPU_DTYPE_BYTES, checkpointed, loss_bytes
+        shape, tokens, recipe.model.lora.rank, hardware.dtype_bytes, checkpointed, loss_bytes
     )
-    return activations + _unpacked_bytes(shape, recipe)
+    return activations + _unpacked_bytes(shape, recipe, hardware.dtype_bytes)
 
 
-def _unpacked_bytes(shape: ModelShape, recipe: Recipe) -> int:
+def _unpacked_bytes(shape: ModelShape, recipe: Recipe, dtype_bytes: int) -> int:
     """The largest 4-bit matrix, dequantised for its multiplication."""
     if recipe.model.quantization == "none":
         return 0
-    return GPU_DTYPE_BYTES * max(linear.weights for linear in shape.linears)
-
-
-def _work(recipe: Recipe, shapes: Shapes) -> Work | None:
-    if recipe.policy is None:
-        return None
-    grpo, base = recipe.policy.grpo, shapes.base
-    rollouts = grpo.group_size * grpo.prompts_per_step
-    prompt, longest = _prompt_tokens(recipe, base), grpo.max_completion_tokens
-    tokens = rollouts * (prompt + longest)
-    # A pass costs 2 operations per weight and token. Rollout 1 pass, reference 1 (with KL), update
-    # forward 1, recomputation for checkpointing 1, backward 1 (frozen weights get no gradient).
-    recomputed = bool(grpo.trainer.get("gradient_checkpointing", True))
-    passes = 3 + (grpo.kl > 0) + recomputed
-    saved = (rollouts - _computed_prompts(recipe, grpo)) * prompt
-    flops = 2.0 * base.linear_weights * (tokens * passes - saved)
-    flops += 2.0 * base.vocabulary * base.hidden * rollouts * longest * passes
-    decoded = _decode_bytes(base, recipe, rollouts, rollouts, prompt, longest)
-    judge = recipe.judge
-    if judge and not judge.endpoint and recipe.policy.reward.judge:
-        shape = shapes.judge or base
-        rows, judge_prompt = _judge_batch(judge, grpo)
-        answer = judge.max_new_tokens
-        flops += 2.0 * shape.linear_weights * rollouts * (judge_prompt + answer)
-        decoded += _decode_bytes(shape, recipe, rollouts, rows, judge_prompt, answer)
-    return Work(rollouts, flops, decoded)
-
-
-def _decode_bytes(
-    shape: ModelShape, recipe: Recipe, count: int, rows: int, prompt: int, longest: int
-) -> float:
-    """Return the bytes read to decode `count` texts in batches of `rows`.
-
-    The weights are read once per token of a batch, the cache once per token of a text.
-    """
-    batches = -(-count // rows)
-    weights = shape.base_bytes(recipe.model.quantization, GPU_DTYPE_BYTES)
-    cache = cache_bytes(shape, 1) * count * longest * (prompt + longest / 2)
-    return float(batches * longest * weights + cache)
+    return dtype_bytes * max(linear.weights for linear in shape.linears)

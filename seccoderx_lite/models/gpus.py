@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from seccoderx_lite.core.errors import RecipeError
-from seccoderx_lite.models.estimate import Work
+from seccoderx_lite.models.step_work import Work
 
 GIB = 2**30
 

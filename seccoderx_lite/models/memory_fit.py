@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.models.estimate import Shapes, estimate
+from seccoderx_lite.models.estimate import estimate
+from seccoderx_lite.models.shapes import Shapes
 from seccoderx_lite.recipe.reading import value_at, with_value
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 

@@ -74,6 +74,16 @@ class ModelShape:
         return sum(recipe.rank * (linear.inputs + linear.outputs) for linear in adapted)
 
 
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The shapes of the base, and of the judges' own bases if they have one."""
+
+    base: ModelShape
+    judge: ModelShape | None
+    functionality: ModelShape | None = None
+    """The model that grades function in the evaluation, if it is another one."""
+
+
 def nf4_bytes(weights: int) -> int:
     """Return the bytes of one weight matrix in NF4 with double quantisation, as in bitsandbytes.
 

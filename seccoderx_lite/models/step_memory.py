@@ -41,9 +41,9 @@ def activation_bytes(
     return tokens * kept + max(loss_bytes, tokens * (recomputed + gradients))
 
 
-def cache_bytes(shape: ModelShape, tokens: int) -> int:
+def cache_bytes(shape: ModelShape, tokens: int, dtype_bytes: int = GPU_DTYPE_BYTES) -> int:
     """Return the bytes of the key-value cache: 2 x layers x key-value width per token."""
-    return 2 * shape.layers * shape.key * GPU_DTYPE_BYTES * tokens
+    return 2 * shape.layers * shape.key * dtype_bytes * tokens
 
 
 _DRAW_BYTES, _SCORE_BYTES = 20, 8
@@ -52,7 +52,12 @@ the cumulative sum in float64 (8). The first two stay until those of the next to
 
 
 def generation_bytes(
-    shape: ModelShape, rows: int, prompt: int, longest: int, distinct: int | None = None
+    shape: ModelShape,
+    rows: int,
+    prompt: int,
+    longest: int,
+    distinct: int | None = None,
+    dtype_bytes: int = GPU_DTYPE_BYTES,
 ) -> int:
     """Return the peak of generation: while the prompts are computed, or at the last token.
 
@@ -62,13 +67,15 @@ def generation_bytes(
         prompt: Tokens per prompt.
         longest: Tokens per completion.
         distinct: How many of the prompts differ and are computed (default: all).
+        dtype_bytes: Bytes per number of cache and activations.
     """
-    s, tokens = GPU_DTYPE_BYTES, rows * (prompt + longest)
+    s, tokens = dtype_bytes, rows * (prompt + longest)
     distinct = distinct or rows
     prefill = distinct * prompt * (3 * s * shape.intermediate + (4 + 3 * s) * shape.hidden)
     prefill += distinct * prompt * prompt  # the padding mask, one byte per entry
-    grown = cache_bytes(shape, tokens) // (2 * shape.layers)  # the keys of one layer, copied
+    grown = cache_bytes(shape, tokens, s) // (2 * shape.layers)  # the keys of one layer, copied
     expanded = 2 * tokens * shape.query * s if shape.key < shape.query else 0
     logits = rows * shape.vocabulary
     last = max(max(grown, expanded) + _SCORE_BYTES * logits, _DRAW_BYTES * logits)
-    return max(cache_bytes(shape, distinct * prompt) + prefill, cache_bytes(shape, tokens) + last)
+    cached = cache_bytes(shape, distinct * prompt, s)
+    return max(cached + prefill, cache_bytes(shape, tokens, s) + last)

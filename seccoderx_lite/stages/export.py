@@ -28,6 +28,7 @@ from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.data.loading import load_tasks, validation_or_all
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
+from seccoderx_lite.models.estimate import gate_batch
 from seccoderx_lite.models.generation import generate_texts, render_chat
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
 from seccoderx_lite.models.roles import acting_as
@@ -179,7 +180,7 @@ def _behaviour(
         [task.prompt for task in tested],
         max_new_tokens=limit,
         temperature=0.0,
-        batch_size=16,
+        batch_size=gate_batch(recipe),
     )
     codes = [measured_code(task, text).code for task, text in zip(tested, texts, strict=True)]
     results = run_tests(sandbox, tested, codes)

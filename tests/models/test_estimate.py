@@ -17,9 +17,13 @@ from seccoderx_lite.models import shapes
 from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
-from seccoderx_lite.models.shapes import model_shape
+from seccoderx_lite.models.estimate import CPU, GPU, estimate, shapes_of
+from seccoderx_lite.models.gpus import GPUS, least_seconds
+from seccoderx_lite.models.resources import disk, least_hours, main_memory
+from seccoderx_lite.models.shapes import Shapes, model_shape
 from seccoderx_lite.models.step_memory import activation_bytes, cache_bytes, generation_bytes
-from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
+from seccoderx_lite.models.step_work import policy_work
+from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe, check_recipe
 
 CONFIGS = Path(__file__).parent / "configs"
 PUBLISHED_PARAMETERS = {
@@ -156,6 +160,95 @@ def test_sampling_is_within_a_tenth_of_the_tensors_really_alive(tmp_path, size, 
         )
     expected = generation_bytes(model_shape(str(tmp_path)), rows, prompt, longest, distinct)
     assert expected == pytest.approx(memory.peak, rel=0.1)
+
+
+def recipe_of(**sections):
+    document = {
+        "name": "x",
+        "model": {"base": "builtin:tiny"},
+        "judge": {"cold_start": {"data": "d"}, "align": {"data": "d"}},
+        "policy": {"tasks": "t"},
+        "evaluate": {"suites": ["builtin:tiny"], "batch_size": 8},
+        "export": {"formats": ["adapter", "merged"]},
+    }
+    return check_recipe(document | sections, "x")
+
+
+def bytes_of(parts):
+    return {part.name: part.bytes for part in parts}
+
+
+def test_an_export_is_checked_with_a_16_bit_model_in_addition_to_the_base():
+    shape = model_shape("builtin:tiny")
+    merged, adapter = (
+        bytes_of(estimate(recipe_of(export={"formats": formats}), Shapes(shape, None)).phases)
+        for formats in (["adapter", "merged"], ["adapter"])
+    )
+    assert merged["export: check"] - adapter["export: check"] == 2 * shape.parameters
+    assert "export: check" not in bytes_of(
+        estimate(recipe_of(export=None), Shapes(shape, None)).phases
+    )
+
+
+def test_another_model_that_grades_function_is_in_memory_during_the_evaluation():
+    shape = model_shape("builtin:tiny")
+    grader = {"suites": ["s"], "functionality_judge": {"base": "random:builtin:tiny"}}
+    shapes = shapes_of(recipe_of(evaluate=grader))
+    assert shapes.functionality == shape
+    with_it, without = (
+        bytes_of(estimate(recipe_of(evaluate=grader), s).phases)["evaluate"]
+        for s in (shapes, Shapes(shape, None))
+    )
+    assert with_it - without == shape.base_bytes("nf4", 2)
+
+
+def test_a_cpu_holds_float32_and_no_cuda():
+    recipe, shapes = recipe_of(), Shapes(model_shape("builtin:tiny"), None)
+    on_gpu, on_cpu = (bytes_of(estimate(recipe, shapes, kind).constant) for kind in (GPU, CPU))
+    assert "CUDA and fragmentation" in on_gpu and "CUDA and fragmentation" not in on_cpu
+    assert on_cpu["base weights"] == shapes.base.base_bytes("nf4", 4)
+    for phase in ("policy: update", "policy: rollout", "evaluate", "export: check"):
+        sizes = [bytes_of(estimate(recipe, shapes, kind).phases)[phase] for kind in (GPU, CPU)]
+        assert sizes[1] > sizes[0]
+
+
+def test_disk_has_checkpoints_of_each_stage_and_the_exports():
+    shape = model_shape("builtin:tiny")
+    recipe = recipe_of(export={"formats": ["merged"]})
+    adapter = 4 * shape.lora_parameters(recipe.model.lora)
+    written = bytes_of(disk(recipe, Shapes(shape, None)))
+    assert written["checkpoints"] == 3 * 3 * 3 * adapter
+    assert written["adapters"] == 3 * adapter
+    assert written["export"] == 2 * shape.parameters
+    assert "download" not in written
+
+
+def test_main_memory_holds_the_base_while_it_is_merged():
+    shapes = Shapes(model_shape("builtin:tiny"), None)
+    sizes = [
+        bytes_of(main_memory(recipe_of(export=settings), shapes)).get("export: merge")
+        for settings in (
+            {"formats": ["adapter"]},
+            {"formats": ["merged"]},
+            {"formats": ["gguf"], "merge_into": "nf4"},
+        )
+    ]
+    parameters = shapes.base.parameters
+    assert sizes == [None, 2 * parameters, 4 * parameters]
+
+
+def test_hours_are_bounds_of_every_stage_and_of_both_models_in_the_evaluation():
+    recipe, shapes = recipe_of(), Shapes(model_shape("builtin:tiny"), None)
+    hours = least_hours(recipe, shapes, GPUS["T4"], 100)
+    assert list(hours) == ["cold_start", "align", "policy", "evaluate"]
+    step = least_seconds(policy_work(recipe, shapes), GPUS["T4"])
+    assert hours["policy"] == pytest.approx(recipe.policy.grpo.steps * step / 3600)
+    only_policy = recipe_of(
+        evaluate={"suites": ["builtin:tiny"], "batch_size": 8, "measure_base": False}
+    )
+    alone = least_hours(only_policy, shapes, GPUS["T4"], 100)
+    assert alone["evaluate"] == pytest.approx(hours["evaluate"] / 2, rel=0.02)
+    assert "evaluate" not in least_hours(recipe, shapes, GPUS["T4"], None)
 
 
 def test_a_missing_config_is_named(tmp_path):

@@ -3,10 +3,10 @@
 import pytest
 
 from seccoderx_lite.cli.estimate import fit_message
-from seccoderx_lite.models.estimate import Shapes, estimate
+from seccoderx_lite.models.estimate import estimate
 from seccoderx_lite.models.gpus import GIB, GPUS, least_seconds
 from seccoderx_lite.models.memory_fit import memory_fit, smallest_change
-from seccoderx_lite.models.shapes import Linear, ModelShape
+from seccoderx_lite.models.shapes import Linear, ModelShape, Shapes
 from seccoderx_lite.recipe.reading import with_value
 from seccoderx_lite.recipe.recipe import check_recipe
 

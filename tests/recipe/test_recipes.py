@@ -19,9 +19,9 @@ from seccoderx_lite.data.loading import load_labelled, load_tasks, validation_or
 from seccoderx_lite.judge.prompt import judge_answer, render_judge_prompt
 from seccoderx_lite.models.adapters import lora_config, save_adapter
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.models.estimate import Shapes, estimate
+from seccoderx_lite.models.estimate import estimate
 from seccoderx_lite.models.gpus import GIB, GPUS
-from seccoderx_lite.models.shapes import model_shape
+from seccoderx_lite.models.shapes import Shapes, model_shape
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import load_recipe
 from seccoderx_lite.stages.pipeline import planned_stages, train

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, in the order of its worth: at most 6 minutes on one H100.
+# Usage: bash tests/gpu/measure.sh OUT
+# Each part has its own time limit and leaves its results in OUT, so a part that fails or is cut off
+# costs only itself; the script ends with 1 then. Without a GPU it runs the same way with tiny
+# shapes, to prove the script: in a minute or two, and with wider limits for busy machines. Needs no network and no installed package, only the dependencies.
+set -uo pipefail
+out=$(realpath -m "${1:?usage: measure.sh OUT}")
+cd "$(dirname "$0")/../.."
+mkdir -p "$out"
+export PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+python=${PYTHON:-python3}
+configs=tests/models/configs
+failed=0
+
+part() { # part SECONDS NAME COMMAND...: run it; its output is shown and kept in OUT/NAME.txt
+  local limit=$1 name=$2 start=$SECONDS code
+  shift 2
+  echo "== $name (at most $limit s)"
+  timeout --kill-after=5 "$limit" "$@" 2>&1 | tee "$out/$name.txt"
+  code=${PIPESTATUS[0]}
+  [ "$code" = 0 ] || failed=1
+  echo "$name exit=$code seconds=$((SECONDS - start))" | tee -a "$out/parts.txt"
+}
+
+bench() { # bench SECONDS NAME RECIPE SHAPE ARGUMENTS...
+  local limit=$1 name=$2 recipe=$3 shape=$4
+  shift 4
+  part "$limit" "$name" "$python" -m seccoderx_lite bench "$recipe" --random "$shape" \
+    --steps 2 --rounds 1 --output "$out/$name.json" -o sandbox.isolation=limits-only \
+    -o judge.verdict=cascade "$@"
+}
+
+rm -f "$out/parts.txt"
+"$python" -m pip freeze >"$out/packages.txt" 2>/dev/null
+nvidia-smi >"$out/nvidia-smi.txt" 2>&1
+if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  lengths=(-o model.max_prompt_tokens=256 -o judge.max_new_tokens=128 -o policy.grpo.prompts_per_step=1)
+  part 110 tests "$python" -m pytest tests/gpu -p no:cacheprovider -m "gpu and not slow" -rs
+  bench 115 step-7b recipes/qwen2.5-coder-7b-24gb.yaml $configs/Qwen2.5-Coder-7B-Instruct.json \
+    --memory 24GB "${lengths[@]}" -o policy.grpo.group_size=6 -o policy.grpo.max_completion_tokens=189
+  part 40 decoding-7b "$python" tests/benchmarks/decoding.py \
+    $configs/Qwen2.5-Coder-7B-Instruct.json --rows 6 --output "$out/decoding-7b.json"
+  bench 45 step-3b recipes/qwen2.5-coder-3b-16gb.yaml $configs/Qwen2.5-Coder-3B-Instruct.json \
+    --memory 16GB --layout shared "${lengths[@]}" -o policy.grpo.group_size=8 \
+    -o policy.grpo.max_completion_tokens=183
+  bench 45 step-1.5b recipes/qwen2.5-coder-1.5b-t4.yaml \
+    $configs/Qwen2.5-Coder-1.5B-Instruct.json --memory 16GB --layout shared "${lengths[@]}" \
+    -o policy.grpo.group_size=8 -o policy.grpo.max_completion_tokens=183
+else
+  part 150 tests "$python" -m pytest tests/gpu/test_kernels.py -p no:cacheprovider --device cpu \
+    -k "4_bit or roles or decoding"
+  bench 150 step-tiny recipes/tiny.yaml builtin:tiny --layout shared -o model.max_prompt_tokens=64 \
+    -o policy.grpo.prompts_per_step=1 -o policy.grpo.max_completion_tokens=32
+  part 100 decoding-tiny "$python" tests/benchmarks/decoding.py builtin:tiny --rows 2 --prompt 16 \
+    --tokens 8 --output "$out/decoding-tiny.json"
+fi
+exit $failed
