@@ -89,7 +89,7 @@ def test_limit_too_small_for_a_language_to_start_is_not_the_fault_of_the_code(
         pytest.skip("java is not installed")
     code = "public class Main { public static void main(String[] a) { System.out.print(1); } }"
     with pytest.raises(SandboxError, match=r"memory_mb|java program fails"):
-        sandbox.run_tests(code, "java", PRINTS, Limits(timeout_s=20, memory_mb=64))
+        sandbox.run_tests(code, "java", PRINTS, Limits(timeout_s=20, memory_mb=64, processes=4))
 
 
 def test_control_runs_once_per_language_and_limits(sandbox: Sandbox) -> None:
