@@ -90,20 +90,7 @@ def make_sft_trainer(
     recorder: StepRecorder,
 ) -> Any:
     """Return TRL's supervised trainer for a new adapter; it takes the rows in the given order."""
-    set_seed(recipe.seed)
-    config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
-    start = _copies(base)
-    trainer = SFTTrainer(
-        model=base.model,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=base.tokenizer,
-        peft_config=config_of_new,
-        callbacks=[recorder],
-    )
-    base.model = trainer.model
-    _keep_float32(base, start)
-    return trainer
+    return _make_trainer(SFTTrainer, base, recipe, rows, args=config, callbacks=[recorder])
 
 
 def make_grpo_trainer(
@@ -115,19 +102,26 @@ def make_grpo_trainer(
     recorder: StepRecorder,
 ) -> Any:
     """Return TRL's GRPO trainer for the adapter on the base, or for a new one on a bare base."""
-    set_seed(recipe.seed)
     count = int(config.max_steps) * sequences_per_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
+    return _make_trainer(
+        GRPOTrainer, base, recipe, rows, args=config, callbacks=[recorder], reward_funcs=reward
+    )
+
+
+def _make_trainer(
+    trainer_class: Any, base: Base, recipe: Recipe, rows: list[dict[str, Json]], **settings: Any
+) -> Any:
+    """Put a trainer of TRL on the base; an adapter that was on it keeps its float32 values."""
+    set_seed(recipe.seed)
     config_of_new = adapter_to_train(base, recipe.model.lora, recipe.seed)
     start = _copies(base)
-    trainer = GRPOTrainer(
+    trainer = trainer_class(
         model=base.model,
-        reward_funcs=reward,
-        args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
         peft_config=config_of_new,
-        callbacks=[recorder],
+        **settings,
     )
     base.model = trainer.model
     _keep_float32(base, start)
