@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from seccoderx_lite.core.numbers import finite
+
 Json: TypeAlias = Any
 """A value that came out of, or goes into, JSON."""
 
@@ -65,6 +67,13 @@ class Verdict:
     """Probability of "Vulnerable" against "Not Vulnerable", in [0, 1]; None if not computed."""
     line: int | None = None
     """Line of the code that the judge points at, counted from 1; None if it names none."""
+
+    def __post_init__(self) -> None:
+        """Leave code unscored whose probability is not a number, as of a judge with NaN weights."""
+        if self.p_vulnerable is not None and finite(self.p_vulnerable) is None:
+            object.__setattr__(self, "error", f"the judge's probability is {self.p_vulnerable}")
+            object.__setattr__(self, "p_vulnerable", None)
+            object.__setattr__(self, "label", None)
 
     def is_right(self, is_vulnerable: bool) -> bool:
         """Return whether it agrees with the label of the data; an unclear verdict never does."""

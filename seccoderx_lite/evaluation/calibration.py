@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seccoderx_lite.core.detection_scores import ProbabilityScores, ReliabilityBin
+from seccoderx_lite.core.numbers import wilson_interval
 from seccoderx_lite.core.records import LabelledCode
 from seccoderx_lite.core.scores import Interval
-from seccoderx_lite.evaluation.intervals import Floats, percentiles_95, wilson_interval
+from seccoderx_lite.evaluation.intervals import Floats, percentiles_95
 
 Truths = NDArray[np.bool_]
 

@@ -22,8 +22,9 @@ from seccoderx_lite.core.detection_scores import (
     PairScores,
     RateDifference,
 )
+from seccoderx_lite.core.numbers import wilson_interval
 from seccoderx_lite.core.records import LabelledCode, VerdictLabel
-from seccoderx_lite.evaluation.intervals import Floats, bootstrap_counts, wilson_interval
+from seccoderx_lite.evaluation.intervals import Floats, bootstrap_counts
 
 Verdicts: TypeAlias = Sequence[VerdictLabel | None]
 

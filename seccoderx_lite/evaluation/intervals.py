@@ -5,32 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 
 from seccoderx_lite.core.scores import Interval
 
 Floats = NDArray[np.float64]
-
-
-def wilson_interval(part: int, whole: int) -> Interval:
-    """Return the 95% score interval of a share, in [0, 1]; valid at 0 and 1 too.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927;
-    recommended by Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion", 2001.
-
-    Raises:
-        ValueError: not 0 <= part <= whole, or whole is 0.
-
-    >>> low, high = wilson_interval(40, 80)
-    >>> round(low, 3), round(high, 3)
-    (0.393, 0.607)
-    >>> wilson_interval(0, 10)[0], round(wilson_interval(0, 10)[1], 3)
-    (0.0, 0.278)
-    """
-    if not 0 <= part <= whole or whole == 0:
-        raise ValueError(f"needs 0 <= part <= whole and whole > 0 (got {part} of {whole})")
-    interval = binomtest(part, whole).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def bootstrap_interval(values: Sequence[float], seed: int, resamples: int = 2000) -> Interval:

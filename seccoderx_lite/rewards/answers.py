@@ -13,6 +13,7 @@ import tree_sitter
 
 from seccoderx_lite.core.asked import asked_by
 from seccoderx_lite.core.code_blocks import CodeBlock, extract_block
+from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.programs import parses
 from seccoderx_lite.core.records import Language, Task, TestResult, Verdict
 from seccoderx_lite.core.syntax import parse
@@ -92,3 +93,9 @@ class ScoredCompletion:
     parts: Mapping[str, float | None]
     verdict: Verdict | None = None
     tests: TestResult | None = None
+
+    def __post_init__(self) -> None:
+        """Leave a completion unscored whose reward is not a number."""
+        object.__setattr__(self, "reward", finite(self.reward))
+        parts = {name: finite(value) for name, value in self.parts.items()}
+        object.__setattr__(self, "parts", parts)

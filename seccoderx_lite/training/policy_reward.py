@@ -1,11 +1,11 @@
 """The policy's reward as the callable that TRL calls, with its records and alarms."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seccoderx_lite.core.errors import RunStopped
+from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.recipe.recipe import PolicyRecipe
@@ -122,8 +122,8 @@ def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    finite = [value for value in values if not math.isnan(value)]
-    return sum(finite) / len(finite) if finite else None
+    known = [value for value in values if finite(value) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _rollout_records(

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from seccoderx_lite.core.numbers import wilson_interval
 from seccoderx_lite.evaluation import intervals
-from seccoderx_lite.evaluation.intervals import bootstrap_counts, wilson_interval
+from seccoderx_lite.evaluation.intervals import bootstrap_counts
 
 
 def test_the_worked_examples_hold():
