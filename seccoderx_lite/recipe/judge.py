@@ -20,6 +20,7 @@ from seccoderx_lite.recipe.section import (
     Steps,
     Text,
     ascending,
+    changed_weights,
     set_twice,
 )
 
@@ -75,6 +76,7 @@ class AlignRecipe(Section):
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from set_twice(data, GRPO_NAMES)
+        yield from changed_weights(data)
 
 
 class CanariesRecipe(Section):

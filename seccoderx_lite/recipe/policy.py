@@ -21,6 +21,7 @@ from seccoderx_lite.recipe.section import (
     Text,
     Texts,
     ascending,
+    changed_weights,
     set_twice,
 )
 
@@ -114,8 +115,8 @@ class GrpoRecipe(Section):
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        engine = {"use_vllm": "rollout_engine", "vllm_mode": "rollout_engine"}
-        yield from set_twice(data, {**GRPO_NAMES, **engine})
+        yield from set_twice(data, {**GRPO_NAMES, "vllm_mode": "rollout_engine"})
+        yield from changed_weights(data)
 
 
 class AlarmsRecipe(Section):

@@ -114,6 +114,19 @@ def set_twice(data: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tup
             yield f"trainer.{name}", f"is already set by {field}; remove it here"
 
 
+def changed_weights(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings under `trainer` with which TRL would sample from other weights.
+
+    It merges the adapter into the base for vLLM, which destroys a base in 4 bits, and rounds it to
+    16 bits for continuous batching.
+    """
+    trainer = data.get("trainer")
+    given: Mapping[str, Any] = trainer if isinstance(trainer, Mapping) else {}
+    for name in ("use_vllm", "use_transformers_continuous_batching", "use_transformers_paged"):
+        if given.get(name):
+            yield f"trainer.{name}", "makes TRL merge or round the adapter; remove it"
+
+
 def fields_set_by_toolkit(request: Any) -> Iterator[tuple[str, str]]:
     """Yield the fields of a server's `request` that the toolkit sets itself."""
     given: Mapping[str, Any] = request if isinstance(request, Mapping) else {}

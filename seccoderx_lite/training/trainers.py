@@ -28,6 +28,7 @@ from seccoderx_lite.models.distributed import (
     wait_for_all,
 )
 from seccoderx_lite.recipe.recipe import Recipe
+from seccoderx_lite.training.base_guard import BaseGuard
 from seccoderx_lite.training.order import in_training_order
 from seccoderx_lite.training.out_of_memory import train_within_memory
 from seccoderx_lite.training.settings import sequences_per_step
@@ -125,6 +126,7 @@ def _make_trainer(
     )
     base.model = trainer.model
     _keep_float32(base, start)
+    trainer.add_callback(BaseGuard())
     return trainer
 
 

@@ -11,7 +11,7 @@ from helpers.small_runs import GROUP, CountingReward, small_recipe
 from seccoderx_lite.core.errors import ModelError, RecipeError
 from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.recipe.recipe import GrpoRecipe
+from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
@@ -93,14 +93,35 @@ def test_a_micro_batch_beyond_the_step_is_the_whole_step(tmp_path):
 def test_vllm_where_it_cannot_run_is_refused_by_the_name_of_what_is_missing(tmp_path):
     if find_spec("vllm") and torch.cuda.is_available():
         pytest.skip("vLLM can run here")
-    recipe = small_recipe(rollout_engine="vllm")
+    small = small_recipe(rollout_engine="vllm")
+    unquantised = small.model.model_copy(update={"quantization": "none"})
+    recipe = small.model_copy(update={"model": unquantised})
     with pytest.raises(ModelError, match=r"rollout_engine: vllm needs .*(no GPU|no package vllm)"):
         grpo_config(recipe, recipe.policy.grpo, tmp_path)
 
 
-def test_the_engine_of_the_rollouts_is_decided_by_one_field():
-    with pytest.raises(RecipeError, match=r"trainer\.use_vllm: is already set by rollout_engine"):
-        small_recipe(trainer={"use_vllm": True})
+def test_vllm_never_merges_into_a_base_in_4_bits(tmp_path):
+    recipe = small_recipe(rollout_engine="vllm")
+    with pytest.raises(ModelError, match=r"destroys a base in 4 bits \(model\.quantization: nf4\)"):
+        grpo_config(recipe, recipe.policy.grpo, tmp_path)
+
+
+@pytest.mark.parametrize("section", ["judge.align", "policy.grpo"])
+@pytest.mark.parametrize(
+    "setting", ["use_vllm", "use_transformers_continuous_batching", "use_transformers_paged"]
+)
+def test_engines_of_trl_that_merge_or_round_the_adapter_are_refused(section, setting):
+    trainer = {"trainer": {setting: True}}
+    document = {
+        "name": "x",
+        "model": {"base": "builtin:tiny"},
+        "judge": {"align": {"data": "builtin:tiny", **(trainer if "align" in section else {})}},
+        "policy": {"tasks": "builtin:tiny", "grpo": trainer if "grpo" in section else {}},
+    }
+    with pytest.raises(
+        RecipeError, match=rf"{section}.trainer.{setting}: makes TRL merge or round"
+    ):
+        check_recipe(document, "x")
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
