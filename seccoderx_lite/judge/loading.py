@@ -23,7 +23,7 @@ from seccoderx_lite.core.records import Json, Verdict
 from seccoderx_lite.judge.analysers import ANALYSERS, Analyser
 from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, reasoned_verdict
 from seccoderx_lite.judge.unsure_band import SETTINGS_FILE, unsure_band
-from seccoderx_lite.models.generation import Generator, render_chat
+from seccoderx_lite.models.generation import Generator, render_chat, token_ids
 from seccoderx_lite.recipe.reading import faults_of, invalid
 from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
 from seccoderx_lite.run import files as folder_files
@@ -268,16 +268,17 @@ def _digest(adapter: Path) -> str:
 
 def _context_check(base: Any, recipe: JudgeRecipe) -> Callable[[CodeToJudge], str | None]:
     """`LoadedJudge.why_unreadable` for a model: prompt and answer must fit into its context."""
-    length = getattr(base.model.config, "max_position_embeddings", None)
-    context = length and length - min(recipe.max_new_tokens, length // 4)
+    from seccoderx_lite.models.context import longest_prompt
+
+    limit = longest_prompt(base.model, recipe.max_new_tokens)
 
     def why_unreadable(item: CodeToJudge) -> str | None:
         text = render_chat(base.tokenizer, judge_prompt(item, recipe))
-        if context is None or len(text.encode()) < context:  # a token has at least one byte
+        if limit is None or len(text.encode()) <= limit:  # a token has at least one byte
             return None
-        tokens = len(base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        if tokens < context:
+        tokens = len(token_ids(base.tokenizer, [text])[0])
+        if tokens <= limit:
             return None
-        return f"too long for the judge: {tokens} tokens, its limit is {context}"
+        return f"too long for the judge: {tokens} tokens, its limit is {limit}"
 
     return why_unreadable

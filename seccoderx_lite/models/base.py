@@ -94,6 +94,7 @@ def load_base(recipe: ModelRecipe) -> Base:
         raise ModelError(f"model.base: cannot load {recipe.base!r}: {error}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = with_fixed_date(tokenizer.chat_template)
     _keep_weights_trainable(model)
     return Base(recipe.base, model, tokenizer, backend, recipe.fast_generation)
 
@@ -128,6 +129,22 @@ def _require_chat_template(tokenizer: Any, source: str) -> None:
             f"model.base: the tokenizer of {source!r} has no chat template, which prompts need; "
             "use the instruct version of the model, or add a template to its folder"
         )
+
+
+_DATE = "26 Jul 2024"
+"""The date that Llama 3.1 shows where none is given."""
+
+
+def with_fixed_date(template: Any) -> Any:
+    """Return a chat template that shows one date, where it would show that of the day.
+
+    A model that is trained today and asked tomorrow must see the same text.
+    """
+    if isinstance(template, dict):  # several templates by name
+        return {name: with_fixed_date(text) for name, text in template.items()}
+    if "strftime_now" not in template:
+        return template
+    return "{%- macro strftime_now(format) -%}" + _DATE + "{%- endmacro -%}" + template
 
 
 def _keep_weights_trainable(model: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from seccoderx_lite.models.generation import following_ids, token_ids
 from seccoderx_lite.models.prefix_cache import PrefixCache, padded_left, positions
 
 
@@ -70,17 +71,15 @@ def _split_all(
     tokenizer: Any, texts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
 ) -> list[_Split]:
     distinct = list(dict.fromkeys(prefixes))
-    tokens_of = dict(zip(distinct, _tokens(tokenizer, distinct), strict=True))
-    first, second = (_tokens(tokenizer, [text + answer for text in texts]) for answer in answers)
+    tokens_of = dict(zip(distinct, token_ids(tokenizer, distinct), strict=True))
+    first, second = (
+        [head + tail for head, tail in following_ids(tokenizer, texts, [answer] * len(texts))]
+        for answer in answers
+    )
     return [
         _split(one, other, tokens_of[prefix], answers)
         for one, other, prefix in zip(first, second, prefixes, strict=True)
     ]
-
-
-def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return ids
 
 
 def _split(

@@ -3,6 +3,7 @@
 Importing this module does not import torch.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:  # these import torch
     from seccoderx_lite.models.prefix_cache import PrefixCache
 
 Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
 
 
 class Generator(Protocol):
@@ -45,6 +48,41 @@ def render_chat(tokenizer: Any, prompt: str) -> str:
     return text
 
 
+def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Return the tokens that a model is asked with, for each prompt.
+
+    Templates write special tokens themselves, so the tokenizer must not add its own.
+    """
+    texts = [render_chat(tokenizer, prompt) for prompt in prompts]
+    return token_ids(tokenizer, texts)
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of rendered texts."""
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
+    return ids
+
+
+def following_ids(
+    tokenizer: Any, heads: Sequence[str], tails: Sequence[str]
+) -> list[tuple[list[int], list[int]]]:
+    """Return the tokens of rendered prompts, and those of what follows each of them.
+
+    The prompt has the tokens that the model is asked with: where a token of the whole text would
+    span the boundary, the tail is tokenised alone.
+    """
+    asked = token_ids(tokenizer, heads)
+    whole = token_ids(tokenizer, [head + tail for head, tail in zip(heads, tails, strict=True)])
+    return [
+        (head, ids[len(head) :] if ids[: len(head)] == head else token_ids(tokenizer, [tail])[0])
+        for head, ids, tail in zip(asked, whole, tails, strict=True)
+    ]
+
+
 def generate_texts(
     model: Any,
     tokenizer: Any,
@@ -57,14 +95,17 @@ def generate_texts(
 ) -> list[str]:
     """Return one completion per prompt from the active adapter, in order.
 
-    `options` are passed to the model's `generate`.
+    A completion ends at the end of the model's context. `options` are passed to the model's
+    `generate`.
     """
     import torch
 
+    from seccoderx_lite.models.context import context_of
     from seccoderx_lite.models.prefix_cache import padded_left
 
-    texts = [render_chat(tokenizer, prompt) for prompt in prompts]
-    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    ids = prompt_ids(tokenizer, prompts)
+    context = context_of(model)
+    room = [min(max_new_tokens, context - len(each)) if context else max_new_tokens for each in ids]
     # Prompts of similar length share a batch, to keep padding low.
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
     completions = [""] * len(ids)
@@ -75,12 +116,14 @@ def generate_texts(
             output = model.generate(
                 input_ids=batch,
                 attention_mask=mask,
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=max(1, *(room[index] for index in chosen)),
                 pad_token_id=tokenizer.pad_token_id,
                 **_sampling(temperature),
                 **options,
             )
-        new_ids = output[:, batch.shape[1] :]
+        new_ids = [
+            row[batch.shape[1] :][: room[index]] for index, row in zip(chosen, output, strict=True)
+        ]
         decoded = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
         for index, text in zip(chosen, decoded, strict=True):
             completions[index] = text
@@ -95,6 +138,10 @@ def _sampling(temperature: float) -> dict[str, Any]:
     return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None, **plain}
 
 
+_ANSWER_TOKENS = 16
+"""More than the answers that are compared have."""
+
+
 class RoleGenerator:
     """A generator that uses one role of the shared base."""
 
@@ -107,10 +154,12 @@ class RoleGenerator:
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
+        """Return one completion per prompt; None for one that leaves no room in the context."""
         from seccoderx_lite.models.decoding import generating
         from seccoderx_lite.models.roles import acting_as
 
         tokenizer = self._base.tokenizer
+        places = self._readable(prompts, max_new_tokens)
         with (
             acting_as(self._role, self._base.model, tokenizer) as model,
             generating(self._base) as options,
@@ -118,18 +167,22 @@ class RoleGenerator:
             texts = generate_texts(
                 model,
                 tokenizer,
-                prompts,
+                [prompts[place] for place in places],
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 batch_size=self._batch_size,
                 **options,
             )
-        return list(texts)
+        found = dict(zip(places, texts, strict=True))
+        return [found.get(place) for place in range(len(prompts))]
 
     def answer_probabilities(
         self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
     ) -> list[float | None]:
-        """Return the probabilities from one forward pass; see `forced_answer`."""
+        """Return the probabilities from one forward pass; see `forced_answer`.
+
+        None for a prompt that leaves no room in the context.
+        """
         from seccoderx_lite.models.decoding import generating
         from seccoderx_lite.models.forced_answer import forced_answer_probabilities
         from seccoderx_lite.models.prefix_cache import PrefixCache, weights_key
@@ -137,10 +190,11 @@ class RoleGenerator:
 
         self.prefix_cache = self.prefix_cache or PrefixCache()
         tokenizer = self._base.tokenizer
-        texts = [render_chat(tokenizer, prompt) for prompt in prompts]
+        places = self._readable(prompts, _ANSWER_TOKENS)
+        texts = [render_chat(tokenizer, prompts[place]) for place in places]
         rendered_prefixes = [
             text.partition(prefix)[0] + prefix if prefix and prefix in text else ""
-            for text, prefix in zip(texts, prefixes, strict=True)
+            for text, prefix in zip(texts, (prefixes[place] for place in places), strict=True)
         ]
         with acting_as(self._role, self._base.model, tokenizer) as model, generating(self._base):
             self.prefix_cache.use_weights(weights_key(model, self._role))
@@ -153,7 +207,25 @@ class RoleGenerator:
                 batch_size=self._batch_size,
                 prefix_cache=self.prefix_cache,
             )
-        return list(probabilities)
+        found = dict(zip(places, probabilities, strict=True))
+        return [found.get(place) for place in range(len(prompts))]
+
+    def _readable(self, prompts: Sequence[str], max_new_tokens: int) -> list[int]:
+        """Return the places of the prompts that fit into the model's context; count the others."""
+        from seccoderx_lite.models.context import longest_prompt, too_long
+
+        base = self._base
+        is_long = too_long(base.model, base.tokenizer, prompts, max_new_tokens)
+        if any(is_long):
+            logger.warning(
+                "%s: %d of %d prompts are longer than %s tokens, which its context leaves, and "
+                "are not asked",
+                base.name,
+                sum(is_long),
+                len(prompts),
+                longest_prompt(base.model, max_new_tokens),
+            )
+        return [place for place, long in enumerate(is_long) if not long]
 
     @property
     def is_on_cpu(self) -> bool:

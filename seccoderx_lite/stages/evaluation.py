@@ -4,11 +4,12 @@ Several completions per task are sampled at the recipe's temperature (the main r
 is decoded greedily. How each suite is graded is in `evaluation/suites`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Task
 from seccoderx_lite.core.scores import Evaluation, Phase
 from seccoderx_lite.evaluation.suites.answers import Answers, SuiteRunner, regrade
@@ -23,6 +24,7 @@ from seccoderx_lite.evaluation.suites.loading import (
 from seccoderx_lite.evaluation.suites.summary import summarise
 from seccoderx_lite.models.adapters import CONFIG_FILE, attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, load_base
+from seccoderx_lite.models.context import longest_prompt, too_long
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, PolicyRecipe, Recipe
@@ -30,6 +32,8 @@ from seccoderx_lite.rewards.task_check import sound_tasks
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -46,6 +50,8 @@ def run(
     settings = _settings(recipe)
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
     suites = _sound_suites(load_suites(settings), recipe, folder, sandbox)
+    if base and not settings.endpoint:
+        suites = _fitting(suites, base, settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
     generators = _generators(recipe, settings, folder, base)
     runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
@@ -84,6 +90,36 @@ def _sound_suites(
             kept.append(replace(suite, tasks=tuple(tasks)))
         else:
             kept.append(suite)
+    return kept
+
+
+def _fitting(suites: Sequence[Suite], base: Base, settings: EvaluateRecipe) -> list[Suite]:
+    """Return the suites without the tasks whose prompts leave the model no room for an answer.
+
+    Raises:
+        DataError: none is left of a suite.
+    """
+    kept = []
+    limit = settings.max_completion_tokens
+    for suite in suites:
+        prompts = [task.prompt for task in suite.tasks]
+        long = too_long(base.model, base.tokenizer, prompts, limit)
+        tasks = [task for task, is_long in zip(suite.tasks, long, strict=True) if not is_long]
+        if not tasks:
+            raise DataError(
+                f"evaluate.suites: no prompt of {suite.name} fits into the model's context, which "
+                f"leaves {longest_prompt(base.model, limit)} tokens; leave the suite out"
+            )
+        if any(long):
+            logger.warning(
+                "%s: left out %d of %d tasks, whose prompts are longer than the %s tokens that the "
+                "model's context leaves",
+                suite.name,
+                sum(long),
+                len(long),
+                longest_prompt(base.model, limit),
+            )
+        kept.append(replace(suite, tasks=tuple(tasks)))
     return kept
 
 

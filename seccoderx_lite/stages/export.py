@@ -28,8 +28,9 @@ from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.data.loading import load_tasks, validation_or_all
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
+from seccoderx_lite.models.context import too_long
 from seccoderx_lite.models.estimate import gate_batch
-from seccoderx_lite.models.generation import generate_texts, render_chat
+from seccoderx_lite.models.generation import generate_texts, prompt_ids
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
 from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
@@ -80,7 +81,7 @@ def run(
     settings = recipe.export or ExportRecipe()
     target = target or folder.export
     source = _adapter_of(role, recipe, folder)
-    tasks = _gate_tasks(recipe, settings.gate_tasks)
+    tasks = _gate_tasks(recipe, settings.gate_tasks, base)
     tested = tasks if role == "policy" else []
     note(progress, "export", f"measuring the trained {role}, to compare the exports with it")
     detach_adapters(base)
@@ -152,9 +153,16 @@ def _refuse_judge(policy_adapter: Path, judge_adapter: Path) -> None:
             )
 
 
-def _gate_tasks(recipe: Recipe, count: int) -> list[Task]:
+def _gate_tasks(recipe: Recipe, count: int, base: Base) -> list[Task]:
     tasks = validation_or_all(load_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny"))
+    prompts = [task.prompt for task in tasks]
+    long = too_long(base.model, base.tokenizer, prompts, _completion_limit(recipe))
+    tasks = [task for task, is_long in zip(tasks, long, strict=True) if not is_long]
     return [task for task in tasks if task.tests][:count] or list(tasks[:count])
+
+
+def _completion_limit(recipe: Recipe) -> int:
+    return recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
 
 
 def _behaviour(
@@ -167,18 +175,16 @@ def _behaviour(
 ) -> _Behaviour:
     """Return the model's logits along some prompts, and its greedy ESR on the tasks to test."""
     logits = []
-    for task in tasks[:GATE_PROMPTS]:
-        ids = tokenizer(render_chat(tokenizer, task.prompt), return_tensors="pt")["input_ids"]
+    device = next(model.parameters()).device
+    for ids in prompt_ids(tokenizer, [task.prompt for task in tasks[:GATE_PROMPTS]]):
         with torch.no_grad():
-            logits.append(
-                model(input_ids=ids.to(next(model.parameters()).device)).logits[0].float().cpu()
-            )
-    limit = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
+            batch = torch.tensor([ids], device=device)
+            logits.append(model(input_ids=batch).logits[0].float().cpu())
     texts = generate_texts(
         model,
         tokenizer,
         [task.prompt for task in tested],
-        max_new_tokens=limit,
+        max_new_tokens=_completion_limit(recipe),
         temperature=0.0,
         batch_size=gate_batch(recipe),
     )

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, LabelledCode
@@ -31,11 +31,13 @@ from seccoderx_lite.judge.unsure_band import (
 )
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters, save_adapter
 from seccoderx_lite.models.base import Base
+from seccoderx_lite.models.context import rollout_prompt_limit, within_context
 from seccoderx_lite.models.distributed import is_first_process
-from seccoderx_lite.models.generation import render_chat
+from seccoderx_lite.models.generation import prompt_ids
 from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, JudgeRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
+from seccoderx_lite.training.examples import example
 from seccoderx_lite.training.judge_reward import LabelReward
 from seccoderx_lite.training.order import Row, in_turns
 from seccoderx_lite.training.settings import grpo_config, sequences_per_step, sft_config
@@ -84,7 +86,7 @@ def cold_start(
     section = judge.cold_start
     detach_adapters(base)
     labelled = in_split(load_labelled(section.data), "train")
-    rows, dropped = _sft_rows(labelled, judge, section, base.tokenizer)
+    rows, dropped = _sft_rows(labelled, judge, section, base)
     checkpoints = folder.checkpoints("judge/cold_start")
     recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
     config = sft_config(recipe, section, checkpoints)
@@ -102,9 +104,10 @@ def _sft_rows(
     labelled: Sequence[LabelledCode],
     judge: JudgeRecipe,
     section: ColdStartRecipe,
-    tokenizer: Any,
+    base: Base,
 ) -> tuple[dict[VerdictForm, list[Row]], int]:
     """Return the examples by form of answer, and the number that were too long."""
+    limit = within_context(base.model, section.max_tokens)
     rows: dict[VerdictForm, list[Row]] = {form: [] for form in verdict_forms(judge)}
     dropped = 0
     for row, form in product(labelled, verdict_forms(judge)):
@@ -116,20 +119,15 @@ def _sft_rows(
             )
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
         answer = judge_answer(row.is_vulnerable, row.reasoning if form == "reason" else None)
-        length = len(tokenizer(render_chat(tokenizer, prompt) + answer)["input_ids"])
-        if length > section.max_tokens:
+        trained = example(base.tokenizer, prompt, answer)
+        if len(trained["input_ids"]) > limit:
             dropped += 1
-            continue
-        rows[form].append(
-            {
-                "prompt": [{"role": "user", "content": prompt}],
-                "completion": [{"role": "assistant", "content": answer}],
-            }
-        )
+        else:
+            rows[form].append(trained)
     if empty := [form for form in rows if not rows[form]]:
         raise DataError(
             f"judge.cold_start.max_tokens: none of {len(labelled)} {empty[0]} answers fits into "
-            f"{section.max_tokens} tokens together with its prompt; raise it"
+            f"{limit} tokens together with its prompt; raise it, up to the model's context"
         )
     return rows, dropped
 
@@ -145,7 +143,7 @@ def align(
     start = folder.path / "judge" / "cold_start"
     if start.is_dir():
         attach_adapter(base, start, "trained", trainable=True)
-    rows = _align_rows(in_split(load_labelled(section.data), "train"), judge)
+    rows, dropped = _align_rows(in_split(load_labelled(section.data), "train"), recipe, base)
     clock = PhaseClock()
     reward = LabelReward(clock)
     checkpoints = folder.checkpoints("judge/align")
@@ -156,16 +154,38 @@ def align(
     train(trainer, checkpoints)
     save_adapter(base.model, "trained", folder.path / "judge" / "align")
     detach_adapters(base)
-    return {"examples": len(rows)} | _finish(recipe, folder, base, "align", progress)
+    summary = {"examples": len(rows), "too_long": dropped}
+    return summary | _finish(recipe, folder, base, "align", progress)
 
 
-def _align_rows(labelled: Sequence[LabelledCode], judge: JudgeRecipe) -> list[Row]:
+def _align_rows(
+    labelled: Sequence[LabelledCode], recipe: Recipe, base: Base
+) -> tuple[list[Row], int]:
+    """Return the rows to ask about, and the number that were too long."""
+    judge = recipe.judge
+    assert judge is not None and judge.align is not None
+    limit = rollout_prompt_limit(
+        base.model,
+        recipe.model.max_prompt_tokens,
+        judge.align.max_completion_tokens,
+        "judge.align.max_completion_tokens",
+    )
     rows: list[Row] = []
+    dropped = 0
     for row, form in product(labelled, verdict_forms(judge)):
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
+        if len(prompt_ids(base.tokenizer, [prompt])[0]) > limit:
+            dropped += 1
+            continue
         message = [{"role": "user", "content": prompt}]
         rows.append({"prompt": message, "is_vulnerable": row.is_vulnerable, "form": form})
-    return rows
+    if not rows:
+        raise DataError(
+            f"judge.align.data: none of {dropped} prompts fits into {limit} tokens, the least of "
+            "model.max_prompt_tokens and what judge.align.max_completion_tokens leaves of the "
+            "model's context; change one of them, or lower judge.max_code_chars"
+        )
+    return rows, dropped
 
 
 def _finish(

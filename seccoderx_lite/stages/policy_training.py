@@ -35,7 +35,8 @@ from seccoderx_lite.models.adapters import (
     save_adapter,
 )
 from seccoderx_lite.models.base import Base
-from seccoderx_lite.models.generation import render_chat
+from seccoderx_lite.models.context import rollout_prompt_limit
+from seccoderx_lite.models.generation import prompt_ids
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.rewards.task_check import sound_tasks
@@ -102,7 +103,7 @@ def run(
     trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
     if judge_adapter:
         attach_adapter(base, judge_adapter, "judge")
-    probe = base.tokenizer(render_chat(base.tokenizer, tasks[0].prompt))["input_ids"]
+    probe = prompt_ids(base.tokenizer, [tasks[0].prompt])[0]
     prepare_generation(base, clock)
     check_rollout_weights(base.model, base.tokenizer, probe)
     if start and policy.grpo.kl:
@@ -175,16 +176,20 @@ def rewardable_tasks(tasks: Sequence[Task], policy: PolicyRecipe) -> list[Task]:
 
 
 def _fitting(tasks: Sequence[Task], base: Base, recipe: Recipe) -> tuple[list[Task], int]:
-    limit = recipe.model.max_prompt_tokens
-    fitting = [
-        task
-        for task in tasks
-        if len(base.tokenizer(render_chat(base.tokenizer, task.prompt))["input_ids"]) <= limit
-    ]
+    assert recipe.policy is not None
+    limit = rollout_prompt_limit(
+        base.model,
+        recipe.model.max_prompt_tokens,
+        recipe.policy.grpo.max_completion_tokens,
+        "policy.grpo.max_completion_tokens",
+    )
+    lengths = map(len, prompt_ids(base.tokenizer, [task.prompt for task in tasks]))
+    fitting = [task for task, length in zip(tasks, lengths, strict=True) if length <= limit]
     if not fitting:
         raise DataError(
-            f"model.max_prompt_tokens: none of {len(tasks)} prompts fits into {limit} tokens; "
-            "raise it"
+            f"policy.tasks: none of {len(tasks)} prompts fits into {limit} tokens, the least of "
+            "model.max_prompt_tokens and what policy.grpo.max_completion_tokens leaves of the "
+            "model's context; change one of them"
         )
     return fitting, len(tasks) - len(fitting)
 

@@ -15,6 +15,7 @@ from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.loading import in_split, load_tasks
 from seccoderx_lite.models.adapters import detach_adapters, save_adapter
 from seccoderx_lite.models.base import Base
+from seccoderx_lite.models.context import within_context
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe, WarmStartRecipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
@@ -40,7 +41,8 @@ def run(
     section = policy.warm_start
     detach_adapters(base)
     tasks = solved_tasks(policy, section)
-    rows, dropped = _rows(tasks, section, base.tokenizer)
+    limit = within_context(base.model, section.max_tokens)
+    rows, dropped = _rows(tasks, section, base.tokenizer, limit)
     checkpoints = folder.checkpoints("warm_start")
     config = sft_config(recipe, section, checkpoints)
     count = section.steps * sequences_per_step(config)
@@ -109,17 +111,19 @@ def fenced(code: str, language: str) -> str:
     return f"```{language}\n{code.strip()}\n```"
 
 
-def _rows(tasks: Sequence[Task], section: WarmStartRecipe, tokenizer: Any) -> tuple[list[Row], int]:
+def _rows(
+    tasks: Sequence[Task], section: WarmStartRecipe, tokenizer: Any, limit: int
+) -> tuple[list[Row], int]:
     """Return the examples of one pass, and the number that were too long."""
     rows = [
         example(tokenizer, task.prompt, fenced(code, task.language))
         for task in tasks
         for code in solutions(task, section)
     ]
-    fitting = [row for row in rows if len(row["input_ids"]) <= section.max_tokens]
+    fitting = [row for row in rows if len(row["input_ids"]) <= limit]
     if not fitting:
         raise DataError(
             f"policy.warm_start.max_tokens: none of {len(rows)} examples fits into "
-            f"{section.max_tokens} tokens together with its prompt; raise it"
+            f"{limit} tokens together with its prompt; raise it, up to the model's context"
         )
     return fitting, len(rows) - len(fitting)

@@ -6,11 +6,13 @@ the tokens that it is asked with.
 
 from typing import Any
 
-from seccoderx_lite.models.generation import render_chat
+from seccoderx_lite.models.generation import following_ids, render_chat
 from seccoderx_lite.training.order import Row
 
 _MARK = "\ue000"
 """Stands for an answer; a character of private use, so that no chat template contains it."""
+
+_OPENING = "<think>"
 
 
 def example(tokenizer: Any, prompt: str, answer: str) -> Row:
@@ -32,12 +34,9 @@ def deciding_example(tokenizer: Any, prompt: str, answer: str, other: str) -> Ro
 def _tokens(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
     """Return the tokens of a rendered prompt, and those of the answer with the end of its turn."""
     head = render_chat(tokenizer, prompt)
-    tail = answer + _end_of_turn(tokenizer)
-    head_ids = tokenizer(head, add_special_tokens=False)["input_ids"]
-    ids = tokenizer(head + tail, add_special_tokens=False)["input_ids"]
-    if ids[: len(head_ids)] == head_ids:  # not so if a token spans the boundary
-        return head_ids, ids[len(head_ids) :]
-    return head_ids, tokenizer(tail, add_special_tokens=False)["input_ids"]
+    if head.rstrip().endswith(_OPENING):  # some templates open the block of thoughts themselves
+        answer = answer.removeprefix(_OPENING).lstrip()
+    return following_ids(tokenizer, [head], [answer + _end_of_turn(tokenizer)])[0]
 
 
 def _end_of_turn(tokenizer: Any) -> str:

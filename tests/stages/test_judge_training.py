@@ -24,6 +24,12 @@ def base():
     return load_base(recipe_of().model)
 
 
+def answer_in(tokenizer, row):
+    """The text of an example that is trained."""
+    masked = zip(row["input_ids"], row["completion_mask"], strict=True)
+    return tokenizer.decode([token for token, is_trained in masked if is_trained])
+
+
 @pytest.fixture
 def steps_of(base, tmp_path, monkeypatch):
     """The answers of each step, in the order in which the trainer is given them."""
@@ -35,7 +41,7 @@ def steps_of(base, tmp_path, monkeypatch):
         given = []
 
         def capture(base, recipe, config, rows, recorder):
-            given.extend(row["completion"][0]["content"] for row in rows)
+            given.extend(answer_in(base.tokenizer, row) for row in rows)
             raise NotTrained
 
         monkeypatch.setattr(judge_training, "make_sft_trainer", capture)

@@ -33,13 +33,12 @@ def complete(synthesis: Synthesis, prompts: Sequence[str], temperature: float) -
 
 
 def _fits(synthesis: Synthesis, prompt: str) -> bool:
-    from seccoderx_lite.models.generation import render_chat
+    from seccoderx_lite.models.generation import prompt_ids
 
     model = synthesis.recipe.model
     assert model is not None
     tokenizer = synthesis.base(model).tokenizer
-    ids = tokenizer(render_chat(tokenizer, prompt), add_special_tokens=False)["input_ids"]
-    return len(ids) <= model.max_prompt_tokens
+    return len(prompt_ids(tokenizer, [prompt])[0]) <= model.max_prompt_tokens
 
 
 def _with_reference(task: Line, completion: str | None) -> Line:
