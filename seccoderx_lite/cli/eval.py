@@ -132,7 +132,7 @@ def eval_code(
     if not suite and not regrade:
         raise RecipeError("--suite: is required, for example --suite builtin:tiny")
     if check:
-        raise typer.Exit(_print_checks(work.check_suites(suite or [])))
+        raise typer.Exit(_print_checks(work.check_suites(suite or [], override or ())))
     if model is None:
         raise RecipeError("MODEL: is required, for example runs/tiny")
     with ProgressBar() as progress:

@@ -17,7 +17,7 @@ from seccoderx_lite.evaluation.suites.loading import load_suite
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_overrides, with_paths_from
 from seccoderx_lite.run.files import read_record
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.run.open_sandbox import open_sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,10 @@ def require_scores(folder: Path) -> None:
         logger.warning("%s", advice)
 
 
-def check_suites(sources: Sequence[str]) -> list[SolutionCheck]:
+def check_suites(sources: Sequence[str], overrides: Sequence[str] = ()) -> list[SolutionCheck]:
     """Return the grades of the suites' own solutions on this machine.
+
+    `overrides` are those of a recipe, for example of its sandbox.
 
     Raises:
         DataError: no suite has solutions to check.
@@ -121,7 +123,8 @@ def check_suites(sources: Sequence[str]) -> list[SolutionCheck]:
             f"--check: {', '.join(sources)} has no solutions of its own; name cweval:CHECKOUT or "
             "a suite with tests and references"
         )
-    with Sandbox() as sandbox:
+    recipe = evaluation_recipe("builtin:tiny", {"suites": list(sources)}, overrides=overrides)
+    with open_sandbox(recipe.sandbox) as sandbox:
         cweval = CwevalGrader(sandbox)
         return [
             check

@@ -95,6 +95,8 @@ class SandboxRecipe(Section):
     """Most processes and threads of the tests of one completion."""
     workers: Annotated[Count | None, Mark.NO_EFFECT] = None
     """Completions tested at the same time (default: the number of processors)."""
+    packages: list[Text] = Field(default_factory=list)
+    """Installed packages that Python code and its tests may import, for example [numpy]."""
 
 
 class TasksRecipe(Section):

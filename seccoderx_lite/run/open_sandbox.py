@@ -12,7 +12,8 @@ def open_sandbox(settings: SandboxRecipe) -> Sandbox:
     Several processes of one run share the processors: each gets an equal part of them.
 
     Raises:
-        SandboxError: this machine cannot isolate as strongly as the recipe requires.
+        SandboxError: this machine cannot isolate as strongly as the recipe requires, or lacks a
+            package that it offers to the code.
     """
     from seccoderx_lite.models.distributed import process_count  # imports torch
 
@@ -22,4 +23,4 @@ def open_sandbox(settings: SandboxRecipe) -> Sandbox:
     limits = Limits(
         timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
     )
-    return Sandbox(settings.isolation, workers, limits)
+    return Sandbox(settings.isolation, workers, limits, packages=settings.packages)

@@ -20,6 +20,7 @@ from seccoderx_lite.sandbox import languages, programs, pytest_tests, results, s
 from seccoderx_lite.sandbox.controls import Controls
 from seccoderx_lite.sandbox.jobs import Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
+from seccoderx_lite.sandbox.packages import find_packages, why_missing
 from seccoderx_lite.sandbox.plan import Plan
 from seccoderx_lite.sandbox.planning import plan_tests, without_padding
 from seccoderx_lite.sandbox.worker import ANSWER_GRACE_S, Worker, settings_for
@@ -57,6 +58,7 @@ class Sandbox:
         limits: Limits | None = None,
         without: Sequence[str] = (),
         readable: Sequence[str] = (),
+        packages: Sequence[str] = (),
     ) -> None:
         """Start the first worker and test how well this machine isolates.
 
@@ -67,14 +69,19 @@ class Sandbox:
             without: layers to switch off, to test what the others hold: namespaces, bubblewrap,
                 landlock, seccomp, uid or cgroup.
             readable: folders of installed tools that commands may read and run.
+            packages: installed packages that Python code may import.
 
         Raises:
-            SandboxError: this machine offers a weaker tier than `isolation`.
+            SandboxError: this machine offers a weaker tier than `isolation`, or a package is
+                missing.
         """
         isolation_module.check_names(isolation, without)
         self.limits = limits or Limits()
         count = workers or len(os.sched_getaffinity(0))
-        settings = settings_for(without, [*pytest_tests.site_folders(), *readable])
+        self.offer = find_packages(packages)
+        """The packages that Python code may import."""
+        readable = [*pytest_tests.site_folders(), *readable]
+        settings = settings_for(without, readable, self.offer)
         self.workers = [Worker(settings) for _ in range(count)]
         self.isolation = self._find_isolation(isolation)
         """What confines the jobs of this sandbox."""
@@ -86,6 +93,7 @@ class Sandbox:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sandbox")
         self._places = threading.BoundedSemaphore(WAITING_JOBS)
         self._closed = False
+        self._require_packages()
 
     def _find_isolation(self, wanted: str) -> isolation_module.Isolation:
         try:
@@ -106,6 +114,18 @@ class Sandbox:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _require_packages(self) -> None:
+        """Import the offered packages in a jail, with its limits."""
+        for name in self.offer.modules:
+            ended = self.run({}, [self.python, "-c", f"import {name}"])
+            if ended.status != "passed":
+                self.close()
+                raise SandboxError(
+                    f"sandbox.packages: {name} cannot be imported in the sandbox, whose user needs "
+                    f"to be able to read {self.offer.folder} ({ended.status}): "
+                    f"{ended.stderr.strip()[-300:]}"
+                )
 
     def close(self) -> None:
         """Cancel waiting jobs, wait for running ones, and end all processes."""
@@ -227,7 +247,11 @@ class Sandbox:
         self._controls.require(language, tests["kind"], limits, standard)
         started = time.monotonic()
         result = self._run_plan(plan, code, language, limits, standard)
-        return replace(result, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        if result.status != "passed" and language == "python":
+            hint = why_missing(result.output, self.offer.modules)
+            return replace(result, seconds=seconds, output=f"{hint}\n{result.output}".lstrip("\n"))
+        return replace(result, seconds=seconds)
 
     def _run_control(
         self, code: str, language: Language, tests: Mapping[str, Json], limits: Limits

@@ -27,6 +27,7 @@ from seccoderx_lite.sandbox.jail.process_tree import count_tasks
 from seccoderx_lite.sandbox.jail.remove_tree import remove_tree
 from seccoderx_lite.sandbox.jail.users import NO_ROOM
 from seccoderx_lite.sandbox.languages import tool_folders
+from seccoderx_lite.sandbox.packages import Offer
 
 JAIL_FOLDER = Path(__file__).parent / "jail"
 START_TIMEOUT_S = 30.0
@@ -47,8 +48,10 @@ class StarterSettings:
     """Interpreters in order of preference; one that the jailed user cannot read is skipped."""
     read_only: tuple[str, ...]
     """Folders, besides the system's own, that jobs may read."""
-    without: tuple[str, ...] = ()
+    without: tuple[str, ...]
     """Layers to switch off."""
+    packages: Offer
+    """What Python code may import besides the standard library."""
 
 
 class Worker:
@@ -170,12 +173,14 @@ class Worker:
 
     def _start_with(self, python: str, in_bubblewrap: bool) -> None:
         ours, theirs = socket.socketpair()
-        why_no_group = self._make_group()
+        why_no_group, packages = self._make_group(), self.settings.packages
         settings = {
             "read_only": self.settings.read_only,
             "scratch_parent": "/tmp" if in_bubblewrap else tempfile.gettempdir(),
             "hidden_tasks": count_tasks(os.getuid()) if in_bubblewrap else None,
             "without": self.settings.without,
+            "modules": packages.modules,
+            "packages": packages.entries,
             "group": self.group,
             "is_last_choice": python == self.settings.pythons[-1],
         }
@@ -187,7 +192,7 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=_clean_environment(python),
+            env=_clean_environment(python) | (_ONE_THREAD if packages.entries else {}),
             cwd="/",
             pass_fds=[theirs.fileno()],
             start_new_session=True,
@@ -240,6 +245,10 @@ class Worker:
         self._connection, self.process, self.group = None, None, ""
 
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Numeric packages start no threads of their own, which would count against a job's limits."""
+
+
 def _clean_environment(python: str) -> dict[str, str]:
     """The whole environment of all jobs: nothing of the trainer's, which may hold secrets."""
     return {
@@ -261,10 +270,12 @@ def _memory_file(content: bytes) -> int:
     return descriptor
 
 
-def settings_for(without: Sequence[str], packages: Sequence[str]) -> StarterSettings:
+def settings_for(
+    without: Sequence[str], readable: Sequence[str], packages: Offer
+) -> StarterSettings:
     """Settings with this interpreter first, and the system's own as substitutes.
 
-    Programs in a jail may read the folders `packages`.
+    Programs in a jail may read the folders `readable`.
     """
     own = os.path.realpath(sys.executable)
     substitutes = [
@@ -272,7 +283,11 @@ def settings_for(without: Sequence[str], packages: Sequence[str]) -> StarterSett
     ]
     folders = [sys.base_prefix, os.path.dirname(os.__file__)]
     outside = [os.path.realpath(path) for path in folders if not path.startswith("/usr/")]
-    outside += [*tool_folders(), *packages]
+    outside += [*tool_folders(), *readable, *packages.entries]
+    outside += map(os.path.realpath, packages.entries)
     return StarterSettings(
-        tuple(dict.fromkeys([own, *substitutes])), tuple(dict.fromkeys(outside)), tuple(without)
+        tuple(dict.fromkeys([own, *substitutes])),
+        tuple(dict.fromkeys(outside)),
+        tuple(without),
+        packages,
     )

@@ -1,7 +1,8 @@
 """Compare SecCodePLT's grades here with the authors' rule in a plain interpreter, row by row.
 
-    python tests/benchmarks/seccodeplt.py FILE_OR_HUBID [WORKERS]
+    python tests/benchmarks/seccodeplt.py FILE_OR_HUBID [WORKERS [PACKAGE ...]]
 
+PACKAGE is an installed package that the sandbox offers; rows need idna, numpy, requests and sympy.
 Every patched and every vulnerable function is graded twice: in the sandbox, and by setup, code and
 cases in one namespace. The second runs the data set's code without isolation: use a container.
 """
@@ -79,12 +80,12 @@ def verdict(counts):
     return (counts[0] / counts[1], counts[2] == counts[3]) if isinstance(counts, list) else counts
 
 
-def main(source, workers="2"):
+def main(source, workers="2", *packages):
     tasks = [task for task in load_tasks(source) if task.tests]
     sides = [(t, side, c) for t in tasks for side, c in _solutions(t)]
     with ThreadPoolExecutor(int(workers)) as pool:
         wanted = list(pool.map(lambda one: verdict(plain(one[0], one[2])), sides))
-    with Sandbox(workers=int(workers)) as sandbox:
+    with Sandbox(workers=int(workers), packages=packages) as sandbox:
         runs = [sandbox.submit_tests(code, "python", task.tests) for task, _, code in sides]
         found = [verdict(sandboxed(run)) for run in runs]
     differ = 0

@@ -39,6 +39,8 @@ class Cell:
     """Folders, besides the system's own, that jailed processes may read."""
     scratch_parent: str
     """The folder that `folder` is created in."""
+    packages: tuple[str, ...] = ()
+    """Files and folders that Python code may import besides the standard library."""
     without: tuple[str, ...] = ()
     """Layers to switch off."""
     group: str = ""
@@ -96,8 +98,14 @@ class Cell:
         else:
             self.folder = tempfile.mkdtemp("", "seccoderx-lite-sandbox-", self.scratch_parent)
             os.chmod(self.folder, 0o711)
+            private_root.link_packages(self.package_folder, self.packages)
             if self.uid is None:
                 self.neighbours = users.Neighbours(self.hidden_tasks)
+
+    @property
+    def package_folder(self) -> str:
+        """The folder of links to `packages`, for Python's search path."""
+        return f"{self.folder}{private_root.PACKAGES}"
 
     def leave(self) -> None:
         """Remove what `enter` created on disk."""
@@ -147,13 +155,13 @@ class Cell:
         if self.uid is not None:
             # Only root may be able to read the interpreter's folder: show it before becoming uid.
             sc.unshare(sc.CLONE_NEWNS)
-            private_root.build(self.read_only)
+            private_root.build(self.read_only, self.packages)
             self._become_uid()
             uid = gid = self.uid
         sc.unshare(inner)
         private_root.map_user(uid, gid)
         if self.uid is None:
-            private_root.build(self.read_only)
+            private_root.build(self.read_only, self.packages)
         with contextlib.suppress(OSError):
             socket.sethostname("sandbox")
         self.layers["namespaces"] = ""

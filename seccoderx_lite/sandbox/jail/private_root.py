@@ -33,6 +33,8 @@ WRITABLE = {"/tmp": "tmp", "/dev/shm": "shm"}
 HELD = "/shown"
 """Where folders below writable ones are kept between jobs."""
 DEVICES = ("null", "zero", "full", "random", "urandom")
+PACKAGES = "/packages"
+"""The folder of links to offered Python packages."""
 
 
 def system_paths(root: str = "") -> list[str]:
@@ -41,8 +43,11 @@ def system_paths(root: str = "") -> list[str]:
     return [*SYSTEM_FOLDERS, *SYSTEM_FILES, *java]
 
 
-def build(extra: Iterable[str]) -> None:
-    """Replace the root of this mount namespace; `extra` are more folders to mount."""
+def build(extra: Iterable[str], packages: Iterable[str]) -> None:
+    """Replace the root of this mount namespace.
+
+    `extra` are more folders to mount, and `packages` the files and folders in PACKAGES.
+    """
     extra = tuple(extra)
     sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
     sc.mount("root", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "size=4m,mode=0755")
@@ -54,6 +59,7 @@ def build(extra: Iterable[str]) -> None:
             _show(path)
     _make_devices()
     os.mkdir("/box")
+    link_packages(PACKAGES, packages)
     for folder in WRITABLE:
         os.makedirs(folder, exist_ok=True)
         inside = [path for path in extra if _writable_above(path) == folder]
@@ -68,6 +74,15 @@ def build(extra: Iterable[str]) -> None:
     sc.unmount("/old")
     os.rmdir("/old")
     sc.mount("none", "/", None, sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | sc.MS_NOSUID)
+
+
+def link_packages(folder: str, entries: Iterable[str]) -> None:
+    """Make a folder of links to these files and folders; the first of a name counts."""
+    os.mkdir(folder, 0o755)
+    for entry in entries:
+        link = f"{folder}/{os.path.basename(entry)}"
+        if not os.path.lexists(link):
+            os.symlink(entry, link)
 
 
 def _make_devices() -> None:

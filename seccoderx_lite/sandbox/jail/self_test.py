@@ -13,6 +13,7 @@ from typing import Any
 
 FORKS = 64
 ENVIRONMENT = {"PATH", "LANG", "HOME", "TMPDIR", "USER", "PWD", "LC_CTYPE"}
+ENVIRONMENT |= {"PYTHONPATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 """Variables that the sandbox sets itself, or that Python does; any other came from the trainer."""
 
 

@@ -35,13 +35,13 @@ def main(connection_fd: int, settings: str) -> None:
     config = json.loads(settings)
     sys.path[:] = [folder for folder in sys.path if folder]
     for name in WARM_MODULES.split():
-        try:
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
-        except ImportError:
-            continue
+    _warm_packages(config["modules"], config["packages"])
     cell = Cell(
         read_only=tuple(config["read_only"]),
         scratch_parent=config["scratch_parent"],
+        packages=tuple(config["packages"]),
         without=tuple(config["without"]),
         group=config["group"],
         hidden_tasks=config["hidden_tasks"],
@@ -54,6 +54,9 @@ def main(connection_fd: int, settings: str) -> None:
             cell.leave()
             os._exit(0)
         cell.give_up_uid(f"only root can read {sys.executable}")
+    if cell.packages:
+        sys.path.append(cell.package_folder)
+        os.environ["PYTHONPATH"] = cell.package_folder
     warm_up.warm_up(cell, connection)
     # Forks would copy every page that a collection touches.
     gc.collect()
@@ -62,6 +65,16 @@ def main(connection_fd: int, settings: str) -> None:
     report = {"layers": cell.layers, "folder": cell.folder}
     send_frame(connection, json.dumps(report).encode())
     _serve(connection, cell)
+
+
+def _warm_packages(modules: list[str], entries: list[str]) -> None:
+    """Import the offered packages once for all jobs; one that fails is noticed in the jail."""
+    before = list(sys.path)
+    sys.path += dict.fromkeys(os.path.dirname(entry) for entry in entries)
+    for name in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    sys.path[:] = before
 
 
 def _serve(connection: socket.socket, cell: Cell) -> None:

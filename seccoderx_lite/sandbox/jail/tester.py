@@ -195,6 +195,8 @@ def _as_json(value: Any, expected: Any) -> Any:
         return value.value
     if isinstance(value, Remote):
         return _remote_as_json(value)
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
     if isinstance(value, tuple):
         fields = getattr(type(value), "_fields", ())
         is_record = isinstance(expected, dict) and len(fields) == len(value)
