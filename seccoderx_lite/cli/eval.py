@@ -15,6 +15,11 @@ from seccoderx_lite.cli.options import (
     judge_settings,
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
+from seccoderx_lite.cli.results_file import (
+    check_output,
+    write_code_results,
+    write_judge_results,
+)
 from seccoderx_lite.core.errors import JudgeError, RecipeError
 from seccoderx_lite.recipe.results import BENCHMARKS
 from seccoderx_lite.run.progress import note
@@ -29,6 +34,13 @@ eval_app = typer.Typer(
 )
 
 MODEL, SAMPLING = "Model", "Sampling"
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        help="Also write the results to this file, in the JSON layout of lm-evaluation-harness.",
+    ),
+]
 
 
 @eval_app.command("code")
@@ -63,6 +75,7 @@ def eval_code(
             "check this machine's setup.",
         ),
     ] = False,
+    output: Output = None,
     override: EvaluateOverrides = None,
     run_folder: Annotated[
         Path | None, typer.Option(help="Run folder (default: runs/eval-<model>).")
@@ -129,6 +142,7 @@ def eval_code(
     """
     from seccoderx_lite.cli import eval_code as work
 
+    check_output(output)
     if not suite and not regrade:
         raise RecipeError("--suite: is required, for example --suite builtin:tiny")
     if check:
@@ -165,6 +179,9 @@ def eval_code(
             )
             folder = pipeline.train(recipe, run_folder, fresh=fresh, progress=progress)
     print_results(folder)
+    if output:
+        for path in write_code_results(folder, output):
+            typer.echo(path)
     work.require_scores(folder)
 
 
@@ -205,6 +222,7 @@ def eval_judge(
         str | None,
         typer.Option(help="Compare with this judge, or with the run folder of its evaluation."),
     ] = None,
+    output: Output = None,
     override: JudgeOverrides = None,
     run_folder: Annotated[
         Path | None, typer.Option(help="Run folder (default: runs/eval-judge-<judge>-<data>).")
@@ -215,6 +233,7 @@ def eval_judge(
     ] = None,
 ) -> None:
     """Measure a judge on labelled code. If it is interrupted, the same command resumes it."""
+    check_output(output)
     settings = judge_settings(
         override, verdict=verdict, api_key_env=api_key_env, batch_size=batch_size
     )
@@ -236,6 +255,9 @@ def eval_judge(
         )
     typer.echo(render_evaluation(result))
     typer.echo(f"\n{folder / 'evaluation.json'}")
+    if output:
+        write_judge_results(result, output)
+        typer.echo(output)
     if not result.detection.n:
         raise JudgeError(
             f"{folder}: nothing could be scored; see the errors above, correct what they name and "

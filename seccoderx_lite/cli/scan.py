@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seccoderx_lite.cli.progress_bar import ProgressBar
+from seccoderx_lite.cli.results_file import check_output
 from seccoderx_lite.core.errors import RecipeError, SeccoderxError
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.judge.loading import LoadedJudge, load_judge
@@ -41,8 +42,7 @@ def run(
         raise RecipeError(f"--format: must be one of {', '.join(FORMATS)} (got {form})")
     if math.isnan(fail_on):
         raise RecipeError("--fail-on: must be a number (got nan)")
-    if output is not None:
-        _check_output(output)
+    check_output(output)
     with ProgressBar() as progress:
 
         def load() -> LoadedJudge:
@@ -56,16 +56,6 @@ def run(
     if any(finding.certainty >= fail_on for finding in result.findings):
         return 1
     return 3 if result.unscored else 0
-
-
-def _check_output(output: Path) -> None:
-    """Find out before the work whether its result can be written."""
-    try:
-        folder_files.check_writable(output)
-    except OSError as error:
-        raise RecipeError(
-            f"--output: {output} cannot be written: {error.strerror}; give another file"
-        ) from error
 
 
 def _write(report: str, output: Path | None) -> None:

@@ -6,7 +6,7 @@ a judge are in `detection`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from scipy.stats import binomtest
@@ -214,7 +214,8 @@ def metrics_at_k(tasks: Sequence[TaskScores]) -> dict[int, dict[str, float]]:
 
     `pass_at_k` per task, averaged over tasks, as CWEval does (arXiv 2501.08200, and its
     `evaluate.py`): a sample counts as functional only if all functional tests passed. Tasks
-    without a scored sample are excluded.
+    without a scored sample are excluded; what was not measured, such as the security of benign
+    tasks, is left out.
 
     >>> works, safe = SampleScore(1.0, 0.0), SampleScore(1.0, 1.0)
     >>> tasks = [TaskScores("a", (), (works, safe)), TaskScores("b", (), (works, works))]
@@ -225,16 +226,20 @@ def metrics_at_k(tasks: Sequence[TaskScores]) -> dict[int, dict[str, float]]:
     """
     measured = [task.scored for task in tasks if task.scored]
     fewest = min((len(samples) for samples in measured), default=0)
-    counters: dict[str, Callable[[SampleScore], bool]] = {
-        "func@k": lambda sample: sample.functional == 1.0,
-        "sec@k": lambda sample: sample.secure == 1.0,
-        "func_sec@k": lambda sample: sample.func_sec == 1.0,
+    names: dict[CodeMetric, str] = {
+        "functional": "func@k",
+        "secure": "sec@k",
+        "func_sec": "func_sec@k",
     }
+    passes: dict[str, list[tuple[int, int]]] = {}
+    for metric, name in names.items():
+        values = [[getattr(sample, metric) for sample in samples] for samples in measured]
+        if not any(value is None for of_task in values for value in of_task):
+            passes[name] = [(len(of_task), of_task.count(1.0)) for of_task in values]
     return {
         k: {
-            name: math.fsum(pass_at_k(len(s), sum(map(counts, s)), k) for s in measured)
-            / len(measured)
-            for name, counts in counters.items()
+            name: math.fsum(pass_at_k(n, c, k) for n, c in counts) / len(counts)
+            for name, counts in passes.items()
         }
         for k in range(1, fewest + 1)
     }

@@ -106,4 +106,6 @@ class TasksRecipe(Section):
     """What to do with a task whose reference fails its own tests; each reference is run once.
 
     drop names it and leaves it out, refuse stops the run before training, off does not run any.
+    Failing only security tests counts in an evaluation, and in a training with
+    policy.reward.security_tests.
     """

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 NAMED = 5
 """So many failing tasks are named with their reasons; the others are counted."""
+_ONLY_SECURITY = "only security tests fail: "
+"""Begins the reason of a reference that passes all functional tests."""
 
 
 def sound_tasks(
@@ -25,11 +27,15 @@ def sound_tasks(
     check: Literal["drop", "refuse", "off"],
     sandbox: Sandbox,
     known: Path,
+    *,
+    with_security: bool = True,
 ) -> list[Task]:
     """Return the tasks whose reference passes their tests, or that have no reference or tests.
 
-    Each reference is run once; the file `known` has the results of earlier calls. A reference that
-    the sandbox fails to run proves nothing, so its task is kept. Built-in tasks are not checked.
+    Without `with_security`, security tests do not matter: a training that does not use them keeps
+    tasks whose reference is insecure. Each reference is run once; the file `known` has the results
+    of earlier calls. A reference that the sandbox fails to run proves nothing, so its task is kept.
+    Built-in tasks are not checked.
 
     Raises:
         DataError: a reference fails and `check` is `refuse`, or no task is left.
@@ -37,7 +43,12 @@ def sound_tasks(
     if check == "off" or source.startswith("builtin:"):
         return list(tasks)
     reasons = _reasons(tasks, sandbox, known)
-    failing = {task.id: reasons[key] for task in tasks if reasons.get(key := _key(task))}
+    failing = {
+        task.id: reason
+        for task in tasks
+        if (reason := reasons.get(_key(task)))
+        and (with_security or not reason.startswith(_ONLY_SECURITY))
+    }
     if not failing:
         return list(tasks)
     lines = [f"\n  {name}: {reason}" for name, reason in list(failing.items())[:NAMED]]
@@ -70,11 +81,18 @@ def _reasons(tasks: Sequence[Task], sandbox: Sandbox, known: Path) -> dict[str, 
         except SandboxError as error:
             logger.warning("task %s: its reference could not be run: %s", task.id, error)
         else:
-            passed = result.status == "passed"
-            reasons[key] = "" if passed else f"{result.status}: {result.output.strip()[:300]}"
+            reasons[key] = _why(result)
     if runs:
         files.write_json(known, reasons)
     return reasons
+
+
+def _why(result: TestResult) -> str:
+    """Why a reference fails; empty if it passes."""
+    if result.status == "passed":
+        return ""
+    start = _ONLY_SECURITY if result.is_functional else ""
+    return f"{start}{result.status}: {result.output.strip()[:300]}"
 
 
 def _key(task: Task) -> str:

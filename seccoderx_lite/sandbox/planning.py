@@ -29,6 +29,15 @@ def plan_tests(tests: Mapping[str, Json], language: str) -> Plan | list[Case] | 
     return plan_stdio(tests)
 
 
+def has_security_tests(tests: Mapping[str, Json], language: str) -> bool:
+    """Whether a task has a security test; raises DataError if its tests cannot be run."""
+    plan = plan_tests(without_padding(tests), language)
+    if isinstance(plan, list):
+        return any(case.group == "security" for case in plan)
+    groups = (plan.plan if isinstance(plan, PytestPlan) else plan).groups
+    return "security" in groups.values()
+
+
 def without_padding(tests: Mapping[str, Json]) -> dict[str, Json]:
     """The tests without keys that are null: tables give every row the keys of all rows.
 

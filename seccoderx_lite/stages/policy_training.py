@@ -58,11 +58,21 @@ logger = logging.getLogger(__name__)
 
 
 def training_tasks(recipe: Recipe, folder: RunFolder, sandbox: Sandbox) -> list[Task]:
-    """Return the tasks of the split train, checked as `tasks.check` says."""
+    """Return the tasks of the split train, checked as `tasks.check` says.
+
+    A reference that fails only security tests matters only if these count for the reward.
+    """
     policy = recipe.policy
     assert policy is not None
     tasks = in_split(load_tasks(policy.tasks), "train")
-    return sound_tasks(tasks, policy.tasks, recipe.tasks.check, sandbox, folder.task_checks)
+    return sound_tasks(
+        tasks,
+        policy.tasks,
+        recipe.tasks.check,
+        sandbox,
+        folder.task_checks,
+        with_security=policy.reward.security_tests,
+    )
 
 
 def run(

@@ -105,9 +105,14 @@ def test_a_model_behind_a_server_is_measured_and_graded_again(server, tmp_path):
         "--no-greedy",
         "--run-folder",
         str(folder),
+        "--output",
+        str(tmp_path / "results.json"),
     ]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["results"]["builtin:tiny/held_out"]["esr,none"] == 0.0
+    assert results["model_name"] == "m"
     assert "ESR 0.000" in done.output and "0 unscored" in done.output
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation["before"]["builtin:tiny/held_out"]["functional"] == 0.0
@@ -131,6 +136,16 @@ def test_an_evaluation_without_scores_fails_and_the_same_command_asks_again(tmp_
         assert CliRunner().invoke(app, command).exit_code == 0 and len(requests) == 2 * asked
     report = (tmp_path / "out" / "report.html").read_text()
     assert "no fence 100.0%" in report and "failed_query" not in report
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    output = str(tmp_path / "file" / "results.json")
+    for command in (["code", "m", "--suite", "s"], ["judge", "builtin:tiny", "--data", "d"]):
+        done = CliRunner().invoke(app, ["eval", *command, "--output", output])
+        assert isinstance(done.exception, RecipeError) and "cannot be written" in str(
+            done.exception
+        )
 
 
 def test_without_a_check_a_model_must_be_named():

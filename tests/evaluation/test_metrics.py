@@ -272,6 +272,15 @@ def test_the_interval_of_a_mean_agrees_with_another_bootstrap():
     assert own == pytest.approx((other.low, other.high), abs=0.002)
 
 
+def test_metrics_at_k_leave_out_what_was_not_measured():
+    assert metrics_at_k([task("a", BENIGN, BENIGN_BROKEN)]) == {
+        1: {"func@k": 0.5},
+        2: {"func@k": 1.0},
+    }
+    no_function = SampleScore(None, 1.0)
+    assert metrics_at_k([task("a", no_function)]) == {1: {"sec@k": 1.0}}
+
+
 def test_metrics_at_k_by_hand_with_tasks_of_different_sample_counts():
     tasks = [task("a", PERFECT, UNSAFE, UNSAFE), task("b", HALF_SAFE, PERFECT)]
     at_k = metrics_at_k(tasks)

@@ -69,6 +69,22 @@ def test_no_task_left_is_an_error(sandbox, tmp_path):
         sound_tasks([task("wrong", WRONG)], "t", "drop", sandbox, tmp_path / "checks.json")
 
 
+INSECURE = {**ADD, "security": [{"args": ["1", 2], "raises": "TypeError", "kwargs": {}}]}
+UNTYPED = "def add(a, b): return 3"
+
+
+def test_an_insecure_reference_is_left_out_only_where_security_tests_count(
+    sandbox, tmp_path, caplog
+):
+    tasks = [task("right", RIGHT), task("insecure", UNTYPED, INSECURE)]
+    known = tmp_path / "checks.json"
+    for counts, kept in ((True, ["right"]), (False, ["right", "insecure"])):
+        with caplog.at_level(logging.WARNING):
+            found = sound_tasks(tasks, "t", "drop", sandbox, known, with_security=counts)
+        assert [one.id for one in found] == kept
+    assert "insecure: only security tests fail: failed: security[0]" in caplog.text
+
+
 def test_reference_that_the_sandbox_cannot_run_proves_nothing(sandbox, tmp_path, monkeypatch):
     def fail(*arguments):
         raise SandboxError("no node")

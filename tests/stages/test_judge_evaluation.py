@@ -5,11 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from helpers import chat_server
 from helpers.judges import rule_judge, sees_eval
 from sklearn import metrics as oracle
+from typer.testing import CliRunner
 
 from seccoderx_lite.cli import eval_judge
-from seccoderx_lite.core.errors import RecipeError, RunFolderError, SandboxError
+from seccoderx_lite.cli.app import app
+from seccoderx_lite.core.errors import JudgeError, RecipeError, RunFolderError, SandboxError
 from seccoderx_lite.core.records import LabelledCode, Verdict
 from seccoderx_lite.reporting.detection_text import render_evaluation
 from seccoderx_lite.stages import judge_evaluation
@@ -158,9 +161,20 @@ def test_two_judges_are_compared_on_the_same_code(tmp_path, data, monkeypatch):
     assert folder.name == "eval-judge-good-data"
 
 
+def test_the_command_fails_if_nothing_could_be_scored_and_says_why(tmp_path, data):
+    with chat_server.server(lambda body: (400, b"no such model")) as (url, _):
+        command = ["eval", "judge", f"{url}#m", "--data", data, "--run-folder", str(tmp_path / "e")]
+        done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, JudgeError) and done.exit_code == 1
+    assert "nothing could be scored" in str(done.exception) and "no such model" in done.output
+
+
 def test_the_command_measures_the_builtin_model(tmp_path, data):
     done = subprocess.run(
-        [sys.executable, "-m", "seccoderx_lite", "eval", "judge", "builtin:tiny", "--data", data],
+        [
+            *(sys.executable, "-m", "seccoderx_lite", "eval", "judge", "builtin:tiny"),
+            *("--data", data, "--output", "results.json"),
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -168,4 +182,8 @@ def test_the_command_measures_the_builtin_model(tmp_path, data):
     assert done.returncode == 0, done.stderr
     assert "builtin:tiny on" in done.stdout and "95% interval" in done.stdout
     stored = tmp_path / "runs" / "eval-judge-builtin-tiny-data" / "evaluation.json"
-    assert json.loads(stored.read_text())["detection"]["n"] == 6
+    detection = json.loads(stored.read_text())["detection"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert detection["n"] == 6
+    assert results["results"][data]["accuracy,none"] == detection["accuracy"]
+    assert results["model_name"] == "builtin:tiny"

@@ -33,6 +33,7 @@ from seccoderx_lite.evaluation.suites.seccodeplt import (
 from seccoderx_lite.models.generation import Generator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
 from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.sandbox.planning import has_security_tests
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def _suites_with_tests(source: str) -> list[Suite]:
         )
     if len(tested) < len(rows):
         logger.warning("%s: skipping %d tasks without tests", source, len(rows) - len(tested))
+    tested = _with_security_tests(source, tested)
     if not any("split" in task.extra for task in tested):
         return _benign_apart(source, tested)
     suites: list[Suite] = []
@@ -134,6 +136,24 @@ def _suites_with_tests(source: str) -> list[Suite]:
             f"{', '.join(found)}; rename one, or remove the column split to evaluate all tasks"
         )
     return suites
+
+
+def _with_security_tests(source: str, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that name no weakness, or have a security test; the others are named."""
+    unknown = [t for t in tasks if t.cwe and not has_security_tests(t.tests or {}, t.language)]
+    if not unknown:
+        return list(tasks)
+    names = ", ".join(task.id for task in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+    found = (
+        f"{source}: {len(unknown)} of {len(tasks)} tasks name a weakness and have no security test "
+        f"({names})"
+    )
+    advice = "add security tests, or remove cwe to measure function alone"
+    if len(unknown) == len(tasks):
+        raise DataError(f"{found}; {advice}")
+    logger.warning("%s: skipping them; %s", found, advice)
+    left_out = {id(task) for task in unknown}
+    return [task for task in tasks if id(task) not in left_out]
 
 
 def _benign_apart(name: str, tasks: Sequence[Task]) -> list[Suite]:

@@ -7,7 +7,12 @@ import pytest
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.evaluation.suites.loading import load_suite
 
-TESTS = {"kind": "calls", "source": "from candidate import f\ndef test_f(): assert f()"}
+FUNCTIONAL = {"kind": "calls", "source": "from candidate import f\ndef test_f(): assert f()"}
+TESTS = {
+    "kind": "calls",
+    "source": FUNCTIONAL["source"] + "\n@pytest.mark.security\ndef test_s(): assert f()",
+}
+CASES = {"kind": "stdio", "functionality": [{"stdin": "", "stdout": "1"}], "security": None}
 
 
 def source(tmp_path, *rows):
@@ -36,3 +41,17 @@ def test_each_measured_split_is_a_suite(tmp_path):
     file = source(tmp_path, *[{**weak, "split": split} for split in splits])
     found = {suite.name: len(suite.tasks) for suite in load_suite(file)}
     assert found == {f"{file}/held_out": 2, f"{file}/transfer": 1}
+
+
+@pytest.mark.parametrize("tests", [FUNCTIONAL, CASES])
+def test_a_task_with_a_weakness_and_no_security_test_is_named_and_left_out(tests, tmp_path, caplog):
+    weak = {"cwe": ["CWE-89"]}
+    file = source(tmp_path, weak, {**weak, "tests": tests})
+    assert [[task.id for task in suite.tasks] for suite in load_suite(file)] == [["0"]]
+    assert "1 of 2 tasks name a weakness and have no security test (1)" in caplog.text
+
+
+def test_tasks_of_which_none_has_the_security_test_it_needs_are_refused(tmp_path):
+    file = source(tmp_path, {"cwe": ["CWE-89"], "tests": FUNCTIONAL})
+    with pytest.raises(DataError, match="or remove cwe to measure function alone"):
+        load_suite(file)
