@@ -103,6 +103,12 @@ class Difference:
     left_out: int = 0
     """Tasks without a scored sample in one of the two measurements."""
 
+    @property
+    def verdict(self) -> Literal["better", "worse", "no change"]:
+        """The direction of the change; no change without an interval, or with 0 in it."""
+        low, high = self.interval_95 or (0.0, 0.0)
+        return "better" if low > 0 else "worse" if high < 0 else "no change"
+
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
@@ -139,6 +145,27 @@ class SuiteDifference:
         return value
 
 
+GroupKind = Literal["suite", "weakness", "language"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChange:
+    """How a metric changed in one group of tasks through the training of the policy."""
+
+    suite: str
+    kind: GroupKind
+    group: str
+    """A suite, weakness (CWE) or language."""
+    metric: CodeMetric
+    before: float
+    after: float
+    difference: Difference
+    p: float
+    """Two-sided p-value of the difference, from random sign flips."""
+    p_corrected: float = 1.0
+    """The same corrected for all groups and metrics that were compared, by Holm's method."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The content of evaluation.json of a run, by suite."""
@@ -153,6 +180,14 @@ class Evaluation:
     """Warm start against before."""
     alignment_difference: Mapping[str, SuiteDifference] = field(default_factory=dict)
     """After against warm start: what GRPO adds."""
+    group_changes: tuple[GroupChange, ...] = ()
+    """After against what GRPO starts from, by suite, weakness and language."""
+
+    @property
+    def worse(self) -> list[GroupChange]:
+        """What got worse through the training of the policy, the largest fall first."""
+        fallen = [change for change in self.group_changes if change.difference.verdict == "worse"]
+        return sorted(fallen, key=lambda change: change.difference.mean)
 
     @property
     def suites(self) -> list[str]:
@@ -204,4 +239,6 @@ class Evaluation:
                 del changes[name]
             for change in changes.values():
                 change.pop("left_out", None)
+        for group in data.get("group_changes", ()):
+            del group["difference"]["left_out"]
         return data

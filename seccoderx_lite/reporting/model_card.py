@@ -5,7 +5,7 @@ from typing import Literal
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.scores import PHASES, Evaluation
 from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
-from seccoderx_lite.reporting.text import share
+from seccoderx_lite.reporting.text import describe_change, share
 from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
 
@@ -124,4 +124,20 @@ def _measured(folder: RunFolder) -> list[str]:
         "Measured by running the tests of held-out tasks, without the judge that rewarded the "
         "training. Sampled at the temperature of training. Intervals are 95% bootstrap intervals "
         "over tasks.",
+        *_fallen(evaluation),
+    ]
+
+
+def _fallen(evaluation: Evaluation) -> list[str]:
+    """What got worse, so that a mean over a suite hides nothing."""
+    if not evaluation.worse:
+        return []
+    return [
+        "",
+        "### What got worse",
+        "",
+        "Groups of tasks whose difference has a 95% interval below 0; p is corrected for the "
+        f"{len(evaluation.group_changes)} comparisons made.",
+        "",
+        *(f"- {change.suite}: {describe_change(change)}" for change in evaluation.worse),
     ]

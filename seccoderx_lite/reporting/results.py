@@ -17,7 +17,7 @@ from seccoderx_lite.core.scores import (
 )
 from seccoderx_lite.reporting.charts import Bar, bar_chart, interval_chart
 from seccoderx_lite.reporting.page import Card, Section, grid, render, weakness
-from seccoderx_lite.reporting.text import METRICS
+from seccoderx_lite.reporting.text import METRICS, describe_change
 
 METHOD = (
     "ESR is the mean of functional share \u00d7 all security tests passed. 95% bootstrap intervals "
@@ -80,6 +80,8 @@ def _results(evaluation: Evaluation) -> Iterator[ResultRow]:
                 yield ResultRow(suite, phase, scores)
 
 
+TONES = {"better": "good", "worse": "bad", "no change": ""}
+"""Colour class of each verdict on a difference."""
 _TONES: dict[str, Phase] = {"from": "before", "through": "warm_start", "to": "after"}
 """Colour class of each phase in a headline."""
 
@@ -109,6 +111,10 @@ def _headline_card(evaluation: Evaluation, suite: str) -> Card:
         functional=None if metric == "functional" else difference.functional,
         mcnemar=difference.mcnemar,
         scores=scores,
+        tones=TONES,
+        worst=next(
+            (describe_change(change) for change in evaluation.worse if change.suite == suite), None
+        ),
     )
     return Card(suite, body)
 
@@ -135,6 +141,8 @@ def _tables(evaluation: Evaluation) -> Markup:
         phases=PHASES,
         metrics=METRICS,
         results=list(_results(evaluation)),
+        changes=evaluation.group_changes,
+        tones=TONES,
         groups=[
             {"title": "weakness", "rows": list(_group_rows(evaluation, "per_cwe"))},
             {"title": "language", "rows": list(_group_rows(evaluation, "per_language"))},

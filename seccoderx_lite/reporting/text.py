@@ -7,6 +7,7 @@ from seccoderx_lite.core.scores import (
     CodeMetric,
     Difference,
     Evaluation,
+    GroupChange,
     Interval,
     SuiteDifference,
     SuiteResult,
@@ -31,6 +32,28 @@ def describe_evaluation(evaluation: Evaluation) -> Iterator[str]:
         for label, difference in evaluation.differences(suite).items():
             if text := _difference(difference):
                 yield f"  {label:<11}{' ' if len(label) > 10 else ''}{text}"
+        for change in evaluation.worse:
+            if change.suite == suite:
+                yield f"  worse: {describe_change(change)}"
+    if evaluation.worse:
+        yield (
+            f"worse: the 95% interval of the difference lies below 0; p is corrected for the "
+            f"{len(evaluation.group_changes)} comparisons made"
+        )
+
+
+def describe_change(change: GroupChange) -> str:
+    """Return a change in one line.
+
+    >>> fall = Difference(-0.25, (-0.4, -0.1), 9)
+    >>> describe_change(GroupChange("s", "weakness", "CWE-89", "esr", 0.5, 0.25, fall, 0.01, 0.2))
+    'CWE-89 ESR 0.500 -> 0.250, -0.250 [-0.400, -0.100], 9 tasks, p = 0.200'
+    """
+    return (
+        f"{'all tasks' if change.kind == 'suite' else change.group} {dict(METRICS)[change.metric]} "
+        f"{share(change.before)} -> {share(change.after)}, {signed(change.difference)}, "
+        f"{change.difference.n} tasks, {p_value(change.p_corrected)}"
+    )
 
 
 def share(value: float | None, interval: Interval | None = None) -> str:

@@ -11,10 +11,12 @@ from seccoderx_lite.core.scores import (
     CodeScores,
     Difference,
     Evaluation,
+    GroupChange,
     Phase,
     SuiteDifference,
     SuiteResult,
 )
+from seccoderx_lite.evaluation.changes import group_changes
 from seccoderx_lite.evaluation.metrics import TaskScores, mcnemar, paired_difference, score_suite
 from seccoderx_lite.evaluation.suites.answers import GREEDY, Answers, GradedAnswer
 from seccoderx_lite.evaluation.suites.loading import Suite
@@ -47,6 +49,26 @@ def summarise(suites: Sequence[Suite], answers: Answers, seed: int) -> Evaluatio
         difference=compared("before", "after"),
         warm_start_difference=compared("before", "warm_start"),
         alignment_difference=compared("warm_start", "after"),
+        group_changes=_group_changes(suites, by_task, seed, list(results)),
+    )
+
+
+def _group_changes(
+    suites: Sequence[Suite], by_task: ByTask, seed: int, phases: Sequence[Phase]
+) -> tuple[GroupChange, ...]:
+    """Compare the policy with what GRPO started from; nothing if one was not measured."""
+    if "after" not in phases or len(phases) < 2:
+        return ()
+    pair: tuple[Phase, Phase] = ("warm_start" if "warm_start" in phases else "before", "after")
+    return group_changes(
+        {
+            suite.name: (
+                _task_scores(pair[0], suite, by_task),
+                _task_scores(pair[1], suite, by_task),
+            )
+            for suite in suites
+        },
+        seed,
     )
 
 
