@@ -20,7 +20,7 @@ from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe, WarmStartRecipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.training.examples import example
-from seccoderx_lite.training.order import Row, in_training_order
+from seccoderx_lite.training.order import Row, in_training_order, short_first
 from seccoderx_lite.training.settings import sequences_per_step, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_sft_trainer, train
@@ -45,8 +45,9 @@ def run(
     rows, dropped = _rows(tasks, section, base.tokenizer, limit)
     checkpoints = folder.checkpoints("warm_start")
     config = sft_config(recipe, section, checkpoints)
-    count = section.steps * sequences_per_step(config)
-    ordered = in_training_order(rows, count, recipe.seed)
+    step_size = sequences_per_step(config)
+    ordered = in_training_order(rows, section.steps * step_size, recipe.seed)
+    ordered = short_first(ordered, step_size)
     recorder = StepRecorder("warm_start", folder, progress, PhaseClock())
     trainer = make_sft_trainer(base, recipe, config, ordered, recorder)
     train(trainer, checkpoints)

@@ -23,6 +23,19 @@ def in_training_order(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return ordered[:count]
 
 
+def short_first(rows: Sequence[Row], step_size: int) -> list[Row]:
+    """Return the rows with those of each step sorted by length; the steps keep their order.
+
+    The micro-batches of a step then hold rows of similar length, and little padding.
+
+    >>> rows = [{"input_ids": [0] * length} for length in (3, 1, 2, 1)]
+    >>> [len(row["input_ids"]) for row in short_first(rows, 2)]
+    [1, 3, 1, 2]
+    """
+    steps = (rows[start : start + step_size] for start in range(0, len(rows), step_size))
+    return [row for step in steps for row in sorted(step, key=lambda row: len(row["input_ids"]))]
+
+
 def in_turns(
     kinds: Mapping[Kind, Sequence[Row]],
     turns: Sequence[Kind],
