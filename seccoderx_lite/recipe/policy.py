@@ -119,6 +119,28 @@ class GrpoRecipe(Section):
         yield from changed_weights(data)
 
 
+class HeldOutRecipe(Section):
+    """Held-out tasks that the policy solves while it trains; they are tested, not judged."""
+
+    every: Count = 25
+    """Steps between two measurements; there is one before the first step and after the last."""
+    tasks: OptionalPathText = None
+    """Tasks with tests that are not trained on (default: the split `validation` of policy.tasks;
+    without it, a part of the training tasks, which are then not trained on)."""
+    count: Count = 32
+    """Most tasks that are measured; the same ones every time."""
+    samples: Count = 2
+    """Completions per task, at the temperature of training."""
+    max_functional_drop: Share = 0.02
+    """With policy.keep best, a checkpoint qualifies only if its functional rate is at most this far
+    below that before training."""
+    min_gain: Share | None = None
+    """End training when the ESR of the last `window` measurements is, by the upper end of its 95%
+    interval, less than this above that of the `window` before (default: never)."""
+    window: Count = 3
+    """Measurements on each side of that comparison."""
+
+
 class AlarmsRecipe(Section):
     """Thresholds on the mean of the last `window` steps; null turns an alarm off."""
 
@@ -157,6 +179,12 @@ class PolicyRecipe(Section):
     """What a completion is rewarded for."""
     grpo: GrpoRecipe = GrpoRecipe()
     """GRPO training."""
+    held_out: HeldOutRecipe | None = None
+    """Measurements on held-out tasks while the policy trains (default: none)."""
+    keep: Literal["last", "best"] = "last"
+    """Which policy is evaluated and exported: that of the last step, or the one with the best ESR
+    on held-out tasks whose functional rate has not dropped. best uses `held_out`, or its
+    defaults."""
     alarms: AlarmsRecipe = AlarmsRecipe()
     """When to warn or stop."""
 
@@ -164,3 +192,8 @@ class PolicyRecipe(Section):
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if data.get("adapter") is not None and data.get("warm_start") is not None:
             yield "warm_start", "conflicts with policy.adapter; keep only one"
+
+    @property
+    def measures(self) -> HeldOutRecipe | None:
+        """How held-out tasks are measured while the policy trains; None if they are not."""
+        return self.held_out or (HeldOutRecipe() if self.keep == "best" else None)

@@ -30,6 +30,7 @@ from seccoderx_lite.recipe.model import (
 from seccoderx_lite.recipe.policy import (
     AlarmsRecipe,
     GrpoRecipe,
+    HeldOutRecipe,
     PolicyRecipe,
     RewardRecipe,
     WarmStartRecipe,
@@ -64,6 +65,7 @@ __all__ = [
     "ExportRecipe",
     "FunctionalityJudgeRecipe",
     "GrpoRecipe",
+    "HeldOutRecipe",
     "JudgeRecipe",
     "LoraRecipe",
     "ModelRecipe",

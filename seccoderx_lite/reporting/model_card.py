@@ -51,7 +51,7 @@ def model_card(
             USE[form],
             "```",
             "",
-            _trained_on(recipe, role),
+            _trained_on(recipe, role) + (_kept(folder) if role == "policy" else ""),
             "",
             "## Measured",
             "",
@@ -92,6 +92,17 @@ def _trained_on(recipe: Recipe, role: str) -> str:
         if section
     ]
     return f"Trained by {' and '.join(stages) or 'another run'}."
+
+
+def _kept(folder: RunFolder) -> str:
+    policy = folder.recipe.policy
+    if not (policy and policy.keep == "best" and folder.is_done("policy")):
+        return ""
+    summary = folder.read_summary("policy")
+    return (
+        f" This is the policy of step {summary['kept_step']} of {summary['last_step']}, which had "
+        "the best ESR on held-out tasks among those whose functional rate had not dropped."
+    )
 
 
 def _measured_judge(folder: RunFolder) -> list[str]:

@@ -47,6 +47,16 @@ CURVES = (
         domain=SHARE,
     ),
     Curve(
+        "Held-out tasks, tested during training",
+        (
+            ("held_out_functional", "functional"),
+            ("held_out_secure", "secure"),
+            ("held_out_esr", "ESR"),
+        ),
+        domain=SHARE,
+        note="The same tasks every time, not trained on and not judged; policy.held_out.",
+    ),
+    Curve(
         "Judge\u2019s verdicts",
         (("judged_safe_share", "judged safe"), ("canary_accuracy", "right on canaries")),
         domain=SHARE,
@@ -101,6 +111,8 @@ COMPARED = (
     Curve("Reward", (("reward", ""),)),
     Curve("ESR of the rollouts", (("rollout_esr", ""),), domain=SHARE),
     Curve("Functional", (("functional_share", ""),), domain=SHARE),
+    Curve("Held-out tasks: ESR", (("held_out_esr", ""),), domain=SHARE),
+    Curve("Held-out tasks: functional", (("held_out_functional", ""),), domain=SHARE),
     Curve("Judged safe", (("judged_safe_share", ""),), domain=SHARE),
     Curve("Judged safe, but an attack succeeds", (("reward_hacking", ""),), domain=SHARE),
     Curve("KL against the start, nats", (("kl", ""),)),

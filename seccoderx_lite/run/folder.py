@@ -32,6 +32,9 @@ _RECIPE = "recipe.yaml"
 _ENVIRONMENT = "environment.json"
 _STAGES = "stages.json"
 
+STEP_FILES = ("metrics.jsonl", "completions.jsonl", "held_out.jsonl")
+"""Files whose records belong to a step of a stage."""
+
 RecipeOf = TypeVar("RecipeOf", bound=Section, default=Recipe)
 
 
@@ -133,6 +136,11 @@ class RunFolder(Generic[RecipeOf]):
     @property
     def policy_adapter(self) -> Path:
         return self.path / "policy" / "adapter"
+
+    @property
+    def policy_candidates(self) -> Path:
+        """Folder of the adapters among which `policy.keep: best` chooses."""
+        return self.path / "policy" / "candidates"
 
     @property
     def export(self) -> Path:

@@ -13,6 +13,8 @@ MEASURES = {
     "reward/similarity": "similar",
     "functional_share": "functional",
     "rollout_esr": "ESR",
+    "held_out_esr": "held-out ESR",
+    "held_out_functional": "held-out functional",
     "accuracy": "accuracy",
     "loss": "loss",
     "kl": "KL",
@@ -44,7 +46,9 @@ class StageProgress:
         if total:
             self.step, self.total = step, total
             self._reports.append((time.monotonic(), step))
-            self._values = values or self._values
+            # Held-out tasks are measured every few steps: the last measurement stays in sight.
+            kept = {k: v for k, v in self._values.items() if k.startswith("held_out_")}
+            self._values = {**kept, **values} if values else self._values
 
     @property
     def elapsed_s(self) -> float:

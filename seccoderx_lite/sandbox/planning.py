@@ -5,7 +5,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import LANGUAGES, Json
-from seccoderx_lite.sandbox.plan import GROUPS, Plan, plan_calls
+from seccoderx_lite.sandbox.plan import GROUPS, Group, Plan, plan_calls
 from seccoderx_lite.sandbox.pytest_tests import PytestPlan, plan_pytest
 from seccoderx_lite.sandbox.stdio import Case, check_standard, plan_stdio
 
@@ -29,13 +29,17 @@ def plan_tests(tests: Mapping[str, Json], language: str) -> Plan | list[Case] | 
     return plan_stdio(tests)
 
 
-def has_security_tests(tests: Mapping[str, Json], language: str) -> bool:
-    """Whether a task has a security test; raises DataError if its tests cannot be run."""
+def groups_of(tests: Mapping[str, Json], language: str) -> set[Group]:
+    """The groups that a task has tests of; raises DataError if its tests cannot be run."""
     plan = plan_tests(without_padding(tests), language)
     if isinstance(plan, list):
-        return any(case.group == "security" for case in plan)
-    groups = (plan.plan if isinstance(plan, PytestPlan) else plan).groups
-    return "security" in groups.values()
+        return {case.group for case in plan}
+    return set((plan.plan if isinstance(plan, PytestPlan) else plan).groups.values())
+
+
+def has_security_tests(tests: Mapping[str, Json], language: str) -> bool:
+    """Whether a task has a security test; raises DataError if its tests cannot be run."""
+    return "security" in groups_of(tests, language)
 
 
 def without_padding(tests: Mapping[str, Json]) -> dict[str, Json]:

@@ -23,7 +23,7 @@ from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.environment import describe_environment
-from seccoderx_lite.run.folder import RunFolder, default_run_folder
+from seccoderx_lite.run.folder import STEP_FILES, RunFolder, default_run_folder
 from seccoderx_lite.run.open_sandbox import open_sandbox
 from seccoderx_lite.run.progress import Progress, default_progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
@@ -262,7 +262,7 @@ def train(
                 if stages or not folder.is_done(stage.name):
                     stage.check_data(recipe)
             if recipe.policy and not folder.is_done("policy"):
-                policy_training.training_tasks(recipe, folder, sandbox)
+                policy_training.policy_tasks(recipe, folder, sandbox)
             for stage in chosen:
                 stopping.check(f"before the stage {stage.name}")
                 if stage.shared or is_first_process():
@@ -341,7 +341,7 @@ def _delete_progress(folder: RunFolder, stage: Stage) -> None:
         folder.truncate_jsonl(stage.leaves, lambda row: False)
     elif stage.leaves:
         shutil.rmtree(folder.checkpoints(stage.leaves), ignore_errors=True)
-    for name in ("metrics.jsonl", "completions.jsonl"):
+    for name in STEP_FILES:
         folder.truncate_jsonl(name, lambda row: row.get("stage") != stage.name)
 
 

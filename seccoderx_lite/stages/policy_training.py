@@ -18,12 +18,14 @@ Clipping, KL, loss averaging and the defaults of `kl` and `temperature` are thos
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks, validation_or_all
+from seccoderx_lite.evaluation.held_out import HeldOutTasks, hold_out
+from seccoderx_lite.evaluation.held_out_watch import HeldOutWatch
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.judge.of_run import judge_of
 from seccoderx_lite.models.adapters import (
@@ -36,7 +38,7 @@ from seccoderx_lite.models.adapters import (
 )
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.context import rollout_prompt_limit
-from seccoderx_lite.models.generation import prompt_ids
+from seccoderx_lite.models.generation import RoleGenerator, prompt_ids
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.rewards.task_check import sound_tasks
@@ -57,22 +59,26 @@ from seccoderx_lite.training.trainers import (
 logger = logging.getLogger(__name__)
 
 
-def training_tasks(recipe: Recipe, folder: RunFolder, sandbox: Sandbox) -> list[Task]:
-    """Return the tasks of the split train, checked as `tasks.check` says.
+def policy_tasks(
+    recipe: Recipe, folder: RunFolder, sandbox: Sandbox
+) -> tuple[list[Task], list[Task]]:
+    """Return the tasks to measure on during training and those to train on.
 
-    A reference that fails only security tests matters only if these count for the reward.
+    Both are checked as `tasks.check` says. The reference of a training task that fails only
+    security tests matters only if these count for the reward.
+
+    Raises:
+        DataError: there are none that can be used.
     """
     policy = recipe.policy
     assert policy is not None
-    tasks = in_split(load_tasks(policy.tasks), "train")
-    return sound_tasks(
-        tasks,
-        policy.tasks,
-        recipe.tasks.check,
-        sandbox,
-        folder.task_checks,
-        with_security=policy.reward.security_tests,
-    )
+    held_out, tasks = hold_out(policy, in_split(load_tasks(policy.tasks), "train"), recipe.seed)
+    source = (policy.measures and policy.measures.tasks) or policy.tasks
+    check, known = recipe.tasks.check, folder.task_checks
+    held_out = sound_tasks(held_out, source, check, sandbox, known) if held_out else []
+    with_security = policy.reward.security_tests
+    tasks = sound_tasks(tasks, policy.tasks, check, sandbox, known, with_security=with_security)
+    return held_out, tasks
 
 
 def run(
@@ -98,8 +104,8 @@ def run(
     start = start_adapter(policy, folder)
     if start:
         attach_adapter(base, start, "trained", trainable=True)
-    tasks = rewardable_tasks(training_tasks(recipe, folder, sandbox), policy)
-    tasks, dropped = _fitting(tasks, base, recipe)
+    held_out, tasks = policy_tasks(recipe, folder, sandbox)
+    tasks, dropped = _fitting(rewardable_tasks(tasks, policy), base, recipe)
     rows: list[dict[str, Json]] = [
         {"prompt": [{"role": "user", "content": task.prompt}], "task_id": task.id} for task in tasks
     ]
@@ -108,9 +114,11 @@ def run(
     scorer = make_scorer(policy.reward, judge, sandbox)
     reward = CompositeReward(tasks, scorer, policy, folder, clock, canaries)
     checkpoints = folder.checkpoints("policy")
-    recorder = StepRecorder("policy", folder, progress, clock, reward.step_values)
+    watch = _watch(held_out, recipe, folder, base, sandbox, clock) if held_out else None
+    recorder = StepRecorder("policy", folder, progress, clock, _step_values(reward, watch))
     config = grpo_config(recipe, policy.grpo, checkpoints)
-    trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder)
+    callbacks = [watch] if watch else []
+    trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder, callbacks)
     if judge_adapter:
         attach_adapter(base, judge_adapter, "judge")
     probe = prompt_ids(base.tokenizer, [tasks[0].prompt])[0]
@@ -119,7 +127,7 @@ def run(
     if start and policy.grpo.kl:
         check_kl_reference(base.model)
     frozen = {role: adapter_digest(base.model, role) for role in _FROZEN}
-    train(trainer, checkpoints)
+    train(trainer, checkpoints, lambda: watch is not None and watch.has_ended_early)
     for role, name in _FROZEN.items():
         if adapter_digest(base.model, role) != frozen[role]:
             raise ModelError(
@@ -127,8 +135,49 @@ def run(
             )
     note(progress, "policy", "saving the adapter")
     save_adapter(base.model, "trained", folder.policy_adapter)
+    kept = watch.keep_best(folder.policy_adapter) if watch and policy.keep == "best" else None
     detach_adapters(base)
-    return {"tasks": len(tasks), "too_long": dropped}
+    last = int(trainer.state.global_step)
+    return {
+        "tasks": len(tasks),
+        "too_long": dropped,
+        "last_step": last,
+        "kept_step": last if kept is None else kept,
+    }
+
+
+def _watch(
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    folder: RunFolder,
+    base: Base,
+    sandbox: Sandbox,
+    clock: PhaseClock,
+) -> HeldOutWatch:
+    """Return what measures held-out tasks during training."""
+    policy = recipe.policy
+    assert policy is not None and policy.measures is not None
+    grpo = policy.grpo
+    fitting, _ = _fitting(tasks, base, recipe)
+    measured = HeldOutTasks(
+        tuple(fitting),
+        RoleGenerator(base, "trained", grpo.group_size * grpo.prompts_per_step),
+        sandbox,
+        policy.measures.samples,
+        grpo.max_completion_tokens,
+        grpo.temperature,
+    )
+
+    def save(target: Path) -> None:
+        save_adapter(base.model, "trained", target)
+
+    return HeldOutWatch(measured, recipe, folder, save, lambda: clock.lap("held-out tasks"))
+
+
+def _step_values(
+    reward: CompositeReward, watch: HeldOutWatch | None
+) -> Callable[[int], dict[str, Json]]:
+    return lambda step: {**reward.step_values(step), **(watch.step_values(step) if watch else {})}
 
 
 _FROZEN: dict[Role, str] = {"judge": "the judge", "warm_start": "the KL reference"}

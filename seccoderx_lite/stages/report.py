@@ -4,7 +4,7 @@ Also one page that compares runs. Both are made from the files of the run folder
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,16 @@ def run(folder: RunFolder) -> Path:
         Section("recipe", "Recipe", preformatted(dump_recipe(recipe))),
         Section("environment", "Environment", shown),
     ]
-    facts = [recipe.model.base, f"seed {recipe.seed}", *cost(metrics, environment)]
+    facts = [recipe.model.base, f"seed {recipe.seed}", *_kept(folder), *cost(metrics, environment)]
     return folder.write_text("report.html", page(recipe.name, facts, sections))
+
+
+def _kept(folder: RunFolder) -> Iterator[str]:
+    """Yield which policy the results are of, where it need not be the last one."""
+    policy = folder.recipe.policy
+    if policy and policy.keep == "best" and folder.is_done("policy"):
+        summary = folder.read_summary("policy")
+        yield f"policy of step {summary['kept_step']} of {summary['last_step']}"
 
 
 def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:

@@ -79,7 +79,8 @@ class CompositeReward:
         # Not before the first step: resuming has dropped the records past the checkpoint by then.
         if self._alarms is None:
             records = self._folder.read_jsonl("metrics.jsonl")
-            earlier = [record for record in records if record["stage"] == "policy"]
+            # A record of held-out tasks alone belongs to no step of training.
+            earlier = [r for r in records if r["stage"] == "policy" and "stub_share" in r]
             self._alarms = Alarms(self._alarm_settings, earlier)
         alarms = self._alarms.check(step, shares)
         self._step["alarms"] = [alarm.message for alarm in alarms]

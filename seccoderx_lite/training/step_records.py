@@ -16,7 +16,7 @@ from seccoderx_lite.models.distributed import (
     gather_values,
 )
 from seccoderx_lite.run import stopping
-from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.run.folder import STEP_FILES, RunFolder
 from seccoderx_lite.run.progress import Progress
 from seccoderx_lite.training.role_proofs import check_optimizer
 
@@ -117,7 +117,7 @@ _KEPT_LOGS = {
 
 
 def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
-    for name in ("metrics.jsonl", "completions.jsonl"):
+    for name in STEP_FILES:
         folder.truncate_jsonl(
             name, lambda row: row.get("stage") != stage or row.get("step", 0) <= step
         )

@@ -8,14 +8,14 @@ import functools
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from seccoderx_lite.core.errors import RunInterrupted
@@ -56,8 +56,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
-def train(trainer: Any, checkpoints: Path) -> None:
+def train(
+    trainer: Any, checkpoints: Path, has_ended_early: Callable[[], bool] = lambda: False
+) -> None:
     """Run a trainer from its newest complete checkpoint, or from the start.
+
+    `has_ended_early` says whether a callback, and no signal, ended training before its last step.
 
     Raises:
         ModelError: memory ran out, and smaller micro-batches could not help.
@@ -76,7 +80,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     train_within_memory(trainer, checkpoint)
     finish_stage(trainer.args.report_to)
     step, steps = trainer.state.global_step, trainer.args.max_steps
-    if step < steps:
+    if step < steps and not has_ended_early():
         stage = checkpoints.parent.name
         raise RunInterrupted(
             f"interrupted after {stage} step {step} of {steps}; a checkpoint is saved"
@@ -101,12 +105,19 @@ def make_grpo_trainer(
     rows: list[dict[str, Json]],
     reward: Callable[..., list[float | None]],
     recorder: StepRecorder,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Any:
     """Return TRL's GRPO trainer for the adapter on the base, or for a new one on a bare base."""
     count = int(config.max_steps) * sequences_per_step(config) // (config.num_generations or 1)
     rows = in_training_order(rows, count, recipe.seed)
     return _make_trainer(
-        GRPOTrainer, base, recipe, rows, args=config, callbacks=[recorder], reward_funcs=reward
+        GRPOTrainer,
+        base,
+        recipe,
+        rows,
+        args=config,
+        callbacks=[recorder, *callbacks],
+        reward_funcs=reward,
     )
 
 

@@ -343,6 +343,7 @@ def test_the_fields_that_may_be_paths_are_marked():
         "policy.tasks",
         "policy.adapter",
         "policy.warm_start.data",
+        "policy.held_out.tasks",
         "evaluate.suites",
         "evaluate.adapter",
         "evaluate.functionality_judge.base",
