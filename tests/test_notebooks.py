@@ -15,6 +15,7 @@ SHORT = [
     "policy.grpo.prompts_per_step=2",
     "policy.grpo.max_completion_tokens=24",
     "judge.canaries.min_accuracy=0.0",
+    "judge.canaries.refuse_chance=false",
     "judge.max_new_tokens=8",
     "evaluate.limit=2",
     "evaluate.samples=1",

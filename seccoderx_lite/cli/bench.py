@@ -136,6 +136,7 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
     document |= {"evaluate": None, "export": None, "report_to": []}
     document["policy"]["grpo"] |= {"steps": steps, "learning_rate": _NO_LEARNING}
     document["policy"]["alarms"]["action"] = "warn"
+    document["policy"]["check_tasks"] = 0
     judge = document["judge"] or {}
     judge |= dict.fromkeys(("cold_start", "align", "endpoint", "cache"))
     judge |= {"adapter": str(judge_adapter)}

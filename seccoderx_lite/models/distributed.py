@@ -62,6 +62,8 @@ def combine_step_values(shares: Sequence[Mapping[str, Json]]) -> dict[str, Json]
         values = [share[name] for share in shares if share.get(name) is not None]
         if name == "alarms":
             combined[name] = list(dict.fromkeys(alarm for alarms in values for alarm in alarms))
+        elif name == "trained_on":
+            combined[name] = values[0]
         elif name in _SUMMED:
             combined[name] = sum(values)
         else:

@@ -84,12 +84,15 @@ class CanariesRecipe(Section):
 
     data: OptionalPathText = None
     """Labelled code to draw from (default: that of judge.align or judge.cold_start)."""
-    every: Count = 10
+    every: Count = 25
     """Policy steps between two tests."""
-    count: Count = 16
-    """Code samples per test, half of them vulnerable."""
+    count: Count = 128
+    """Code samples per test, half of them vulnerable; drawn again for each test."""
     min_accuracy: Share = 0.7
-    """A lower accuracy stops the run."""
+    """A surely lower accuracy (the upper end of its 95% interval is lower) stops the run."""
+    refuse_chance: bool = True
+    """Refuse to train the policy with a judge whose accuracy on `count` samples of held-out code is
+    not surely better than chance: its 95% interval includes 0.5."""
 
 
 class JudgeRecipe(Section):

@@ -187,6 +187,8 @@ class PolicyRecipe(Section):
     defaults."""
     alarms: AlarmsRecipe = AlarmsRecipe()
     """When to warn or stop."""
+    check_tasks: Annotated[int, Field(ge=0)] = 32
+    """Training tasks answered before the first step, to show how much of it works; 0 for none."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -67,6 +67,12 @@ CURVES = (
     Curve("Speed, tokens per second", (("tokens_per_s", "tokens per second"),)),
     Curve("Warm start: loss", (("loss", "loss"),), stage="warm_start"),
     Curve("Judge, cold start: loss", (("loss", "loss"),), stage="cold_start"),
+    Curve(
+        "Judge, cold start: verdicts",
+        (("verdict_accuracy", "right verdicts"),),
+        stage="cold_start",
+        domain=SHARE,
+    ),
     Curve("Judge, alignment", (("accuracy", "right verdicts"),), stage="align", domain=SHARE),
 )
 HACKING = (

@@ -16,6 +16,7 @@ MEASURES = {
     "held_out_esr": "held-out ESR",
     "held_out_functional": "held-out functional",
     "accuracy": "accuracy",
+    "verdict_accuracy": "verdicts right",
     "loss": "loss",
     "kl": "KL",
     "cost": "cost",

@@ -5,6 +5,7 @@ The reward of `align` is that of SecCoderX (`seccoder_rm.py`, compute_score_with
 parsed is the judge's own failure here and has accuracy 0.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, LabelledCode
 from seccoderx_lite.data.loading import in_split, load_labelled
 from seccoderx_lite.judge.judge import (
@@ -22,7 +23,7 @@ from seccoderx_lite.judge.judge import (
     judge_prompt,
     verdict_forms,
 )
-from seccoderx_lite.judge.prompt import VerdictForm, judge_answer
+from seccoderx_lite.judge.prompt import judge_answer
 from seccoderx_lite.judge.unsure_band import (
     SETTINGS_FILE,
     after_reasoning,
@@ -37,7 +38,8 @@ from seccoderx_lite.models.generation import prompt_ids
 from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, JudgeRecipe, Recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
-from seccoderx_lite.training.examples import example
+from seccoderx_lite.training.canaries import describe_accuracy
+from seccoderx_lite.training.examples import deciding_example, example
 from seccoderx_lite.training.judge_reward import LabelReward
 from seccoderx_lite.training.order import Row, in_turns
 from seccoderx_lite.training.settings import grpo_config, sequences_per_step, sft_config
@@ -49,13 +51,19 @@ from seccoderx_lite.training.trainers import (
     train,
 )
 
+logger = logging.getLogger(__name__)
+
 HELD_OUT_SPLITS = ("held_out", "transfer")
 
-TURNS: tuple[VerdictForm, ...] = ("direct", "direct", "reason")
-"""Forms of answer that the steps of the cold start train, in turn.
+TrainedOn = Literal["verdict", "direct", "reason"]
+TURNS: tuple[TrainedOn, ...] = ("verdict", "direct", "reason")
+"""What the steps of the cold start train, in turn: the deciding token of direct answers alone,
+whole direct answers, and whole reasoned answers.
 
-The loss is a mean over tokens, and a direct answer has one informative token: in one batch with
-long reasoned answers it would have almost no weight.
+The loss is a mean over tokens, and of the dozen tokens of a direct answer one tells the verdict.
+Whole answers teach the format; there the deciding token has the weight of one of a dozen, and in
+one batch with long reasoned answers it would have almost none. In a step on that token alone it has
+the whole weight, and the accuracy of the step is that of the verdict: `verdict_accuracy`.
 """
 
 JudgeStage = Literal["cold_start", "align"]
@@ -88,15 +96,22 @@ def cold_start(
     labelled = in_split(load_labelled(section.data), "train")
     rows, dropped = _sft_rows(labelled, judge, section, base)
     checkpoints = folder.checkpoints("judge/cold_start")
-    recorder = StepRecorder("cold_start", folder, progress, PhaseClock())
-    config = sft_config(recipe, section, checkpoints)
     turns = [form for form in TURNS if form in rows]
+    recorder = StepRecorder(
+        "cold_start",
+        folder,
+        progress,
+        PhaseClock(),
+        lambda step: {"trained_on": turns[(step - 1) % len(turns)]},
+    )
+    config = sft_config(recipe, section, checkpoints)
     ordered = in_turns(rows, turns, config.max_steps, sequences_per_step(config), recipe.seed)
     trainer = make_sft_trainer(base, recipe, config, ordered, recorder)
     train(trainer, checkpoints)
     save_adapter(base.model, "trained", folder.path / "judge" / "cold_start")
     detach_adapters(base)
-    summary = {"examples": sum(map(len, rows.values())), "too_long": dropped}
+    examples = sum(len(rows[form]) for form in verdict_forms(judge))
+    summary = {"examples": examples, "too_long": dropped}
     return summary | _finish(recipe, folder, base, "cold_start", progress)
 
 
@@ -105,10 +120,12 @@ def _sft_rows(
     judge: JudgeRecipe,
     section: ColdStartRecipe,
     base: Base,
-) -> tuple[dict[VerdictForm, list[Row]], int]:
-    """Return the examples by form of answer, and the number that were too long."""
+) -> tuple[dict[TrainedOn, list[Row]], int]:
+    """Return the examples by what they train, and the number of answers that were too long."""
     limit = within_context(base.model, section.max_tokens)
-    rows: dict[VerdictForm, list[Row]] = {form: [] for form in verdict_forms(judge)}
+    rows: dict[TrainedOn, list[Row]] = {form: [] for form in verdict_forms(judge)}
+    if "direct" in rows:
+        rows["verdict"] = []
     dropped = 0
     for row, form in product(labelled, verdict_forms(judge)):
         if form == "reason" and row.reasoning is None:
@@ -119,11 +136,14 @@ def _sft_rows(
             )
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
         answer = judge_answer(row.is_vulnerable, row.reasoning if form == "reason" else None)
-        trained = example(base.tokenizer, prompt, answer)
-        if len(trained["input_ids"]) > limit:
+        whole = example(base.tokenizer, prompt, answer)
+        if len(whole["input_ids"]) > limit:
             dropped += 1
-        else:
-            rows[form].append(trained)
+            continue
+        rows[form].append(whole)
+        if form == "direct":
+            other = judge_answer(not row.is_vulnerable)
+            rows["verdict"].append(deciding_example(base.tokenizer, prompt, answer, other))
     if empty := [form for form in rows if not rows[form]]:
         raise DataError(
             f"judge.cold_start.max_tokens: none of {len(labelled)} {empty[0]} answers fits into "
@@ -218,6 +238,8 @@ def _finish(
         for split in HELD_OUT_SPLITS
         if (held_out := [row for row in rows if row.extra.get("split") == split])
     }
+    for split, measured in accuracy.items():
+        logger.info("judge: %s of %s code", describe_accuracy(measured), split.replace("_", "-"))
     detach_adapters(base)
     _replace_folder(adapter, folder.judge_adapter)
     return {"held_out": accuracy, **calibration}
@@ -233,10 +255,23 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 
 def _calibrate(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, Json]:
-    """Judge validation code in both modes and find the band in which reasoning pays off."""
+    """Judge validation code in both modes and find the band in which reasoning pays off.
+
+    Raises:
+        ModelError: the judge has no probability for any of it.
+    """
     items = [CodeToJudge(row.code, row.language, row.cwe) for row in labelled]
     truth = [row.is_vulnerable for row in labelled]
     direct, reasoned = judge.direct(items), judge.reasoned(items)
+    known = [at for at, verdict in enumerate(direct) if verdict.p_vulnerable is not None]
+    if not known:
+        raise ModelError(
+            "judge.verdict: cascade cannot be calibrated, because the judge gives no probability "
+            f"for any of {len(items)} samples of validation code ({direct[0].error}); train it "
+            "again"
+        )
+    direct, reasoned = [direct[at] for at in known], [reasoned[at] for at in known]
+    truth = [truth[at] for at in known]
     probabilities = [verdict.p_vulnerable or 0.0 for verdict in direct]
     second = [after_reasoning(*pair) for pair in zip(direct, reasoned, strict=True)]
     direct_right, reasoned_right, second_right = (
@@ -246,8 +281,8 @@ def _calibrate(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, Json
     return {
         "unsure": list(calibrated_band(probabilities, second_right, direct_right)),
         "validation": {
-            "n": len(items),
-            "direct_accuracy": sum(direct_right) / len(items),
-            "reason_accuracy": sum(reasoned_right) / len(items),
+            "n": len(known),
+            "direct_accuracy": sum(direct_right) / len(known),
+            "reason_accuracy": sum(reasoned_right) / len(known),
         },
     }

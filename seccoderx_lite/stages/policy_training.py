@@ -19,11 +19,12 @@ Clipping, KL, loss averaging and the defaults of `kl` and `temperature` are thos
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
-from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks, validation_or_all
+from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
 from seccoderx_lite.evaluation.held_out import HeldOutTasks, hold_out
 from seccoderx_lite.evaluation.held_out_watch import HeldOutWatch
 from seccoderx_lite.judge.judge import Judge
@@ -47,6 +48,7 @@ from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.policy_reward import CompositeReward
+from seccoderx_lite.training.readiness import measure_readiness, report_readiness
 from seccoderx_lite.training.role_proofs import check_kl_reference, check_rollout_weights
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
@@ -126,6 +128,7 @@ def run(
     check_rollout_weights(base.model, base.tokenizer, probe)
     if start and policy.grpo.kl:
         check_kl_reference(base.model)
+    checks = _checks(recipe, base, tasks, sandbox, canaries) if _is_new(checkpoints) else {}
     frozen = {role: adapter_digest(base.model, role) for role in _FROZEN}
     train(trainer, checkpoints, lambda: watch is not None and watch.has_ended_early)
     for role, name in _FROZEN.items():
@@ -143,6 +146,7 @@ def run(
         "too_long": dropped,
         "last_step": last,
         "kept_step": last if kept is None else kept,
+        **checks,
     }
 
 
@@ -178,6 +182,33 @@ def _step_values(
     reward: CompositeReward, watch: HeldOutWatch | None
 ) -> Callable[[int], dict[str, Json]]:
     return lambda step: {**reward.step_values(step), **(watch.step_values(step) if watch else {})}
+
+
+def _is_new(checkpoints: Path) -> bool:
+    return not any(checkpoints.glob("checkpoint-*"))
+
+
+def _checks(
+    recipe: Recipe,
+    base: Base,
+    tasks: Sequence[Task],
+    sandbox: Sandbox,
+    canaries: Canaries | None,
+) -> dict[str, Json]:
+    """Measure judge and policy before the first step; return both for the summary.
+
+    Raises:
+        RunStopped: the judge is not surely better than chance.
+    """
+    assert recipe.policy is not None
+    checks: dict[str, Json] = {}
+    if canaries:
+        checks["judge_before"] = canaries.measure()
+    if recipe.policy.check_tasks:
+        ready = measure_readiness(base, tasks, recipe.policy, sandbox, recipe.seed)
+        report_readiness(ready)
+        checks["policy_before"] = asdict(ready)
+    return checks
 
 
 _FROZEN: dict[Role, str] = {"judge": "the judge", "warm_start": "the KL reference"}
@@ -262,4 +293,4 @@ def _canaries(recipe: Recipe, judge: Judge) -> Canaries | None:
             "no canaries: set judge.canaries.data to test the judge while the policy trains"
         )
         return None
-    return Canaries(judge, recipe, validation_or_all(load_labelled(source)))
+    return Canaries(judge, recipe, load_labelled(source))

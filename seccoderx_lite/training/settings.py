@@ -36,6 +36,7 @@ def _common_arguments(
         "learning_rate": section.learning_rate,
         "lr_scheduler_type": "constant_with_warmup",
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would hide a loss that is not a number
         "save_steps": section.save_every,
         "save_total_limit": 2,
         "seed": recipe.seed,

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.distributed import (
@@ -85,6 +86,7 @@ class StepRecorder(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End after this step if a signal asked for it, in all processes alike."""
         self._clock.lap("update")
+        check_weights(kwargs["model"], self._stage, state.global_step)
         if any(gather_values(stopping.is_requested())):
             control.should_save = control.should_training_stop = True
 
@@ -96,12 +98,19 @@ class StepRecorder(TrainerCallback):
         record: dict[str, Json] = {"stage": self._stage, "step": state.global_step}
         record |= {_KEPT_LOGS[key]: value for key, value in logs.items() if key in _KEPT_LOGS}
         record |= combine_step_values(gather_values(self._step_values(state.global_step)))
+        if record.get("trained_on") == "verdict":  # one trained token per example
+            record["verdict_accuracy"] = record.pop("token_accuracy", None)
         record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
         if tokens := record.pop("completion_tokens", None):
             record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
         record["peak_memory_bytes"] = peak_memory_bytes()
         self._folder.append_jsonl("metrics.jsonl", record)
         self._progress(self._stage, state.global_step, state.max_steps, record)
+        if finite(float(logs["loss"])) is None:
+            raise ModelError(
+                f"{self._stage}: the loss of step {state.global_step} is {logs['loss']}; lower the "
+                "learning rate. The last checkpoint is from before that step"
+            )
 
 
 _SAME_NAME = ("loss", "grad_norm", "learning_rate", "reward", "reward_std", "kl", "entropy")
@@ -114,6 +123,20 @@ _KEPT_LOGS = {
     "sampling/sampling_logp_difference/mean": "sampling_logprob_gap",
 }
 """TRL's names of what is recorded, and the names in metrics.jsonl."""
+
+
+def check_weights(model: Any, stage: str, step: int) -> None:
+    """Check that the trained adapter is made of numbers, before a checkpoint of it is saved.
+
+    Raises:
+        ModelError: a weight is NaN or infinite.
+    """
+    for name, parameter in adapter_parameters(model, "trained").items():
+        if not parameter.isfinite().all():
+            raise ModelError(
+                f"{stage}: after step {step} the adapter has weights that are not finite, such as "
+                f"in {name}; lower the learning rate. The last checkpoint is from before that step"
+            )
 
 
 def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:

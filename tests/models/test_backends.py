@@ -140,7 +140,7 @@ judge:
   cold_start: {data: "builtin:tiny", steps: 2, batch_size: 4}
   align: {data: "builtin:tiny", steps: 1, group_size: 2, prompts_per_step: 2, kl: 0.0,
           max_completion_tokens: 16}
-  canaries: {every: 100}
+  canaries: {every: 100, count: 4, refuse_chance: false}
 policy:
   tasks: "builtin:tiny"
   grpo: {group_size: 2, prompts_per_step: 2, steps: 2, max_completion_tokens: 16}

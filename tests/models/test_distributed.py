@@ -43,7 +43,7 @@ model: {base: "builtin:tiny", lora: {rank: 4, alpha: 8}}
 judge:
   verdict: direct
   cold_start: {data: "builtin:tiny", steps: 3, batch_size: 4, learning_rate: 1.0e-3}
-  canaries: {every: 100}
+  canaries: {every: 100, count: 4, refuse_chance: false}
 policy:
   tasks: "builtin:tiny"
   grpo: {group_size: 4, prompts_per_step: 2, steps: 6, max_completion_tokens: 96, save_every: 2,

@@ -111,6 +111,7 @@ def alignment_row(number):
 
 SHORTER = {
     "judge.base": "random", "judge.max_new_tokens": 4, "judge.max_code_chars": 500,
+    "judge.canaries.refuse_chance": False,
     "judge.cold_start.steps": 2, "judge.cold_start.batch_size": 2,
     "judge.align.steps": 2, "judge.align.group_size": 2, "judge.align.prompts_per_step": 1,
     "judge.align.max_completion_tokens": 4,

@@ -1,8 +1,12 @@
 """What the judge's cold start is trained on, and in which order."""
 
+import math
+
 import pytest
 
-from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.errors import DataError, ModelError
+from seccoderx_lite.core.records import LabelledCode
+from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.run.folder import RunFolder
@@ -24,10 +28,9 @@ def base():
     return load_base(recipe_of().model)
 
 
-def answer_in(tokenizer, row):
-    """The text of an example that is trained."""
-    masked = zip(row["input_ids"], row["completion_mask"], strict=True)
-    return tokenizer.decode([token for token, is_trained in masked if is_trained])
+def trained_text(tokenizer, row):
+    pairs = zip(row["input_ids"], row["completion_mask"], strict=True)
+    return tokenizer.decode([token for token, is_trained in pairs if is_trained])
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def steps_of(base, tmp_path, monkeypatch):
         given = []
 
         def capture(base, recipe, config, rows, recorder):
-            given.extend(answer_in(base.tokenizer, row) for row in rows)
+            given.extend(trained_text(base.tokenizer, row) for row in rows)
             raise NotTrained
 
         monkeypatch.setattr(judge_training, "make_sft_trainer", capture)
@@ -53,15 +56,21 @@ def steps_of(base, tmp_path, monkeypatch):
     return answers
 
 
+def form_of(trained):
+    if "<answer>" not in trained:
+        return "v"
+    return "r" if "<think>" in trained else "d"
+
+
 @pytest.mark.parametrize(
-    ("verdict", "forms"), [("cascade", "ddrddr"), ("direct", "dddddd"), ("reason", "rrrrrr")]
+    ("verdict", "forms"), [("cascade", "vdrvdr"), ("direct", "vdvdvd"), ("reason", "rrrrrr")]
 )
 @pytest.mark.parametrize("micro", [4, 2])
 def test_a_step_trains_one_form_of_answer(steps_of, verdict, forms, micro):
     recipe = recipe_of(verdict, trainer={"per_device_train_batch_size": micro})
     steps = steps_of(recipe)
     assert [len(step) for step in steps] == [4] * 6
-    forms_of_steps = [{"r" if "<think>" in answer else "d" for answer in step} for step in steps]
+    forms_of_steps = [set(map(form_of, step)) for step in steps]
     assert forms_of_steps == [{form} for form in forms]
 
 
@@ -72,3 +81,37 @@ def test_examples_of_which_none_fits_are_refused_by_their_form(base, tmp_path):
         pytest.raises(DataError, match=r"none of 2320 reason answers fits into 8 tokens"),
     ):
         judge_training.cold_start(recipe, folder, base)
+
+
+def test_the_accuracy_of_the_verdict_token_is_recorded_apart(tmp_path):
+    recipe = recipe_of("direct", steps=2, batch_size=2)
+    rows = []
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        judge_training.cold_start(recipe, folder, load_base(recipe.model))
+        rows = list(folder.read_jsonl("metrics.jsonl"))
+    assert [row["trained_on"] for row in rows] == ["verdict", "direct"]
+    assert 0.0 <= rows[0]["verdict_accuracy"] <= 1.0
+    assert "verdict_accuracy" not in rows[1] and "token_accuracy" in rows[1]
+
+
+class NamelessGenerator:
+    """A judge with NaN weights on part of the code."""
+
+    def answer_probabilities(self, prompts, prefixes, answers):
+        known = {"danger()": 0.9, "fine()": 0.2}
+        return [next((p for c, p in known.items() if c in text), math.nan) for text in prompts]
+
+    def generate(self, prompts, *, max_new_tokens, temperature):
+        return [None] * len(prompts)
+
+
+@pytest.mark.parametrize(("codes", "n"), [(("danger()", "odd()", "fine()"), 2), (("odd()",), 0)])
+def test_verdicts_that_are_no_numbers_calibrate_nothing(codes, n):
+    labelled = [LabelledCode(code, "python", (), is_vulnerable="d" in code) for code in codes]
+    judge = Judge(NamelessGenerator(), recipe_of().judge)
+    if n == 0:
+        with pytest.raises(ModelError, match=r"no probability for any of 1 samples .*is nan"):
+            judge_training._calibrate(judge, labelled)
+        return
+    figures = judge_training._calibrate(judge, labelled)["validation"]
+    assert (figures["n"], figures["direct_accuracy"]) == (2, 1.0)

@@ -33,7 +33,7 @@ judge:
   cold_start: {data: "builtin:tiny", steps: 6, batch_size: 4, learning_rate: 1.0e-3, save_every: 2}
   align: {data: "builtin:tiny", group_size: 2, prompts_per_step: 2, steps: 3, learning_rate: 1.0e-4,
           max_completion_tokens: 24, save_every: 1}
-  canaries: {every: 2, count: 4, min_accuracy: 0.0}
+  canaries: {every: 2, count: 4, min_accuracy: 0.0, refuse_chance: false}
 policy:
   tasks: "builtin:tiny"
   grpo: {group_size: 4, prompts_per_step: 2, steps: 4, learning_rate: 1.0e-3, temperature: 1.0,

@@ -1,6 +1,8 @@
 """Which tasks the policy is trained on, and what stops its training."""
 
 import json
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +37,21 @@ def test_tasks_of_which_none_can_have_a_verdict_are_refused():
         rewardable_tasks([BENIGN], policy("seccoderx"))
 
 
+def pairs(count, split="validation"):
+    """As many vulnerable as safe samples."""
+    return [
+        LabelledCode(
+            f"{name}(text, {number})",
+            "python",
+            ("CWE-95",),
+            is_vulnerable=name == "eval",
+            extra={"split": split},
+        )
+        for number in range(count // 2)
+        for name in ("eval", "int")
+    ]
+
+
 class ChangingGenerator:
     """A judge whose answer can be changed from outside, as damage to its weights would."""
 
@@ -46,21 +63,17 @@ class ChangingGenerator:
         return [answer and f"<think>x</think><answer>{answer}</answer>" for answer in answers]
 
 
-def canaries(generator):
+def canaries(generator, code=None, **settings):
     recipe = check_recipe(
         {
             "name": "x",
             "model": {"base": "b"},
-            "judge": {"base": "b", "canaries": {"every": 2, "count": 2, "min_accuracy": 0.6}},
+            "judge": {"base": "b", "canaries": {"every": 2, "min_accuracy": 0.6, **settings}},
             "export": {},
         },
         "x",
     )
-    labelled = [
-        LabelledCode("eval(text)", "python", ("CWE-95",), is_vulnerable=True),
-        LabelledCode("int(text)", "python", ("CWE-95",), is_vulnerable=False),
-    ]
-    return Canaries(Judge(generator, recipe.judge), recipe, labelled)
+    return Canaries(Judge(generator, recipe.judge), recipe, code or pairs(200))
 
 
 def test_canaries_are_judged_again_in_every_round_and_a_fall_stops_the_run():
@@ -69,7 +82,9 @@ def test_canaries_are_judged_again_in_every_round_and_a_fall_stops_the_run():
     assert watch.check(1) == {}
     assert watch.check(2) == {"canary_accuracy": 1.0}
     generator.answer = lambda prompt: "Not Vulnerable"
-    with pytest.raises(RunStopped, match=r"step 4: the judge's accuracy on 2 labelled .* 0\.50"):
+    with pytest.raises(
+        RunStopped, match=r"step 4: the judge is right on 50\.0% \[.*\] of 128 samples"
+    ):
         watch.check(4)
 
 
@@ -77,6 +92,69 @@ def test_canaries_that_no_judge_answered_have_no_accuracy():
     generator = ChangingGenerator()
     generator.answer = lambda prompt: None
     assert canaries(generator).check(2) == {"canary_accuracy": None}
+
+
+def wrong_on(share):
+    """A judge that is wrong on every so many samples."""
+
+    def answer(prompt):
+        number = int(re.search(r"\(text, (\d+)\)", prompt)[1])
+        is_vulnerable = ("eval(" in prompt) == (number % 100 >= 100 * share)
+        return "Vulnerable" if is_vulnerable else "Not Vulnerable"
+
+    generator = ChangingGenerator()
+    generator.answer = answer
+    return generator
+
+
+def test_canaries_are_drawn_again_and_a_judge_that_is_usually_right_goes_on():
+    """With 16 samples and a bare threshold of 0.7, one test in five stopped such a judge."""
+    watch = canaries(wrong_on(0.2), min_accuracy=0.7)
+    seen = [watch.check(step)["canary_accuracy"] for step in range(2, 60, 2)]
+    assert len(set(seen)) > 3
+    assert 0.75 < sum(seen) / len(seen) < 0.85
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda prompt: "Vulnerable", r"right on 50\.0% \[41\.5%, 58\.5%\] of 128"),
+        (lambda prompt: "no idea", r"right on 0\.0% .*100\.0% unclear"),
+        (lambda prompt: None, r"of 0 samples .*128 unscored"),
+        (
+            lambda prompt: "Vulnerable" if "eval(" not in prompt else "Not Vulnerable",
+            r"right on 0\.0% .*not surely better than chance",
+        ),
+    ],
+)
+def test_a_judge_at_chance_is_refused_before_the_first_step(answer, message, caplog):
+    generator = ChangingGenerator()
+    generator.answer = answer
+    with pytest.raises(RunStopped, match=message):
+        canaries(generator).measure()
+    canaries(generator, refuse_chance=False).measure()
+    assert "not surely better than chance" in caplog.text
+
+
+def test_a_judge_that_knows_something_is_measured_on_held_out_code_with_its_interval(caplog):
+    caplog.set_level("INFO")
+    trained = [*pairs(400, "train"), *pairs(300, "held_out")]
+    result = canaries(wrong_on(0.2), trained).measure()
+    low, high = result["interval_95"]
+    assert 0.5 < low < result["accuracy"] < high < 1.0
+    assert re.search(r"of 128 samples .* of held-out code", caplog.text)
+
+
+def test_code_without_splits_is_not_called_held_out(caplog):
+    caplog.set_level("INFO")
+    canaries(wrong_on(0.2), [replace(row, extra={}) for row in pairs(200)]).measure()
+    assert "which it may have been trained on" in caplog.text
+
+
+def test_labelled_code_of_one_kind_measures_no_judge(caplog):
+    only = [row for row in pairs(200) if row.is_vulnerable]
+    assert canaries(ChangingGenerator(), only).measure() == {}
+    assert "all of one kind" in caplog.text
 
 
 class RefusingScorer:
