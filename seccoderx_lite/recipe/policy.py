@@ -106,6 +106,9 @@ class GrpoRecipe(Section):
     """Sampling temperature of the rollouts."""
     max_completion_tokens: Count = 1024
     """Longest completion."""
+    curriculum: Literal["none", "spread"] = "none"
+    """none: all tasks in turn, in random order. spread: tasks whose groups had unequal rewards
+    lately are drawn more often; those whose groups teach nothing, solved or hopeless, seldom."""
     rollout_engine: Literal["generate", "vllm"] = "generate"
     """What samples the rollouts: the model itself, or vLLM in the same process on the same GPU."""
     save_every: Interval = 25

@@ -64,6 +64,12 @@ CURVES = (
     Curve("KL against the start, nats", (("kl", "KL"),), unit=" nats"),
     Curve("Entropy, nats", (("entropy", "entropy"),), unit=" nats"),
     Curve("Completion length, tokens", (("completion_length", "tokens"),), unit=" tokens"),
+    Curve(
+        "Tasks that the curriculum draws seldom",
+        (("seldom_share", "share of the tasks"),),
+        domain=SHARE,
+        note="Tasks whose groups had equal rewards lately: solved, or hopeless.",
+    ),
     Curve("Speed, tokens per second", (("tokens_per_s", "tokens per second"),)),
     Curve("Warm start: loss", (("loss", "loss"),), stage="warm_start"),
     Curve("Judge, cold start: loss", (("loss", "loss"),), stage="cold_start"),

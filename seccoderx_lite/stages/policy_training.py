@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
@@ -47,10 +48,11 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
+from seccoderx_lite.training.curriculum import Curriculum
 from seccoderx_lite.training.policy_reward import CompositeReward
 from seccoderx_lite.training.readiness import measure_readiness, report_readiness
 from seccoderx_lite.training.role_proofs import check_kl_reference, check_rollout_weights
-from seccoderx_lite.training.settings import grpo_config
+from seccoderx_lite.training.settings import grpo_config, prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
     make_grpo_trainer,
@@ -114,13 +116,15 @@ def run(
     clock = PhaseClock()
     canaries = _canaries(recipe, judge) if judge else None
     scorer = make_scorer(policy.reward, judge, sandbox)
-    reward = CompositeReward(tasks, scorer, policy, folder, clock, canaries)
     checkpoints = folder.checkpoints("policy")
+    config = grpo_config(recipe, policy.grpo, checkpoints)
+    curriculum = _curriculum(policy, tasks, config, recipe.seed)
+    reward = CompositeReward(tasks, scorer, policy, folder, clock, canaries, curriculum)
     watch = _watch(held_out, recipe, folder, base, sandbox, clock) if held_out else None
     recorder = StepRecorder("policy", folder, progress, clock, _step_values(reward, watch))
-    config = grpo_config(recipe, policy.grpo, checkpoints)
-    callbacks = [watch] if watch else []
-    trainer = make_grpo_trainer(base, recipe, config, rows, reward, recorder, callbacks)
+    data = curriculum.dataset(rows, prompts_in_all(config)) if curriculum else rows
+    callbacks = [each for each in (watch, curriculum) if each]
+    trainer = make_grpo_trainer(base, recipe, config, data, reward, recorder, callbacks)
     if judge_adapter:
         attach_adapter(base, judge_adapter, "judge")
     probe = prompt_ids(base.tokenizer, [tasks[0].prompt])[0]
@@ -148,6 +152,15 @@ def run(
         "kept_step": last if kept is None else kept,
         **checks,
     }
+
+
+def _curriculum(
+    policy: PolicyRecipe, tasks: Sequence[Task], config: Any, seed: int
+) -> Curriculum | None:
+    if policy.grpo.curriculum == "none":
+        return None
+    per_draw = config.generation_batch_size // config.num_generations
+    return Curriculum([task.id for task in tasks], per_draw, seed)
 
 
 def _watch(

@@ -8,12 +8,14 @@ from seccoderx_lite.core.errors import RunStopped
 from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.core.scores import effective_safety_rate
+from seccoderx_lite.models.distributed import gather_values
 from seccoderx_lite.recipe.recipe import PolicyRecipe
 from seccoderx_lite.rewards.answers import ScoredCompletion
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.alarms import Alarms, step_shares
 from seccoderx_lite.training.canaries import Canaries
+from seccoderx_lite.training.curriculum import Curriculum
 from seccoderx_lite.training.step_records import PhaseClock
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class CompositeReward:
         folder: RunFolder,
         clock: PhaseClock,
         canaries: Canaries | None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         self._tasks = {task.id: task for task in tasks}
         self._scorer = scorer
@@ -41,6 +44,7 @@ class CompositeReward:
         self._folder = folder
         self._clock = clock
         self._canaries = canaries
+        self._curriculum = curriculum
         self._logged: set[str] = set()
         self._step: dict[str, Json] = {}
 
@@ -67,6 +71,8 @@ class CompositeReward:
             self._clock.lap("canaries")
         shares = step_shares(scored, self._group_size)
         self._step |= shares
+        if self._curriculum:
+            self._step |= self._teach(self._curriculum, columns["draw"], task_id, scored)
         self._raise_alarms(step, shares)
         for name, value in self._step.items():
             if isinstance(value, int | float):
@@ -74,6 +80,20 @@ class CompositeReward:
         for record in _rollout_records(step, tasks[: self._group_size], scored):
             self._folder.append_jsonl("completions.jsonl", record)
         return [item.reward for item in scored]
+
+    def _teach(
+        self,
+        curriculum: Curriculum,
+        draw: Sequence[int],
+        task_ids: Sequence[str],
+        scored: Sequence[ScoredCompletion],
+    ) -> dict[str, Json]:
+        """Tell the curriculum what the groups of all processes earned."""
+        rewards = [item.reward for item in scored]
+        shares = gather_values((list(task_ids), rewards))
+        names = [name for names, _ in shares for name in names]
+        curriculum.record(draw[0], names, [r for _, rs in shares for r in rs], self._group_size)
+        return {"seldom_share": curriculum.seldom_share}
 
     def _raise_alarms(self, step: int, shares: Mapping[str, float | None]) -> None:
         # Not before the first step: resuming has dropped the records past the checkpoint by then.

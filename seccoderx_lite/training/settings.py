@@ -163,3 +163,8 @@ def rollout_engine(recipe: Recipe, section: GrpoRecipe | AlignRecipe) -> dict[st
 def sequences_per_step(config: SFTConfig | GRPOConfig) -> int:
     """Return the sequences of one optimiser step, over all processes."""
     return int(config.train_batch_size) * config.gradient_accumulation_steps * process_count()
+
+
+def prompts_in_all(config: GRPOConfig) -> int:
+    """Return the prompts of a whole training; each of them gets a group of completions."""
+    return int(config.max_steps) * sequences_per_step(config) // (config.num_generations or 1)

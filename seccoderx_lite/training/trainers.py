@@ -31,7 +31,7 @@ from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.training.base_guard import BaseGuard
 from seccoderx_lite.training.order import in_training_order
 from seccoderx_lite.training.out_of_memory import train_within_memory
-from seccoderx_lite.training.settings import sequences_per_step
+from seccoderx_lite.training.settings import prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trackers import finish_stage
 
@@ -102,14 +102,17 @@ def make_grpo_trainer(
     base: Base,
     recipe: Recipe,
     config: GRPOConfig,
-    rows: list[dict[str, Json]],
+    rows: list[dict[str, Json]] | Dataset,
     reward: Callable[..., list[float | None]],
     recorder: StepRecorder,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Any:
-    """Return TRL's GRPO trainer for the adapter on the base, or for a new one on a bare base."""
-    count = int(config.max_steps) * sequences_per_step(config) // (config.num_generations or 1)
-    rows = in_training_order(rows, count, recipe.seed)
+    """Return TRL's GRPO trainer for the adapter on the base, or for a new one on a bare base.
+
+    `rows` are put in a random order; a data set has its own.
+    """
+    if isinstance(rows, list):
+        rows = in_training_order(rows, prompts_in_all(config), recipe.seed)
     return _make_trainer(
         GRPOTrainer,
         base,
@@ -122,7 +125,11 @@ def make_grpo_trainer(
 
 
 def _make_trainer(
-    trainer_class: Any, base: Base, recipe: Recipe, rows: list[dict[str, Json]], **settings: Any
+    trainer_class: Any,
+    base: Base,
+    recipe: Recipe,
+    rows: list[dict[str, Json]] | Dataset,
+    **settings: Any,
 ) -> Any:
     """Put a trainer of TRL on the base; an adapter that was on it keeps its float32 values."""
     set_seed(recipe.seed)
@@ -130,7 +137,7 @@ def _make_trainer(
     start = _copies(base)
     trainer = trainer_class(
         model=base.model,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(rows) if isinstance(rows, list) else rows,
         processing_class=base.tokenizer,
         peft_config=config_of_new,
         **settings,
