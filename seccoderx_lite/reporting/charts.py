@@ -20,6 +20,8 @@ SMOOTHED_FROM = 20
 """A line of at least this many points is drawn as a running mean, with its own points faint."""
 SHARE = (0.0, 1.0)
 """The domain of a share."""
+UNITS = ("nats per token", "tokens", "tokens per second", "seconds", "GiB")
+"""Titles of the vertical axis that are units, which tooltips repeat."""
 WIDTH, HEIGHT = 330, 170
 _PHASE_COLORS: dict[Phase, str] = {
     "before": "var(--before)",
@@ -48,7 +50,7 @@ _CONFIG = {
 _STEPS = {
     "field": "step",
     "type": "quantitative",
-    "title": None,
+    "title": "optimiser step",
     "scale": {"zero": False, "nice": False},
 }
 """The axis of training steps."""
@@ -94,7 +96,7 @@ class Bar:
 
 def line_chart(
     series: Sequence[Series],
-    unit: str = "",
+    axis: str = "",
     domain: tuple[float, float] | None = None,
     *,
     is_smoothed: bool = True,
@@ -111,7 +113,7 @@ def line_chart(
     scale = {"domain": domain} if domain else {"zero": False}
     encoding = {
         "x": _STEPS,
-        "y": {"field": "value", "type": "quantitative", "title": None, "scale": scale},
+        "y": {"field": "value", "type": "quantitative", "title": axis, "scale": scale},
         "color": _color("series", names, PALETTE),
     }
     is_smoothed &= max(len(one.points) for one in drawn) >= SMOOTHED_FROM
@@ -127,12 +129,13 @@ def line_chart(
         {"mark": {**mark, "strokeWidth": 2}, "data": {"values": means}},
         _TARGETS,
     ]
-    values = _rows_with_tooltips(drawn, unit, digits=4)
+    values = _rows_with_tooltips(drawn, axis, digits=4)
     svg = _svg({"data": {"values": values}, "encoding": encoding, "layer": layers})
     return svg + (_legend(names, PALETTE) if len(names) > 1 else "")
 
 
-def _rows_with_tooltips(drawn: Sequence[Series], unit: str, digits: int) -> list[dict[str, Any]]:
+def _rows_with_tooltips(drawn: Sequence[Series], axis: str, digits: int) -> list[dict[str, Any]]:
+    unit = f" {axis}" if axis in UNITS else ""
     return [
         {
             "step": step,
@@ -163,7 +166,7 @@ def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
     ]
 
 
-def stacked_chart(series: Sequence[Series], unit: str) -> Markup:
+def stacked_chart(series: Sequence[Series], axis: str) -> Markup:
     """Return stacked areas over training steps, such as the seconds per phase."""
     drawn = [one for one in series if one.points]
     if not drawn:
@@ -171,12 +174,12 @@ def stacked_chart(series: Sequence[Series], unit: str) -> Markup:
     names = [one.name for one in drawn]
     encoding = {
         "x": _STEPS,
-        "y": {"field": "value", "type": "quantitative", "title": unit.strip(), "stack": True},
+        "y": {"field": "value", "type": "quantitative", "title": axis, "stack": True},
         "color": _color("series", names, PALETTE),
         "description": {"field": "tooltip"},
     }
     width = max(1.0, WIDTH / max(len(_thinned(one.points)) for one in drawn))
-    values = _rows_with_tooltips(drawn, unit, digits=3)
+    values = _rows_with_tooltips(drawn, axis, digits=3)
     mark = {"type": "bar", "width": width}
     svg = _svg({"data": {"values": values}, "encoding": encoding, "mark": mark})
     return svg + _legend(names, PALETTE)

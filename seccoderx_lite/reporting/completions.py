@@ -13,6 +13,7 @@ from markupsafe import Markup
 from seccoderx_lite.core.code_blocks import code_of_answer
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES
+from seccoderx_lite.reporting.highlight import Line, highlighted
 from seccoderx_lite.reporting.page import Section, render
 
 Row = Mapping[str, Json]
@@ -48,23 +49,14 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of code; the mark is "add" or "del" if only one of two versions has it."""
-
-    text: str
-    mark: str
-
-
-@dataclass(frozen=True, slots=True)
 class Side:
     """One completion of a pair."""
 
     phase: str
     score: Json
-    code: str
     lines: Sequence[Line]
-    """The lines of the code where differences are marked, else empty."""
     output: str
+    """What the tests said."""
 
 
 @dataclass
@@ -84,7 +76,7 @@ class PairCollector:
         """Return the browser of completions."""
         changed = [(_change(phases), phases) for phases in self._rows.values()]
         chosen = _in_turn(changed, CHANGES, MOST_PAIRS)
-        pairs = [(change, next(iter(phases.values())), _sides(phases)) for change, phases in chosen]
+        pairs = [(change, _task(phases), _sides(phases)) for change, phases in chosen]
         suites = dict.fromkeys(row["suite"] for _, row, _ in pairs)
         filters = [
             Filter("change", "every outcome", [(name, name) for name in CHANGES]),
@@ -94,7 +86,9 @@ class PairCollector:
             f"Before and after on {len(chosen)} of {len(changed)} tasks; every completion is in "
             "answers.jsonl."
         )
-        body = render("pairs", filters=filters, pairs=pairs, cut=_cut) if pairs else Markup()
+        body = Markup()
+        if pairs:
+            body = render("pairs", filters=filters, pairs=pairs, cut=_cut, coloured=highlighted)
         return Section("completions", "Completions", body, note)
 
 
@@ -109,7 +103,10 @@ def rollout_section(rows: Sequence[Row]) -> Section:
     newest = sorted(distinct, key=lambda row: -row["step"])
     chosen = _in_turn([(_outcome(row), row) for row in newest], list(OUTCOMES), MOST_ROLLOUTS)
     filters = [Filter("outcome", "every rollout", list(OUTCOMES.items()))]
-    body = render("rollouts", filters=filters, rollouts=chosen, cut=_cut) if chosen else Markup()
+    body = Markup()
+    if chosen:
+        texts = {"cut": _cut, "completion": _coloured, "coloured": highlighted}
+        body = render("rollouts", filters=filters, rollouts=chosen, **texts)
     note = f"{len(chosen)} different ones with their verdicts, of the {len(rows)} that were kept."
     return Section("rollouts", "Rollouts", body, note)
 
@@ -151,11 +148,23 @@ def _sides(phases: Mapping[str, Row]) -> list[Side]:
     rows = [(phase, phases[phase]) for phase in PHASES if phase in phases]
     rows = [rows[0], rows[-1]] if len(rows) > 2 else rows
     codes = [_code(row) for _, row in rows]
-    lines = _marked(*codes) if len(codes) == 2 else [[]]
+    marks = _marks(*codes) if len(codes) == 2 else [[]]
     return [
-        Side(phase, row["score"], code, marked, row["output"])
-        for (phase, row), code, marked in zip(rows, codes, lines, strict=True)
+        Side(phase, row["score"], highlighted(code, row.get("language") or "", own), row["output"])
+        for (phase, row), code, own in zip(rows, codes, marks, strict=True)
     ]
+
+
+def _task(phases: Mapping[str, Row]) -> Row:
+    """A row of the task, with its reference if any phase has it."""
+    rows = list(phases.values())
+    reference = next((row["reference"] for row in rows if row.get("reference")), None)
+    return {**rows[0], "reference": reference}
+
+
+def _coloured(row: Row) -> list[Line]:
+    """The whole completion of a rollout; its code is in a fence."""
+    return highlighted(_cut(row["completion"]), "markdown")
 
 
 def _code(row: Row) -> str:
@@ -163,8 +172,8 @@ def _code(row: Row) -> str:
     return code_of_answer(completion, row.get("language")).code or completion
 
 
-def _marked(before: str, after: str) -> list[list[Line]]:
-    """The lines of both codes, marked where only one of them has them; none of long codes."""
+def _marks(before: str, after: str) -> list[list[str]]:
+    """The marks of the lines that only one of two codes has; none for long codes."""
     first, second = before.splitlines(), after.splitlines()
     if max(len(first), len(second)) > DIFF_LINES:
         return [[], []]
@@ -176,8 +185,8 @@ def _marked(before: str, after: str) -> list[list[Line]]:
             removed.update(range(a, b))
             added.update(range(c, d))
     return [
-        [Line(text, "del" if number in removed else "") for number, text in enumerate(first)],
-        [Line(text, "add" if number in added else "") for number, text in enumerate(second)],
+        ["del" if number in removed else "" for number in range(len(first))],
+        ["add" if number in added else "" for number in range(len(second))],
     ]
 
 

@@ -20,8 +20,9 @@ class Curve:
 
     title: str
     lines: tuple[tuple[str, str], ...]
+    axis: str
+    """Quantity or unit on the vertical axis."""
     stage: str = "policy"
-    unit: str = ""
     domain: tuple[float, float] | None = None
     note: str = ""
 
@@ -35,8 +36,8 @@ class RaisedAlarm:
 
 
 CURVES = (
-    Curve("Reward", (("reward", "mean reward"),)),
-    Curve("Reward parts", tuple((f"reward/{part}", part) for part in PARTS)),
+    Curve("Reward", (("reward", "mean reward"),), "reward per completion"),
+    Curve("Reward parts", tuple((f"reward/{part}", part) for part in PARTS), "mean per completion"),
     Curve(
         "Rollouts that pass their tests",
         (
@@ -44,6 +45,7 @@ CURVES = (
             ("security_share", "secure"),
             ("rollout_esr", "ESR"),
         ),
+        "share of rollouts",
         domain=SHARE,
     ),
     Curve(
@@ -53,38 +55,49 @@ CURVES = (
             ("held_out_secure", "secure"),
             ("held_out_esr", "ESR"),
         ),
+        "share of samples",
         domain=SHARE,
         note="The same tasks every time, not trained on and not judged; policy.held_out.",
     ),
     Curve(
         "Judge\u2019s verdicts",
         (("judged_safe_share", "judged safe"), ("canary_accuracy", "right on canaries")),
+        "share",
         domain=SHARE,
     ),
-    Curve("KL against the start, nats", (("kl", "KL"),), unit=" nats"),
-    Curve("Entropy, nats", (("entropy", "entropy"),), unit=" nats"),
-    Curve("Completion length, tokens", (("completion_length", "tokens"),), unit=" tokens"),
+    Curve("KL against the start", (("kl", "KL"),), "nats per token"),
+    Curve("Entropy", (("entropy", "entropy"),), "nats per token"),
+    Curve("Completion length", (("completion_length", "mean length"),), "tokens"),
     Curve(
         "Tasks that the curriculum draws seldom",
         (("seldom_share", "share of the tasks"),),
+        "share of the tasks",
         domain=SHARE,
         note="Tasks whose groups had equal rewards lately: solved, or hopeless.",
     ),
-    Curve("Speed, tokens per second", (("tokens_per_s", "tokens per second"),)),
-    Curve("Warm start: loss", (("loss", "loss"),), stage="warm_start"),
-    Curve("Judge, cold start: loss", (("loss", "loss"),), stage="cold_start"),
+    Curve("Speed", (("tokens_per_s", "sampled tokens"),), "tokens per second"),
+    Curve("Warm start: loss", (("loss", "loss"),), "nats per token", stage="warm_start"),
+    Curve("Judge, cold start: loss", (("loss", "loss"),), "nats per token", stage="cold_start"),
     Curve(
-        "Judge, cold start: verdicts",
+        "Judge, alignment: right verdicts",
+        (("accuracy", "right verdicts"),),
+        "share of answers",
+        stage="align",
+        domain=SHARE,
+    ),
+    Curve(
+        "Judge, cold start: right verdicts",
         (("verdict_accuracy", "right verdicts"),),
+        "share of examples",
         stage="cold_start",
         domain=SHARE,
     ),
-    Curve("Judge, alignment", (("accuracy", "right verdicts"),), stage="align", domain=SHARE),
 )
 HACKING = (
     Curve(
         "Judged safe, but an attack succeeds",
         (("reward_hacking", "share of rollouts"),),
+        "share of rollouts",
         domain=SHARE,
         note="Working code the judge calls safe that fails its security tests, among rollouts with "
         "such tests. A rise means that the policy learns to please the judge.",
@@ -96,6 +109,7 @@ HACKING = (
             ("zero_variance_share", "groups stuck at equal rewards"),
             ("duplicate_share", "repeated completions"),
         ),
+        "share",
         domain=SHARE,
         note="Completions without real code; groups whose rewards are all equal, except those that "
         "already earn the maximum; repeats among the rollouts that were kept.",
@@ -106,6 +120,7 @@ HACKING = (
             ("reward/similarity", "similarity to the reference"),
             ("length_ratio", "length / reference"),
         ),
+        "ratio",
         note="How far completions move away from the references in content or length.",
     ),
     Curve(
@@ -115,21 +130,27 @@ HACKING = (
             ("unclear_share", "unclear verdicts"),
             ("unscored_share", "unscored"),
         ),
+        "share of rollouts",
         domain=SHARE,
         note="A judge that gives every completion the same verdict, an unreadable one, or none.",
     ),
 )
 COMPARED = (
-    Curve("Reward", (("reward", ""),)),
-    Curve("ESR of the rollouts", (("rollout_esr", ""),), domain=SHARE),
-    Curve("Functional", (("functional_share", ""),), domain=SHARE),
-    Curve("Held-out tasks: ESR", (("held_out_esr", ""),), domain=SHARE),
-    Curve("Held-out tasks: functional", (("held_out_functional", ""),), domain=SHARE),
-    Curve("Judged safe", (("judged_safe_share", ""),), domain=SHARE),
-    Curve("Judged safe, but an attack succeeds", (("reward_hacking", ""),), domain=SHARE),
-    Curve("KL against the start, nats", (("kl", ""),)),
-    Curve("Entropy, nats", (("entropy", ""),)),
-    Curve("Completion length, tokens", (("completion_length", ""),)),
+    Curve("Reward", (("reward", ""),), "reward per completion"),
+    Curve("ESR of the rollouts", (("rollout_esr", ""),), "ESR", domain=SHARE),
+    Curve("Functional", (("functional_share", ""),), "share of rollouts", domain=SHARE),
+    Curve("Held-out tasks: ESR", (("held_out_esr", ""),), "ESR", domain=SHARE),
+    Curve("Held-out tasks: functional", (("held_out_functional", ""),), "share", domain=SHARE),
+    Curve("Judged safe", (("judged_safe_share", ""),), "share of rollouts", domain=SHARE),
+    Curve(
+        "Judged safe, but an attack succeeds",
+        (("reward_hacking", ""),),
+        "share of rollouts",
+        domain=SHARE,
+    ),
+    Curve("KL against the start", (("kl", ""),), "nats per token"),
+    Curve("Entropy", (("entropy", ""),), "nats per token"),
+    Curve("Completion length", (("completion_length", ""),), "tokens"),
 )
 """Curves with one line per run."""
 SMOOTHING = (
@@ -145,8 +166,11 @@ def _alarm_card(metrics: Metrics) -> Card:
             name = message.split(" ", 1)[0]
             earlier = raised[name].steps if name in raised else ()
             raised[name] = RaisedAlarm([*earlier, row["step"]], message)
-    body = render("alarms", alarms=list(raised.values())) if raised else Markup()
-    return Card("Alarms", body, classes="alarm wide")
+    if raised:
+        body = render("alarms", alarms=list(raised.values()))
+        return Card("Alarms", body, classes="alarm wide")
+    trained = bool(_policy_rows(metrics))
+    return Card("Alarms", Markup("<p>No alarm rang.</p>") if trained else Markup(), classes="wide")
 
 
 def cost(metrics: Metrics, environment: Mapping[str, Json]) -> Iterator[str]:
@@ -181,7 +205,7 @@ def comparison_section(runs: Mapping[str, Metrics]) -> Section:
     for curve in COMPARED:
         ((key, _),) = curve.lines
         lines = [Series(name, _points(metrics, "policy", key)) for name, metrics in runs.items()]
-        cards.append(Card(curve.title, line_chart(lines, domain=curve.domain)))
+        cards.append(Card(curve.title, line_chart(lines, curve.axis, curve.domain)))
     return Section("training", "Training", grid(cards), SMOOTHING)
 
 
@@ -191,7 +215,7 @@ def _policy_rows(metrics: Metrics) -> Metrics:
 
 def _curve_card(metrics: Metrics, curve: Curve) -> Card:
     lines = [Series(name, _points(metrics, curve.stage, key)) for key, name in curve.lines]
-    return Card(curve.title, line_chart(lines, curve.unit, curve.domain), curve.note)
+    return Card(curve.title, line_chart(lines, curve.axis, curve.domain), curve.note)
 
 
 def _points(metrics: Metrics, stage: str, key: str) -> list[tuple[float, float]]:
@@ -210,7 +234,7 @@ def _cost_cards(metrics: Metrics) -> Iterator[Card]:
         for phase in phases
     ]
     visible = [one for one in series if max(value for _, value in one.points) >= 0.01]
-    yield Card("Time per step by phase, seconds", stacked_chart(visible, " s"))
+    yield Card("Time per step by phase", stacked_chart(visible, "seconds"))
     stages = (
         ("policy", "policy"),
         ("warm_start", "warm start"),
@@ -228,7 +252,7 @@ def _cost_cards(metrics: Metrics) -> Iterator[Card]:
         )
         for stage, name in stages
     ]
-    yield Card("Peak memory, GiB", line_chart(memory, " GiB", is_smoothed=False))
+    yield Card("Peak memory", line_chart(memory, "GiB", is_smoothed=False))
 
 
 def _with_shares(

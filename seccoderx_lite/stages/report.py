@@ -12,15 +12,15 @@ from markupsafe import Markup
 
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.core.scores import PHASES, CodeMetric, Evaluation, SuiteResult
+from seccoderx_lite.core.scores import PHASES, CodeMetric, Difference, Evaluation, SuiteResult
 from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores, mcnemar
 from seccoderx_lite.evaluation.suites.answers import ANSWERS, GREEDY, read_answers
 from seccoderx_lite.evaluation.suites.summary import paired_differences
 from seccoderx_lite.recipe.recipe import deciding_fields, dump_recipe
 from seccoderx_lite.reporting.completions import PairCollector, rollout_section, shortened
 from seccoderx_lite.reporting.page import Section, page, preformatted, render
-from seccoderx_lite.reporting.results import result_sections
-from seccoderx_lite.reporting.text import METRICS, p_value, signed
+from seccoderx_lite.reporting.results import TONES, result_sections
+from seccoderx_lite.reporting.text import METRICS, p_value
 from seccoderx_lite.reporting.training_curves import comparison_section, cost, training_sections
 from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
@@ -32,13 +32,22 @@ COMPARISON_METHOD = (
 )
 
 
+NOT_EVALUATED = Section(
+    "result",
+    "Result",
+    Markup("<p>This run measured nothing on held-out tasks.</p>"),
+    "Add a section evaluate to the recipe, or run seccoderx-lite eval code on its adapter.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
     """One run on one suite, with how it differs from the first run."""
 
     name: str
     scores: SuiteResult
-    changes: Mapping[CodeMetric, str]
+    changes: Mapping[CodeMetric, Difference]
+    mcnemar: str
 
 
 def run(folder: RunFolder) -> Path:
@@ -54,7 +63,7 @@ def run(folder: RunFolder) -> Path:
     environment = _environment(folder)
     shown = preformatted(json.dumps(environment, indent=2)) if environment else Markup()
     sections = [
-        *result_sections(_evaluation(folder)),
+        *(list(result_sections(_evaluation(folder))) or [NOT_EVALUATED]),
         *training_sections(metrics, kept, sampled),
         pairs.section(),
         rollout_section(kept),
@@ -82,7 +91,12 @@ def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:
         comparison_section(metrics),
         Section("recipe", "What differs in the recipes", _recipe_table(runs)),
     ]
-    text = page("Comparison of runs", [", ".join(runs)], sections)
+    recipes = {name: folder.recipe for name, folder in runs.items()}
+    facts = [
+        f"{name}: recipe {own.name}, {own.model.base}, seed {own.seed}"
+        for name, own in recipes.items()
+    ]
+    text = page("Comparison of runs", facts, sections)
     return files.write_text(file, text).resolve()
 
 
@@ -121,14 +135,16 @@ def _comparison_table(runs: Mapping[str, RunFolder]) -> Markup:
             ComparedRun(
                 name,
                 own[suite],
-                {}
-                if name == first
-                else _changes(tasks[first].get(suite, {}), tasks[name].get(suite, {})),
+                *_changes(name != first, tasks[first].get(suite, {}), tasks[name].get(suite, {})),
             )
             for name, own in results.items()
             if suite in own
         ]
-    return render("comparison", suites=suites, metrics=METRICS[:3]) if suites else Markup()
+    return (
+        render("comparison", suites=suites, metrics=METRICS[:3], tones=TONES)
+        if suites
+        else Markup()
+    )
 
 
 def _last_phase(folder: RunFolder) -> Mapping[str, SuiteResult]:
@@ -152,17 +168,18 @@ def _task_scores(folder: RunFolder) -> dict[str, dict[str, TaskScores]]:
 
 
 def _changes(
-    first: Mapping[str, TaskScores], other: Mapping[str, TaskScores]
-) -> dict[CodeMetric, str]:
-    """What follows a figure: its paired difference from the first run, where there is one."""
+    is_compared: bool, first: Mapping[str, TaskScores], other: Mapping[str, TaskScores]
+) -> tuple[Mapping[CodeMetric, Difference], str]:
+    """The paired differences from the first run, and McNemar's test, where there are any."""
+    if not is_compared:
+        return {}, ""
     common = sorted(first.keys() & other.keys())
     before, after = ([own[task] for task in common] for own in (first, other))
     differences = paired_differences(before, after, seed=0)
-    changes = {metric: signed(change) for metric, change in differences.items()}
-    if "esr" in changes:
-        test = mcnemar(list(map(_passes, before)), list(map(_passes, after)))
-        changes["esr"] += f", McNemar {p_value(test.p)}"
-    return changes
+    if "esr" not in differences:
+        return differences, ""
+    test = mcnemar(list(map(_passes, before)), list(map(_passes, after)))
+    return differences, f", McNemar {p_value(test.p)}"
 
 
 def _passes(task: TaskScores) -> bool | None:

@@ -54,6 +54,9 @@ def scores(esr: float) -> dict:
     }
 
 
+METRICS_EXTRA: dict = {}
+
+
 def metrics(step: int) -> dict:
     return {
         "stage": "policy",
@@ -72,6 +75,7 @@ def metrics(step: int) -> dict:
         "unclear_verdicts": 0,
         "unscored": 0,
         "alarms": ["kl is <b>high</b>"],
+        **METRICS_EXTRA,
     }
 
 
@@ -84,6 +88,7 @@ def answer(phase: str, number: int, completion: str) -> dict:
         "cwe": ["CWE-89"],
         "language": "python",
         "prompt": "Write it.",
+        "reference": "safe(1)",
         "sample": 0,
         "completion": completion,
         "score": {"functional": 1.0, "secure": secure},
@@ -200,14 +205,36 @@ def test_a_run_without_any_results_still_has_a_page(tmp_path):
     with RunFolder.open(tmp_path / "run", check_recipe(document, "test")) as folder:
         html = report.run(folder).read_text()
     assert '<h2 id="recipe">' in html and '<h2 id="training">' not in html
+    assert "measured nothing on held-out tasks" in html and "No alarm rang" not in html
 
 
 def test_runs_are_compared_with_intervals_from_the_first(make_run, tmp_path):
     runs = [make_run(name, completions=("x", "y", "z")) for name in ("a", "b")]
     file = report.write_comparison(runs, tmp_path / "page.html")
     html = file.read_text()
-    assert "<small>+0.000 [+0.000, +0.000], McNemar p = 1.000</small>" in html
+    assert "no change</span>: +0.000 [+0.000, +0.000], McNemar p = 1.000</small>" in html
     assert 'id="training"' in html
+    assert "a: recipe run, builtin:tiny, seed 0" in html
+
+
+def test_code_is_coloured_and_its_reference_and_failing_test_stand_beside_it(make_run):
+    html = report.run(make_run(completions=("```python\nreturn 1  # why\n```",))).read_text()
+    assert '<span class="key">return</span> <span class="num">1</span>' in html
+    assert '<span class="com"># why</span>' in html
+    assert "<h4>Tests</h4>" in html
+    assert "<summary>reference</summary><pre>safe(<span" in html
+
+
+def test_a_run_without_alarms_says_so(make_run, monkeypatch):
+    monkeypatch.setitem(METRICS_EXTRA, "alarms", [])
+    assert "No alarm rang." in report.run(make_run()).read_text()
+
+
+def test_every_chart_names_its_axes(make_run):
+    html = report.run(make_run()).read_text()
+    lines = [svg for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL) if "(step " in svg]
+    assert lines and all("optimiser step" in svg for svg in lines)
+    assert "nats per token" in html
 
 
 def test_every_bar_and_point_tells_its_value_and_interval(make_run):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from seccoderx_lite.core.code_blocks import CodeForm
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.core.records import Json
+from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.core.scores import Phase
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites.grading import Grade, Grader, SuiteTask
@@ -159,6 +159,8 @@ class SuiteRunner:
                 "prompt": request.task.prompt,
                 "completion": text,
             }
+            if request.sample == GREEDY and isinstance(request.task.source, Task):
+                row["reference"] = request.task.source.reference
             self._folder.append_jsonl(ANSWERS, {**row, **asdict(grade)})
 
 
