@@ -179,6 +179,8 @@ def eval_code(
             )
             folder = pipeline.train(recipe, run_folder, fresh=fresh, progress=progress)
     print_results(folder)
+    for line in work.why_unscored(folder):
+        typer.echo(line)
     if output:
         for path in write_code_results(folder, output):
             typer.echo(path)
@@ -191,7 +193,8 @@ def _print_checks(checks: "Sequence[SolutionCheck]") -> int:
     missing = [check for check in checks if not check.is_measurable]
     for sort, named in (("WRONG", wrong), ("unscored", missing)):
         for check in named:
-            typer.echo(f"{sort}  {check.task} {check.side}: {check.note}")
+            note = " ".join(check.note.split())[:400]
+            typer.echo(f"{sort}  {check.task} {check.side}: {note}")
     for side in dict.fromkeys(check.side for check in checks):
         own = [check for check in checks if check.side == side]
         typer.echo(f"{side}: {sum(c.is_right for c in own)} of {len(own)} as expected")

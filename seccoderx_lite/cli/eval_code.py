@@ -11,15 +11,22 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError, ModelError, RecipeError
 from seccoderx_lite.core.scores import Evaluation
+from seccoderx_lite.evaluation.suites.answers import ANSWERS
 from seccoderx_lite.evaluation.suites.checking import SolutionCheck, check_tests
 from seccoderx_lite.evaluation.suites.cweval_grading import CwevalGrader
+from seccoderx_lite.evaluation.suites.cweval_packages import shown_folders
 from seccoderx_lite.evaluation.suites.loading import load_suite
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe, with_overrides, with_paths_from
-from seccoderx_lite.run.files import read_record
+from seccoderx_lite.run.files import read_jsonl, read_record
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.open_sandbox import open_sandbox
 
 logger = logging.getLogger(__name__)
+
+NOTE_CHARS = 400
+"""Longest reason that is printed for a solution or an answer."""
+NAMED = 3
+"""So many tasks are named per reason; the others are counted."""
 
 
 def evaluation_recipe(
@@ -108,6 +115,21 @@ def require_scores(folder: Path) -> None:
         logger.warning("%s", advice)
 
 
+def why_unscored(folder: Path) -> list[str]:
+    """Return a line per reason why answers are unscored, with the tasks it concerns."""
+    tasks: dict[str, dict[str, None]] = {}
+    for row in read_jsonl(folder / ANSWERS):
+        if row["status"] == "unscored":
+            reason = " ".join(str(row.get("output") or "unknown reason").split())
+            tasks.setdefault(reason[:NOTE_CHARS], {})[row["task"]] = None
+    lines = []
+    for reason, names in tasks.items():
+        shown = ", ".join(list(names)[:NAMED])
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines.append(f"unscored: {shown}{more}: {reason}")
+    return lines
+
+
 def check_suites(sources: Sequence[str], overrides: Sequence[str] = ()) -> list[SolutionCheck]:
     """Return the grades of the suites' own solutions on this machine.
 
@@ -124,7 +146,7 @@ def check_suites(sources: Sequence[str], overrides: Sequence[str] = ()) -> list[
             "a suite with tests and references"
         )
     recipe = evaluation_recipe("builtin:tiny", {"suites": list(sources)}, overrides=overrides)
-    with open_sandbox(recipe.sandbox) as sandbox:
+    with open_sandbox(recipe.sandbox, shown_folders(sources)) as sandbox:
         cweval = CwevalGrader(sandbox)
         return [
             check

@@ -6,6 +6,7 @@ Thinking is removed first (see `thinking`); what is left is the answer. **The ru
     a line with at least as many of them, indented by at most three spaces more than the opening.
     Also read: an opening at the end of a line of prose, a closing at the end of a line of code, a
     block inside a list or quotation. Where the code does not parse, the next fence is tried.
+    Typographic spaces outside texts and comments become plain ones.
 2.  Blocks are ranked by label and language: label of the task's language; label of a close relative
     (C and C++, TypeScript for JavaScript); no known label and a whole program; another label and a
     whole program; no known label. Other blocks are never the code.
@@ -31,6 +32,7 @@ from typing import Literal, TypeAlias
 from seccoderx_lite.core.asked import ANYTHING, Asked
 from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, unfenced
 from seccoderx_lite.core.languages import label_language, language_of
+from seccoderx_lite.core.plain_spaces import with_plain_spaces
 from seccoderx_lite.core.programs import Program, program_of
 from seccoderx_lite.core.thinking import answer_of
 
@@ -125,7 +127,7 @@ def code_of_answer(completion: str, language: str | None, asked: Asked = ANYTHIN
         return AnswerCode(block.code, "block" if block.is_closed else "unclosed")
     answer = answer_of(completion)
     known = language_of(language or "")
-    text = unfenced(answer.text)
+    text = with_plain_spaces(unfenced(answer.text), known)
     if known and text and block is None and program_of(text, known).is_whole:
         return AnswerCode(text, "bare")
     is_cut = answer.is_unfinished or (block is not None and not block.is_closed)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seccoderx_lite.core.languages import label_language, language_of
+from seccoderx_lite.core.plain_spaces import with_plain_spaces
 from seccoderx_lite.core.programs import parses
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.syntax import parse
@@ -94,7 +95,8 @@ def _block(text: str, opening: "re.Match[str]", language: Language | None) -> tu
     start = opening.end()
     first: tuple[CodeBlock, int] | None = None
     for count, (end, position) in enumerate(_closings(text, start, fence, indent)):
-        found = CodeBlock(_dedented(text[start:end], indent), info, True), position
+        code = with_plain_spaces(_dedented(text[start:end], indent), language)
+        found = CodeBlock(code, info, True), position
         first = first or found
         rest = text[position:]
         is_only_one = count == 0 and fence[:3] not in rest and fence[:3] not in text[start:end]
@@ -102,7 +104,10 @@ def _block(text: str, opening: "re.Match[str]", language: Language | None) -> tu
             return found
         if count == MAX_CLOSINGS:
             break
-    return first or (CodeBlock(_dedented(text[start:], indent), info, False), len(text))
+    if first:
+        return first
+    rest = with_plain_spaces(_dedented(text[start:], indent), language)
+    return CodeBlock(rest, info, False), len(text)
 
 
 def _is_grammatical(code: str, language: Language, is_strict: bool) -> bool:

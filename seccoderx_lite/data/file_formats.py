@@ -27,9 +27,9 @@ def read_file(file: Path) -> Iterator[tuple[str, Json]]:
     """
     try:
         read = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".arrow": _arrow}
-        if file.suffix not in read:
+        if file.suffix.lower() not in read:
             raise DataError(f"{file}: the file name must end in {', '.join(SUFFIXES)}")
-        yield from read[file.suffix](file)
+        yield from read[file.suffix.lower()](file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:

@@ -69,7 +69,7 @@ def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row
         split = None if of_split else split
     elif path.exists():
         rows = _numbered([path])
-    elif _HUB_ID.match(name) and not name.endswith(SUFFIXES) and not path.parent.is_dir():
+    elif _HUB_ID.match(name) and not name.lower().endswith(SUFFIXES) and not path.parent.is_dir():
         rows = _hub_rows(name)
     else:
         raise DataError(f"{name}: no such file or folder, and not the id of a data set on the hub")
@@ -113,7 +113,7 @@ def _files_of(folder: Path) -> list[Path]:
         if file.is_file() and not any(part[0] == "." for part in file.relative_to(folder).parts)
     ]
     for suffixes in (SUFFIXES[:-1], SUFFIXES[-1:]):
-        if files := [file for file in visible if file.suffix in suffixes]:
+        if files := [file for file in visible if file.suffix.lower() in suffixes]:
             return _without_caches(files)
     raise DataError(f"{folder} has no data file; file names must end in {', '.join(SUFFIXES)}")
 

@@ -163,9 +163,12 @@ def _endpoint_judge(name: str, given: Mapping[str, Json]) -> LoadedJudge:
     if not model:
         raise RecipeError(f"{name}: add the name of the model on this server: {url}#MODEL")
     settings = dict(given)
-    endpoint = {"url": url, "model": model, "api_key_env": settings.pop("api_key_env", None)}
+    named = {"url": url, "model": model, "api_key_env": settings.pop("api_key_env", None)}
+    endpoint = {**named, **settings.pop("endpoint", {})}
     recipe = _recipe({"endpoint": endpoint, **settings})
     identity = {"endpoint": url, "model": model, **_answering(recipe)}
+    if recipe.endpoint and recipe.endpoint.request:
+        identity["request"] = recipe.endpoint.request
     return LoadedJudge(name, identity, Judge.at_endpoint(recipe), recipe, recipe.batch_size)
 
 

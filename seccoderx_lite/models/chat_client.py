@@ -314,12 +314,16 @@ def _chat_reply(choice: Mapping[str, Json], usage: Json) -> ChatReply:
 
 
 def _text_in(content: Json) -> str | None:
-    """The text of a message, which may be a list of parts; thinking parts are left out."""
-    if content is None or isinstance(content, str):
-        return content
+    """The text of a message, which may be a list of parts; thinking parts are left out.
+
+    A lone surrogate, which no file can hold, becomes "?".
+    """
+    if content is None:
+        return None
     parts = content if isinstance(content, list) else [content]
     texts = [part if isinstance(part, str) else _text_of_part(part) for part in parts]
-    return "".join(text for text in texts if text is not None)
+    joined = "".join(text for text in texts if text is not None)
+    return joined.encode("utf-8", "replace").decode()
 
 
 def _text_of_part(part: Json) -> str | None:

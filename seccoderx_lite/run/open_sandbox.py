@@ -1,15 +1,17 @@
 """Open the sandbox that a recipe asks for."""
 
 import os
+from collections.abc import Sequence
 
 from seccoderx_lite.recipe.recipe import SandboxRecipe
 from seccoderx_lite.sandbox import Limits, Sandbox
 
 
-def open_sandbox(settings: SandboxRecipe) -> Sandbox:
+def open_sandbox(settings: SandboxRecipe, readable: Sequence[str] = ()) -> Sandbox:
     """Return an open sandbox; the caller closes it, or uses it in a `with` statement.
 
-    Several processes of one run share the processors: each gets an equal part of them.
+    Jailed programs may read the folders `readable`. Several processes of one run share the
+    processors: each gets an equal part of them.
 
     Raises:
         SandboxError: this machine cannot isolate as strongly as the recipe requires, or lacks a
@@ -23,4 +25,6 @@ def open_sandbox(settings: SandboxRecipe) -> Sandbox:
     limits = Limits(
         timeout_s=settings.timeout_s, memory_mb=settings.memory_mb, processes=settings.processes
     )
-    return Sandbox(settings.isolation, workers, limits, packages=settings.packages)
+    return Sandbox(
+        settings.isolation, workers, limits, readable=readable, packages=settings.packages
+    )

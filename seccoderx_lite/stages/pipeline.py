@@ -14,6 +14,7 @@ from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES
 from seccoderx_lite.data.columns import Record
 from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
+from seccoderx_lite.evaluation.suites.cweval_packages import shown_folders
 from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.models.backends import chosen_backend
 from seccoderx_lite.models.base import Base, load_base
@@ -247,7 +248,7 @@ def train(
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
     progress = (progress or default_progress()) if is_first_process() else no_progress
     note(progress, "start", "checking the sandbox")
-    with stopping.safe_points(), open_sandbox(recipe.sandbox) as sandbox:
+    with stopping.safe_points(), _open_sandbox(recipe) as sandbox:
         backend, why = chosen_backend(recipe.model)
         logger.info("model.backend: %s (%s)", backend, why)
         environment = {**describe_environment(sandbox), "backend": backend}
@@ -345,11 +346,17 @@ def _delete_progress(folder: RunFolder, stage: Stage) -> None:
         folder.truncate_jsonl(name, lambda row: row.get("stage") != stage.name)
 
 
+def _open_sandbox(recipe: Recipe) -> Sandbox:
+    """The recipe's sandbox, with the folders that its suites need to read."""
+    suites = recipe.evaluate.suites if recipe.evaluate else ()
+    return open_sandbox(recipe.sandbox, shown_folders(suites))
+
+
 @contextmanager
 def _reopened(run_folder: Path | str) -> Iterator[tuple[Recipe, RunFolder, Sandbox]]:
     """Open a finished run with its stored recipe, to add results to it."""
     recipe = RunFolder.existing(run_folder).recipe
-    with open_sandbox(recipe.sandbox) as sandbox, RunFolder.open(run_folder, recipe) as folder:
+    with _open_sandbox(recipe) as sandbox, RunFolder.open(run_folder, recipe) as folder:
         yield recipe, folder, sandbox
 
 

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from seccoderx_lite.core.asked import Asked
 from seccoderx_lite.core.code_blocks import code_of_answer, extract_block, extract_code
+from seccoderx_lite.core.languages import label_language, language_of
+from seccoderx_lite.core.plain_spaces import with_plain_spaces
 
 CODE_LINES = st.text(st.characters(codec="utf-8", exclude_characters="`~\r\n"), max_size=30)
 
@@ -88,7 +90,7 @@ def test_think_tags_inside_code_stay():
 @given(st.lists(CODE_LINES).map("\n".join), st.sampled_from(["", "python", "c++", "c# "]))
 def test_fenced_code_comes_back_unchanged(code, label):
     block = extract_block(f"Sure.\n```{label}\n{code}\n```\nBye.")
-    assert block.code == code
+    assert block.code == with_plain_spaces(code, language_of(label_language(label) or ""))
     assert block.is_closed
 
 

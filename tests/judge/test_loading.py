@@ -34,6 +34,13 @@ def test_a_server_is_named_with_its_model():
         judge.verdicts([CodeToJudge("x", "c", ("CWE-22",))])
 
 
+def test_settings_of_a_server_are_added_to_its_name():
+    settings = {"endpoint": {"request": {"max_completion_tokens": 9}, "attempts": 1}}
+    judge = load_judge("http://127.0.0.1:9/v1#judge-8b", settings=settings)
+    assert judge.recipe.endpoint.model == "judge-8b" and judge.recipe.endpoint.attempts == 1
+    assert judge.identity["request"] == {"max_completion_tokens": 9}
+
+
 def test_a_run_without_a_judge_is_refused(tmp_path):
     (tmp_path / "recipe.yaml").write_text(
         "name: x\nmodel: {base: 'builtin:tiny'}\nevaluate: {suites: ['builtin:tiny']}\n"

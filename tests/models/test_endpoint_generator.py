@@ -35,6 +35,7 @@ def part(text, kind="text"):
         (reply(["a", part("b", "output_text")]), "ab"),
         (reply([part("hm", "thinking"), part("b")]), "b"),
         (reply([part("hm", "reasoning"), part("b")]), "b"),
+        (reply("half \ud83d of a pair"), "half ? of a pair"),
         (reply("cut off", "length"), "cut off"),
         (reply(None, "length", reasoning_content="Well"), "<think>\nWell"),
         (reply("", "length", reasoning="Well"), "<think>\nWell"),

@@ -16,6 +16,7 @@ from seccoderx_lite.core import cwe
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.languages import FILE_SUFFIXES
 from seccoderx_lite.core.records import Language
+from seccoderx_lite.evaluation.suites.cweval_packages import module_files
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,9 @@ class CwevalTask:
     """The insecure solution; None if it is inside the test file."""
     sanitize: bool
     """True for the memory errors of C, which are built with the address sanitizer."""
+    checkout: Path
+    modules: Mapping[str, str]
+    """go.mod and go.sum of the checkout for a task in Go; empty without them."""
 
     @property
     def cwe(self) -> tuple[str, ...]:
@@ -100,6 +104,7 @@ def read_cweval(checkout: Path) -> list[CwevalTask]:
     Raises:
         DataError: the folder is not a checkout of CWEval, or has no task that can be read.
     """
+    checkout = checkout.resolve()
     root = checkout / "benchmark" if (checkout / "benchmark").is_dir() else checkout
     if not any((root / folder).is_dir() for folder in FOLDERS):
         raise DataError(
@@ -114,13 +119,15 @@ def read_cweval(checkout: Path) -> list[CwevalTask]:
                 logger.warning("cweval: skipping %s, which has no test file", file)
                 continue
             sanitize = folder == "lang/c" and not file.name.startswith(UNSANITIZED)
-            tasks.append(_read_task(file, folder, language, sanitize=sanitize))
+            tasks.append(_read_task(file, folder, language, checkout, sanitize=sanitize))
     if not tasks:
         raise DataError(f"cweval: no NAME_task file with a NAME_test.py found below {root}")
     return tasks
 
 
-def _read_task(file: Path, folder: str, language: Language, *, sanitize: bool) -> CwevalTask:
+def _read_task(
+    file: Path, folder: str, language: Language, checkout: Path, *, sanitize: bool
+) -> CwevalTask:
     suffix = FILE_SUFFIXES[language]
     name = file.name.removesuffix(f"_task.{suffix}")
     unsafe = file.with_name(f"{name}_unsafe.{suffix}")
@@ -135,6 +142,8 @@ def _read_task(file: Path, folder: str, language: Language, *, sanitize: bool) -
         test=file.with_name(f"{name}_test.py").read_text("utf-8"),
         unsafe=unsafe.read_text("utf-8") if unsafe.is_file() else None,
         sanitize=sanitize,
+        checkout=checkout,
+        modules=module_files(file.parent, checkout) if language == "go" else {},
     )
 
 

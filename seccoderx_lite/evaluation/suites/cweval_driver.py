@@ -71,17 +71,21 @@ def _raise_timeout(number: int, frame: object) -> None:
     raise TimeoutError("the test took too long")
 
 
-def _environment(tools: list[str]) -> dict[str, str]:
+FOLDERS = ("GOMODCACHE", "GOCACHE")
+"""Variables that name a folder, and are left out where this user cannot read it."""
+
+
+def _environment(tools: list[str], own: dict[str, str]) -> dict[str, str]:
+    usable = {
+        name: value
+        for name, value in own.items()
+        if name not in FOLDERS or os.access(value, os.R_OK | os.X_OK)
+    }
     return {
         "PATH": ":".join([*tools, os.environ.get("PATH", "/usr/bin:/bin")]),
-        "NODE_PATH": "/usr/local/lib/node_modules:/usr/lib/node_modules:/usr/share/nodejs",
         "ASAN_OPTIONS": "detect_leaks=0:hard_rss_limit_mb=2048",
-        "GO111MODULE": "off",
-        "GOPROXY": "off",
-        "GOTELEMETRY": "off",
-        "GOMAXPROCS": "2",
-        "CGO_ENABLED": "0",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        **usable,
     }
 
 
@@ -107,7 +111,7 @@ def main(candidate: str) -> None:
             failure = f"{type(error).__name__}: {error}"
     plan = json.loads(sys.stdin.buffer.read())
     reporter = Reporter(report_fd, plan["secret"], plan["seconds"], plan["unsafe"])
-    os.environ.update(_environment(plan["tools"]))
+    os.environ.update(_environment(plan["tools"], plan["environment"]))
     failure = failure or _build(plan["build"])
     if failure:
         reporter.send({"unbuilt": failure})

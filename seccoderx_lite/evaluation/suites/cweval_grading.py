@@ -27,6 +27,7 @@ from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites.checking import SolutionCheck
 from seccoderx_lite.evaluation.suites.cweval import CwevalTask
 from seccoderx_lite.evaluation.suites.cweval_missing import LIBRARIES, missing_for
+from seccoderx_lite.evaluation.suites.cweval_packages import environment, go_get
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
 from seccoderx_lite.sandbox import Limits, Sandbox
 from seccoderx_lite.sandbox.languages import GOIMPORTS, GOIMPORTS_FROM, find_tool, tools_for
@@ -221,12 +222,13 @@ class CwevalGrader:
             "source": task.test,
             "file": f"{task.name}_test.py",
             "tools": [str(Path(tool).parent) for tool in tools],
+            "environment": environment(task.language, task.checkout, task.modules),
             "build": [command for name in sources for command in _build(name, task, tools)],
         }
         candidate = Path(task.task_file).stem if task.language == "python" else ""
         command = [self._python, "-s", "-P", "-B", "-c", _driver(), candidate, *site]
         outcome = self._sandbox.run(
-            sources,
+            {**sources, **task.modules},
             command,
             SANITIZED_LIMITS if task.sanitize else LIMITS,
             stdin=json.dumps(plan).encode(),
@@ -324,7 +326,8 @@ def _lacking(task: CwevalTask, run: CwevalRun) -> str:
         return ""
     is_linked = task.language in ("c", "cpp")
     linked = _link_flags(tools_for(task.language)[0]) if is_linked else ()
-    return missing_for(task.language, task.reference, run.output, linked)
+    get = go_get(task.checkout, task.modules)
+    return missing_for(task.language, task.reference, run.output, linked, get)
 
 
 def _why_unmeasurable(run: CwevalRun) -> str:

@@ -18,6 +18,27 @@ from seccoderx_lite.evaluation.suites.cweval_missing import missing_for
         ),
         ("go", "", "no required module provides package github.com/x/y: go.mod", "github.com/x/y"),
         (
+            "go",
+            "",
+            "no required module provides package golang.org/x/crypto/bcrypt; to add it:",
+            "go get golang.org/x/crypto/bcrypt",
+        ),
+        ("go", "", "github.com/x/y@v1.2.3: missing go.sum entry; to add it:", "get github.com/x/y"),
+        (
+            "go",
+            "",
+            "github.com/x/y@v1.2.3: module lookup disabled by GOPROXY=off",
+            "github.com/x/y",
+        ),
+        (
+            "go",
+            "",
+            "panic: Binary was compiled with 'CGO_ENABLED=0', x requires cgo",
+            "install gcc",
+        ),
+        ("go", "", 'cgo: C compiler "gcc" not found: exec: "gcc"', "apt install gcc libc6-dev"),
+        ("go", "", "x.go:4:10: fatal error: sqlite3.h: No such file", "libsqlite3-dev"),
+        (
             "javascript",
             "",
             "Error: Cannot find module 'jsonwebtoken'",

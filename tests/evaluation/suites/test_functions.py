@@ -94,6 +94,21 @@ def test_the_canonical_solution_passes_and_another_fails(tmp_path, sandbox, suit
     assert [grade.score for grade in grades] == [SampleScore(0.0, None)] * 3
 
 
+def test_a_solution_that_needs_tuples_fails_with_json_lines_and_passes_in_the_layout_of_the_hub(
+    tmp_path, sandbox
+):
+    code = "def seen(pair):\n    return pair in {(1, 2)}"
+    lines = {**MBPPPLUS, "entry_point": "seen", "canonical_solution": code, "plus_input": []}
+    lines["base_input"] = [[[1, 2]]]
+    hub = {**MBPPPLUS_HUB, "code": code, "test_list": ["assert seen((1, 2))"]}
+    hub["test"] = "inputs = [[(1, 2)]]\nfor one in inputs:\n    assert seen(*one)\n"
+    checks = [
+        next(check_tests(sandbox, load(tmp_path, "mbppplus", row).tasks)) for row in (lines, hub)
+    ]
+    assert [check.is_right for check in checks] == [False, True]
+    assert "unhashable" in checks[0].note
+
+
 def test_plain_json_lines_are_read_as_well(tmp_path):
     file = tmp_path / "HumanEval.jsonl"
     file.write_text(json.dumps(HUMANEVAL) + "\n")
