@@ -208,15 +208,14 @@ def verdict_of(item: CodeToJudge, report: FileReport) -> Verdict:
     if isinstance(report, str):
         return Verdict(None, error=report)
     text = "\n".join(f"line {f.line}: {f.cwe or 'no CWE'}: {f.message}" for f in report)
-    lines = [finding.line for finding in report if _concerns(finding, item.cwe)]
+    lines = [finding.line for finding in report if concerns(finding.cwe, item.cwe)]
     if not lines:
         return Verdict("safe", text)
     return Verdict("vulnerable", text, line=min(lines))
 
 
-def _concerns(finding: ToolFinding, weaknesses: Sequence[str]) -> bool:
-    """True if the finding is about one of the weaknesses; any finding is if none are given."""
+def concerns(found: str | None, weaknesses: Sequence[str]) -> bool:
+    """True if a finding is about one of the weaknesses; any finding is if none are given."""
     if not weaknesses:
         return True
-    found = finding.cwe
     return found is not None and any(cwe.is_same_or_kin(found, each) for each in weaknesses)

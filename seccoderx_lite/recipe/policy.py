@@ -12,6 +12,7 @@ from seccoderx_lite.recipe.section import (
     Interval,
     Mark,
     NotNegative,
+    NotZero,
     OptionalPathText,
     PathText,
     Positive,
@@ -53,6 +54,65 @@ class WarmStartRecipe(Section):
         yield from set_twice(data, {**TRAINER_NAMES, "max_length": "max_tokens"})
 
 
+class TermRecipe(Section):
+    """A term of the reward besides the built-in ones: weight x value, paid if the gate is open."""
+
+    function: Text | None = None
+    """A Python function, as `FILE.py:NAME` (relative to the recipe) or `PACKAGE.MODULE:NAME`."""
+    analyser: Literal["bandit", "semgrep", "codeshield"] | None = None
+    """Or a static analyser: 1 if it finds none of the task's weaknesses, else 0."""
+    weight: NotZero = 1.0
+    """The value is multiplied by it; below 0 for a penalty."""
+    gate: Literal["none", "code", "works", "safe"] = "works"
+    """What a completion must be to get the term: anything (none), real code, code that passes its
+    functional tests (works), or such code that the judge also calls safe."""
+    batch: bool = False
+    """The function takes lists of all completions, tasks and evidence of a step, and returns a list
+    of values."""
+    name: Text | None = None
+    """Its name in metrics and report (default: that of the function or the analyser)."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        function, analyser = data.get("function"), data.get("analyser")
+        if (function is None) == (analyser is None):
+            yield "function", "give exactly one of function and analyser"
+        if isinstance(function, str) and not _is_function(function):
+            yield (
+                "function",
+                f"must be FILE.py:NAME or PACKAGE.MODULE:NAME (got {function!r})",
+            )
+        if analyser is not None and data.get("batch"):
+            yield "batch", "is for a function; an analyser needs no such choice"
+        if (name := data.get("name")) and not str(name).isidentifier():
+            yield "name", f"must be letters, digits and _ (got {name!r})"
+
+    @property
+    def part(self) -> str:
+        """Name of the part in metrics, report and completions."""
+        return self.name or self.analyser or (self.function or "").rpartition(":")[2]
+
+
+def _is_function(text: str) -> bool:
+    place, _, name = text.rpartition(":")
+    parts = place.split(".")
+    return name.isidentifier() and (place.endswith(".py") or all(p.isidentifier() for p in parts))
+
+
+BUILT_IN_PARTS = (
+    "format",
+    "stub",
+    "length",
+    "similarity",
+    "functional",
+    "gate",
+    "vulnerability",
+    "security",
+    "reward",
+)
+"""Parts of the reward that every recipe has; a term has another name."""
+
+
 class RewardRecipe(Section):
     """What a completion is rewarded for."""
 
@@ -68,6 +128,8 @@ class RewardRecipe(Section):
     for metrics and alarms."""
     security_tests: bool = False
     """Reward passing the security tests too; they are then no longer an independent measure."""
+    terms: list[TermRecipe] = Field(default_factory=list)
+    """Further terms, each added to the reward of `guarded`."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -76,7 +138,10 @@ class RewardRecipe(Section):
                 "functional_tests",
                 "must be true with security_tests, which count only for working code",
             )
+        yield from _term_faults(data)
         if data.get("formula") == "seccoderx":
+            if data.get("terms"):
+                yield "terms", "must be empty with formula seccoderx, which is exactly that reward"
             if data.get("judge") is False:
                 yield "judge", "must be true with formula seccoderx, which rewards the verdict"
             if data.get("graded_verdict") is True:
@@ -86,6 +151,24 @@ class RewardRecipe(Section):
                 )
             if data.get("security_tests") is True:
                 yield "security_tests", "must be false with formula seccoderx, which has no tests"
+
+
+def _term_faults(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    given = data.get("terms")
+    names: list[str] = []
+    for number, term in enumerate(given if isinstance(given, list) else ()):
+        if not isinstance(term, Mapping):
+            continue
+        source = term.get("name") or term.get("analyser") or term.get("function") or ""
+        name = str(source).rpartition(":")[2]
+        if name in BUILT_IN_PARTS or name in names:
+            yield (
+                f"terms.{number}.name",
+                f"{name!r} is already the name of a part of the reward; give another",
+            )
+        names.append(name)
+        if term.get("gate") == "safe" and data.get("judge") is False:
+            yield f"terms.{number}.gate", "safe needs the judge; set judge: true, or another gate"
 
 
 class GrpoRecipe(Section):
@@ -162,7 +245,7 @@ class AlarmsRecipe(Section):
     """Share of completions with the same verdict; safe verdicts confirmed by the security tests are
     not counted."""
     unscored_share: Share | None = 0.2
-    """Share of completions without a reward, because the judge or the sandbox failed."""
+    """Share of completions without a reward, because the judge, the sandbox or a term failed."""
     window: Count = 10
     """Steps over which the shares are averaged."""
     action: Literal["warn", "stop"] = "warn"

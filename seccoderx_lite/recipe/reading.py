@@ -211,16 +211,33 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
     return annotation if is_model else None
 
 
+def item_section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of the entries in an annotation such as `list[TermRecipe]`, None for others.
+
+    >>> item_section_of(list[int]) is None
+    True
+    """
+    is_list = typing.get_origin(annotation) is list
+    return section_of(typing.get_args(annotation)[0]) if is_list else None
+
+
 def _locate(
     model: type[BaseModel], location: Sequence[int | str]
 ) -> tuple[list[str], type[BaseModel]]:
     """Return a pydantic location as a dotted key, without pydantic's own parts, and its section."""
     path: list[str] = []
     section = model
+    items: type[BaseModel] | None = None
     for part in location:
         path.append(str(part))
         field = section.model_fields.get(str(part))
+        if items and isinstance(part, int):
+            section, items = items, None
+            continue
         inner = section_of(field.annotation) if field else None
+        items = item_section_of(field.annotation) if field else None
+        if items:
+            continue
         if inner is None:
             break  # a value; the rest is list indices and names of union members
         section = inner

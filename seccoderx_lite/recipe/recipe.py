@@ -33,6 +33,7 @@ from seccoderx_lite.recipe.policy import (
     HeldOutRecipe,
     PolicyRecipe,
     RewardRecipe,
+    TermRecipe,
     WarmStartRecipe,
 )
 from seccoderx_lite.recipe.reading import (
@@ -75,6 +76,7 @@ __all__ = [
     "RunName",
     "SandboxRecipe",
     "TasksRecipe",
+    "TermRecipe",
     "WarmStartRecipe",
     "check_as",
     "check_recipe",
@@ -279,7 +281,26 @@ def with_paths_from(
         elif isinstance(value, list):
             entries = [_resolved(folder, e) if isinstance(e, str) else e for e in value]
             document = with_value(document, key.split("."), entries)
-    return document
+    return _with_functions_from(folder, document)
+
+
+def _with_functions_from(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Resolve the files in `FILE.py:NAME` of reward terms like other paths."""
+    terms = value_at(document, _TERMS)
+    if not isinstance(terms, list):
+        return document
+    resolved = []
+    for term in terms:
+        function = term.get("function") if isinstance(term, Mapping) else None
+        if isinstance(function, str) and ".py:" in function:
+            file, _, name = function.rpartition(":")
+            term = {**term, "function": f"{_resolved(folder, file)}:{name}"}
+        resolved.append(term)
+    changed: dict[str, Any] = with_value(document, _TERMS.split("."), resolved)
+    return changed
+
+
+_TERMS = "policy.reward.terms"
 
 
 def _resolved(folder: Path, value: str) -> str:

@@ -32,6 +32,13 @@ Interval = Annotated[Count, Mark.NO_EFFECT]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+NotZero = Annotated[float, AfterValidator(lambda value: _not_zero(value))]
+
+
+def _not_zero(value: float) -> float:
+    if value == 0:
+        raise ValueError("must not be 0")
+    return value
 
 
 def ascending(value: list[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """How training went: curves from metrics.jsonl."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -11,6 +11,7 @@ from seccoderx_lite.reporting.page import Card, Section, grid, render
 
 Metrics = Sequence[Mapping[str, Json]]
 
+PARTS_TITLE = "Reward parts"
 PARTS = ("functional", "vulnerability", "length", "similarity", "format", "security")
 
 
@@ -37,7 +38,7 @@ class RaisedAlarm:
 
 CURVES = (
     Curve("Reward", (("reward", "mean reward"),), "reward per completion"),
-    Curve("Reward parts", tuple((f"reward/{part}", part) for part in PARTS), "mean per completion"),
+    Curve(PARTS_TITLE, tuple((f"reward/{part}", part) for part in PARTS), "mean per completion"),
     Curve(
         "Rollouts that pass their tests",
         (
@@ -192,7 +193,8 @@ def training_sections(
 
     `completions` are the rollouts that were kept, `sampled` the number of rollouts per step.
     """
-    cards = [*(_curve_card(metrics, curve) for curve in CURVES), *_cost_cards(metrics)]
+    curves = [_with_terms(curve, metrics) for curve in CURVES]
+    cards = [*(_curve_card(metrics, curve) for curve in curves), *_cost_cards(metrics)]
     yield Section("training", "Training", grid(cards), SMOOTHING)
     enriched = _with_shares(metrics, completions, sampled)
     hacking = [_curve_card(enriched, curve) for curve in HACKING]
@@ -211,6 +213,17 @@ def comparison_section(runs: Mapping[str, Metrics]) -> Section:
 
 def _policy_rows(metrics: Metrics) -> Metrics:
     return [row for row in metrics if row["stage"] == "policy"]
+
+
+def _with_terms(curve: Curve, metrics: Metrics) -> Curve:
+    """Add the terms of `policy.reward.terms` to the curve of the reward's parts."""
+    if curve.title != PARTS_TITLE:
+        return curve
+    known = {key for key, _ in curve.lines} | {"reward/stub", "reward/gate", "reward/reward"}
+    names = dict.fromkeys(key for row in metrics for key in row if key.startswith("reward/"))
+    terms = [(key, key.removeprefix("reward/")) for key in names if key not in known]
+    failures = {f"{key}_failed" for key, _ in terms}
+    return replace(curve, lines=(*curve.lines, *(t for t in terms if t[0] not in failures)))
 
 
 def _curve_card(metrics: Metrics, curve: Curve) -> Card:

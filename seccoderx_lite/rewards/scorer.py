@@ -14,6 +14,7 @@ from seccoderx_lite.judge.judge import CodeToJudge, Judge
 from seccoderx_lite.recipe.recipe import RewardRecipe
 from seccoderx_lite.rewards.answers import ParsedAnswer, ScoredCompletion, parse_answer
 from seccoderx_lite.rewards.composite import GuardedTerms, parts_of
+from seccoderx_lite.rewards.terms import Evidence, Term, loaded_terms
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
 from seccoderx_lite.sandbox import Sandbox
 
@@ -59,12 +60,14 @@ class Scorer:
             key: self.reward(task_of[key], answer, verdicts.get(key), wait_for(runs[key]))
             for key, answer in answers.items()
         }
+        for term in loaded_terms(self.recipe.terms):
+            scored = _with_term(term, task_of, scored)
         return [scored[key] for key in keys]
 
     def reward(
         self, task: Task, answer: ParsedAnswer, verdict: Verdict | None, tests: TestResult | None
     ) -> ScoredCompletion:
-        """Return a completion with its reward and every part of it."""
+        """Return a completion with its reward and every part of it, without `terms`."""
         recipe = self.recipe
         parts = parts_of(
             answer,
@@ -89,6 +92,39 @@ class Scorer:
         }
         verdicts = self.judge.verdicts(list(items.values()))
         return dict(zip(items, verdicts, strict=True))
+
+
+def _with_term(
+    term: Term, task_of: Mapping[_Key, Task], scored: Mapping[_Key, ScoredCompletion]
+) -> dict[_Key, ScoredCompletion]:
+    """Add a term to the reward of the completions for which its gate is open."""
+    open_to = [key for key, item in scored.items() if term.is_open(item.parts)]
+    values = term.values(
+        [key[1] for key in open_to],
+        [task_of[key] for key in open_to],
+        [_evidence(scored[key]) for key in open_to],
+    )
+    found = dict(zip(open_to, values, strict=True))
+    return {
+        key: _plus(item, term, found[key])
+        if key in found
+        else _plus(item, term, 0.0, is_open=False)
+        for key, item in scored.items()
+    }
+
+
+def _evidence(item: ScoredCompletion) -> Evidence:
+    return Evidence(item.answer.code, item.parts, item.verdict, item.tests)
+
+
+def _plus(
+    item: ScoredCompletion, term: Term, value: float | None, *, is_open: bool = True
+) -> ScoredCompletion:
+    lacks = item.reward is None or value is None
+    reward = None if lacks else (item.reward or 0.0) + term.recipe.weight * (value or 0.0)
+    failed = float(is_open and value is None)
+    parts = {**item.parts, term.name: value if is_open else None, f"{term.name}_failed": failed}
+    return replace(item, reward=reward, parts={**parts, "reward": reward})
 
 
 def code_to_judge(task: Task, answer: ParsedAnswer) -> CodeToJudge:

@@ -22,6 +22,7 @@ from seccoderx_lite.models.distributed import is_first_process, wait_for_all
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
+from seccoderx_lite.rewards.terms import loaded_terms
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import STEP_FILES, RunFolder, default_run_folder
@@ -98,6 +99,7 @@ def _check_policy_data(recipe: Recipe) -> None:
         policy_training.require_adapter(Path(policy.adapter))
     if judge and judge.canaries.data:
         load_labelled(judge.canaries.data)
+    loaded_terms(policy.reward.terms)
     if policy.reward.formula == "seccoderx":
         require_codebleu()
 

@@ -126,5 +126,5 @@ _MEANING = {
     "stub_share": "completions without code, with stubs or with code that does not parse",
     "zero_variance_share": "all rewards of a rollout group are equal, so it gives no gradient",
     "verdict_saturation": "nearly all completions get the same verdict",
-    "unscored_share": "completions have no reward because the judge or the sandbox failed",
+    "unscored_share": "completions have no reward because the judge, the sandbox or a term failed",
 }

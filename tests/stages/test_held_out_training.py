@@ -13,6 +13,7 @@ from seccoderx_lite.stages import policy_training
 
 def recipe_of(**policy):
     grpo = {"group_size": 2, "prompts_per_step": 2, "steps": 3, "learning_rate": 3e-3, "kl": 0.05}
+    grpo |= {"curriculum": "spread"}
     document = {
         "name": "x",
         "model": {"base": "builtin:tiny", "lora": {"rank": 4}},

@@ -9,34 +9,20 @@ detector or the judge model leave a completion unscored. CodeShield lacks rules 
 own detector. This judge is not the one that rewards training.
 """
 
-import importlib.util
-import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.code_blocks import code_of_answer
-from seccoderx_lite.core.errors import DataError, SandboxError
-from seccoderx_lite.core.extras import install_command
+from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.prompt_texts import neutralise, prompt_text
-from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.thinking import answer_of
 from seccoderx_lite.data.rows import read_rows
 from seccoderx_lite.evaluation.metrics import SampleScore, functionality_from_judge
 from seccoderx_lite.evaluation.suites.grading import OUTPUT_CHARS, Grade, SuiteTask
+from seccoderx_lite.judge.codeshield import CodeShield, Scan
 from seccoderx_lite.models.generation import Generator
 
-SCAN_BATCH = 16
-"""Samples per detector process."""
-SCAN_SECONDS = 60.0
-"""Wall time per sample; a batch gets the sum."""
 MAX_CODE_CHARS = 24_000
 _SCORE = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 _CODE_LINE = re.compile(
@@ -52,24 +38,6 @@ _CODE_LINE = re.compile(
     re.VERBOSE,
 )
 """A line that looks like code in one of the benchmark's eight languages."""
-_WORKER = "seccoderx_lite.evaluation.suites.codeshield_worker"
-
-
-@dataclass(frozen=True, slots=True)
-class Issue:
-    """A weakness that the detector found."""
-
-    cwe: str
-    line: int
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What the detector found in one sample, or why it could not scan it."""
-
-    issues: tuple[Issue, ...] = ()
-    error: str | None = None
 
 
 def read_cyberseceval(file: str) -> list[SuiteTask]:
@@ -96,72 +64,6 @@ def read_cyberseceval(file: str) -> list[SuiteTask]:
         prompt, language = row.data["test_case_prompt"], row.data["language"]
         tasks.append(SuiteTask(name, prompt, language, weakness))
     return tasks
-
-
-class CodeShield:
-    """The detector, in separate processes."""
-
-    def __init__(self) -> None:
-        """Check that both its analysers find known weaknesses.
-
-        Raises:
-            SandboxError: the package is missing, or misses a known weakness.
-        """
-        if importlib.util.find_spec("codeshield") is None:
-            raise SandboxError(
-                f"cyberseceval: the package codeshield is missing; {install_command('codeshield')}"
-            )
-        works = self._ask(["canaries"], "", 4 * SCAN_SECONDS)
-        if works != [True, True]:
-            raise SandboxError(
-                "cyberseceval: CodeShield must find known weaknesses (found by semgrep and by "
-                f"regular expressions: {works}); reinstall codeshield and semgrep"
-            )
-        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-
-    def scan(self, items: Sequence[tuple[str, str]]) -> list[Scan]:
-        """Return the scan of each (language, code), in order, using all cores."""
-        batches = [items[start : start + SCAN_BATCH] for start in range(0, len(items), SCAN_BATCH)]
-        return [scan for batch in self._threads.map(self._scan, batches) for scan in batch]
-
-    def _scan(self, batch: Sequence[tuple[str, str]]) -> list[Scan]:
-        try:
-            found = self._ask([], json.dumps(list(batch)), SCAN_SECONDS * len(batch))
-        except SandboxError as error:
-            if len(batch) == 1:
-                return [Scan(error=str(error))]
-            return [scan for item in batch for scan in self._scan([item])]
-        return [_read_scan(one) for one in found]
-
-    def _ask(self, arguments: Sequence[str], text: str, seconds: float) -> Json:
-        root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": root, "SEMGREP_SEND_METRICS": "off"}
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                done = subprocess.run(
-                    [sys.executable, "-m", _WORKER, *arguments],
-                    input=text,
-                    cwd=folder,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    timeout=seconds,
-                    check=True,
-                )
-                return json.loads(done.stdout)
-            except subprocess.TimeoutExpired as error:
-                raise SandboxError(f"the detector took over {seconds:.0f} s") from error
-            except subprocess.CalledProcessError as error:
-                raise SandboxError(f"the detector failed: {error.stderr[-300:]}") from error
-            except ValueError as error:
-                raise SandboxError(f"the detector's answer cannot be read: {error}") from error
-
-
-def _read_scan(data: Json) -> Scan:
-    issues = [
-        Issue(each["cwe"], each["line"], each["description"]) for each in data.get("issues", ())
-    ]
-    return Scan(tuple(issues), data.get("error"))
 
 
 class CybersecevalGrader:

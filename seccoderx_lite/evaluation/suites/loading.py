@@ -12,7 +12,6 @@ from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.evaluation.suites.cweval import read_cweval
 from seccoderx_lite.evaluation.suites.cweval_grading import CwevalGrader
 from seccoderx_lite.evaluation.suites.cyberseceval import (
-    CodeShield,
     CybersecevalGrader,
     read_cyberseceval,
 )
@@ -30,6 +29,7 @@ from seccoderx_lite.evaluation.suites.seccodeplt import (
     read_seccodeplt,
     rule_of,
 )
+from seccoderx_lite.judge.codeshield import CodeShield
 from seccoderx_lite.models.generation import Generator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
 from seccoderx_lite.sandbox import Sandbox

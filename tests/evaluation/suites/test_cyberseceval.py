@@ -16,16 +16,14 @@ from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites import cyberseceval
 from seccoderx_lite.evaluation.suites.cyberseceval import (
-    CodeShield,
     CybersecevalGrader,
-    Issue,
-    Scan,
     parse_functionality,
     read_cyberseceval,
     render_functionality_prompt,
 )
 from seccoderx_lite.evaluation.suites.grading import SuiteTask
 from seccoderx_lite.evaluation.suites.loading import load_suite
+from seccoderx_lite.judge.codeshield import CodeShield, Issue, Scan
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.recipe.recipe import EndpointRecipe, check_recipe
