@@ -11,13 +11,16 @@ Phases run one after the other, so the peak is the constant part plus the larges
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from seccoderx_lite.models.shapes import ModelShape, Shapes, model_shape
 from seccoderx_lite.models.step_memory import (
     GPU_DTYPE_BYTES,
     activation_bytes,
+    full_loss_bytes,
     generation_bytes,
+    tiled_loss_bytes,
 )
 from seccoderx_lite.models.step_work import (
     Work,
@@ -60,9 +63,9 @@ class Hardware:
     dtype_bytes: int
     """Bytes per number of weights that are not 4-bit, of activations and of the cache."""
     logit_bytes: int
-    """Most bytes per logit of the GRPO loss, read from TRL's code. In 16 bits: logits and scaled
-    logits (2 + 2), float32 log-softmax (4), gradients of the scaled logits, their slice and the
-    logits (2 + 2 + 2). In float32: four copies."""
+    """Most bytes per logit of the GRPO loss of TRL 1.14, read from its code. In 16 bits: logits and
+    scaled logits (2 + 2), float32 log-softmax (4), gradients of the scaled logits, their slice and
+    the logits (2 + 2 + 2). In float32: four copies."""
     checkpoints: bool
     """Whether training uses gradient checkpointing by default."""
     fixed: Part
@@ -252,10 +255,24 @@ def _grpo_phases(
         ),
         f"{rollouts} x {size}",
     )
-    logits = hardware.logit_bytes * micro * longest * shape.vocabulary
     tokens = micro * (prompt + longest)
-    update = _training_bytes(shape, tokens, recipe, section.trainer, logits, hardware)
+    if computes_loss_in_tiles(recipe):
+        loss = tiled_loss_bytes(
+            shape, micro * longest, tokens, hardware.dtype_bytes, hardware is GPU
+        )
+    else:
+        loss = full_loss_bytes(shape, micro * longest, hardware.logit_bytes)
+    update = _training_bytes(shape, tokens, recipe, section.trainer, loss, hardware)
     yield Part(f"{stage}: update", update, f"{micro} x {size}")
+
+
+def computes_loss_in_tiles(recipe: Recipe) -> bool:
+    """Return whether the installed TRL computes the logits of the GRPO loss in tiles.
+
+    TRL 1.14, which unsloth needs, holds those of all completion tokens of a micro-batch.
+    """
+    major, minor = map(int, version("trl").split(".")[:2])
+    return (major, minor) >= (1, 16) and recipe.model.backend != "unsloth"
 
 
 def micro_batch(sequences: int, trainer: Mapping[str, Any]) -> int:

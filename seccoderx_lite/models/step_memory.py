@@ -41,6 +41,31 @@ def activation_bytes(
     return tokens * kept + max(loss_bytes, tokens * (recomputed + gradients))
 
 
+_TILE_TOKENS, _TILE_COLUMNS = 4096, 32768
+"""Most tokens and words whose logits TRL 1.16 holds at once."""
+
+
+def full_loss_bytes(shape: ModelShape, completion_tokens: int, logit_bytes: int) -> int:
+    """Return the peak of a GRPO loss that holds the logits of every completion token."""
+    return logit_bytes * completion_tokens * shape.vocabulary
+
+
+def tiled_loss_bytes(
+    shape: ModelShape, completion_tokens: int, tokens: int, dtype_bytes: int, on_gpu: bool
+) -> int:
+    """Return the peak of a GRPO loss that computes logits in tiles, as TRL 1.16 does.
+
+    On a GPU a kernel works in place, on completion tokens only, in a tile of full width. On a CPU
+    all tokens are scored, and eight arrays of a tile's size are alive in the backward pass. Each
+    scored token has its hidden state and that one's gradients (float32 and the model's type).
+    """
+    scored = completion_tokens if on_gpu else tokens
+    columns = _TILE_COLUMNS if on_gpu else min(_TILE_COLUMNS, shape.vocabulary)
+    tile = min(scored, _TILE_TOKENS) * columns * dtype_bytes
+    hidden = scored * shape.hidden * (4 + 2 * dtype_bytes if on_gpu else 8)
+    return (1 if on_gpu else 8) * tile + hidden
+
+
 def cache_bytes(shape: ModelShape, tokens: int, dtype_bytes: int = GPU_DTYPE_BYTES) -> int:
     """Return the bytes of the key-value cache: 2 x layers x key-value width per token."""
     return 2 * shape.layers * shape.key * dtype_bytes * tokens

@@ -10,22 +10,30 @@ from helpers.live_memory import LiveMemory
 from helpers.small_models import small_model, tiny_config
 from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
-from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models import shapes
 from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
-from seccoderx_lite.models.estimate import CPU, GPU, estimate, shapes_of
+from seccoderx_lite.models.estimate import CPU, GPU, computes_loss_in_tiles, estimate, shapes_of
 from seccoderx_lite.models.gpus import GPUS, least_seconds
 from seccoderx_lite.models.resources import disk, least_hours, main_memory
 from seccoderx_lite.models.shapes import Shapes, model_shape
-from seccoderx_lite.models.step_memory import activation_bytes, cache_bytes, generation_bytes
+from seccoderx_lite.models.step_memory import (
+    activation_bytes,
+    cache_bytes,
+    full_loss_bytes,
+    generation_bytes,
+    tiled_loss_bytes,
+)
 from seccoderx_lite.models.step_work import policy_work
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe, check_recipe
 
 CONFIGS = Path(__file__).parent / "configs"
+TILES = computes_loss_in_tiles(
+    check_recipe({"name": "x", "model": {"base": "b"}, "export": {}}, "x")
+)
 PUBLISHED_PARAMETERS = {
     "Qwen2.5-Coder-1.5B-Instruct": 1_543_714_304,
     "Qwen2.5-Coder-3B-Instruct": 3_085_938_688,
@@ -94,7 +102,11 @@ def test_activations_of_a_step_are_within_a_tenth_of_the_tensors_really_alive(
     config.save_pretrained(tmp_path)
     shape = model_shape(str(tmp_path))
     peak = measured_peak(config, rows, prompt, completion, rank, checkpointed)
-    tokens, loss = rows * (prompt + completion), 4 * 4 * rows * completion * shape.vocabulary
+    tokens = rows * (prompt + completion)
+    if TILES:
+        loss = tiled_loss_bytes(shape, rows * completion, tokens, 4, on_gpu=False)
+    else:
+        loss = full_loss_bytes(shape, rows * completion, 4 * 4)
     expected = activation_bytes(shape, tokens, rank, 4, checkpointed, loss)
     assert expected == pytest.approx(peak, rel=0.1)
 
@@ -109,15 +121,66 @@ def measured_peak(config, rows, prompt, completion, rank, checkpointed):
         parameter.grad = torch.zeros_like(parameter)
     ids = torch.randint(0, config.vocab_size, (rows, prompt + completion))
 
-    def logprobs():
-        logits = model(ids, logits_to_keep=completion + 1, use_cache=False).logits
-        return selective_log_softmax_and_entropy(
-            logits[:, :-1], ids[:, -completion:], entropy_requires_grad=False, temperature=0.8
-        )[0]
-
+    logprobs = tiled_logprobs if TILES else full_logprobs
     with LiveMemory() as memory:
-        logprobs().sum().backward()
+        logprobs(model, ids, completion).sum().backward()
     return memory.peak
+
+
+def full_logprobs(model, ids, completion):
+    """As TRL 1.14 computes them."""
+    from trl.trainer.utils import selective_log_softmax_and_entropy
+
+    logits = model(ids, logits_to_keep=completion + 1, use_cache=False).logits
+    return selective_log_softmax_and_entropy(
+        logits[:, :-1], ids[:, -completion:], entropy_requires_grad=False, temperature=0.8
+    )[0]
+
+
+def tiled_logprobs(model, ids, completion):
+    """As TRL 1.16 computes them.
+
+    Its tile is as wide as 32768 words, of which a smaller vocabulary never touches the rest.
+    """
+    from trl.kernels import ChunkedLogProbFunction
+
+    inner = model.get_base_model()
+    hidden = inner.model(ids, use_cache=False).last_hidden_state[:, :-1]
+    labels, width = ids[:, 1:].reshape(-1), inner.config.vocab_size
+    return ChunkedLogProbFunction.apply(
+        hidden.reshape(-1, hidden.shape[-1]),
+        inner.lm_head.weight,
+        None,
+        labels,
+        0.8,
+        width,
+        None,
+        1.0,
+        ("log_probs", "entropy"),
+    )[0]
+
+
+def test_a_tiled_loss_does_not_grow_with_the_vocabulary_on_a_gpu(tmp_path):
+    """By hand for 1.5B: a tile of 4096 x 32768 in 16 bits, and 4096 hidden states of 1536."""
+    shape = model_shape(folder_of("Qwen2.5-Coder-1.5B-Instruct", tmp_path))
+    tile, hidden = 4096 * 32768 * 2, 1536 * (2 + 4 + 2)
+    assert tiled_loss_bytes(shape, 8192, 16384, 2, on_gpu=True) == tile + 8192 * hidden
+    assert tiled_loss_bytes(shape, 1024, 2048, 2, on_gpu=True) == tile // 4 + 1024 * hidden
+    assert full_loss_bytes(shape, 1024, 14) == 14 * 1024 * 151_936
+
+
+def test_the_estimate_is_that_of_the_installed_trl_and_of_1_14_with_unsloth(monkeypatch):
+    sizes = {}
+    for installed in ("1.14.2", "1.16.0"):
+        monkeypatch.setattr("seccoderx_lite.models.estimate.version", lambda name, v=installed: v)
+        for backend in ("transformers", "unsloth"):
+            model = {"base": "builtin:tiny", "backend": backend}
+            judge = {"cold_start": {"data": "d"}}
+            recipe = recipe_of(model=model, judge=judge)
+            parts = estimate(recipe, Shapes(model_shape("builtin:tiny"), None)).phases
+            sizes[installed, backend] = bytes_of(parts)["policy: update"]
+    assert sizes["1.16.0", "transformers"] != sizes["1.14.2", "transformers"]
+    assert sizes["1.16.0", "unsloth"] == sizes["1.14.2", "unsloth"]
 
 
 def test_the_cache_is_that_of_a_real_generation():

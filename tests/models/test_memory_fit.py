@@ -35,6 +35,14 @@ SHAPE = ModelShape(
     ),
 )
 SHAPES = Shapes(SHAPE, None)
+LOSS_TILES = {"1.14.2": 4, "1.16.0": 8}
+"""Installed TRL, and the largest micro-batch of `recipe()` that fits into 12 GiB with it."""
+
+
+@pytest.fixture(params=LOSS_TILES)
+def micro_batch(request, monkeypatch):
+    monkeypatch.setattr("seccoderx_lite.models.estimate.version", lambda name: request.param)
+    return LOSS_TILES[request.param]
 
 
 def recipe(**grpo):
@@ -56,10 +64,10 @@ def changed(original, changes):
     return check_recipe(document, "x")
 
 
-def test_the_mildest_change_that_costs_only_time_comes_first():
+def test_the_mildest_change_that_costs_only_time_comes_first(micro_batch):
     whole_step = recipe()
     assert smallest_change(whole_step, SHAPES, 12 * GIB) == [
-        ("policy.grpo.trainer.per_device_train_batch_size", 4)
+        ("policy.grpo.trainer.per_device_train_batch_size", micro_batch)
     ]
 
 
@@ -80,10 +88,11 @@ def test_nothing_is_proposed_where_the_weights_alone_are_too_large():
     assert "use a smaller base" in fit_message(fit)
 
 
-def test_the_verdict_has_overrides_that_train_takes():
+def test_the_verdict_has_overrides_that_train_takes(micro_batch):
     fit = memory_fit(recipe(), SHAPES, 12 * GIB)
     assert not fit.fits
-    assert fit_message(fit).endswith("-o policy.grpo.trainer.per_device_train_batch_size=4")
+    override = f"-o policy.grpo.trainer.per_device_train_batch_size={micro_batch}"
+    assert fit_message(fit).endswith(override)
 
 
 def test_a_recipe_that_fits_needs_no_change():
