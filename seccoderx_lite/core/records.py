@@ -37,6 +37,8 @@ class Task:
     """`{"kind": "calls" | "stdio" | "pytest", ...}`, see `Sandbox.run_tests`."""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Every other column of the file, unchanged."""
+    source: str = field(default="", compare=False)
+    """The file, folder, hub id or `builtin:` name that it was loaded from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seccoderx_lite.core.errors import DataError
@@ -37,7 +38,43 @@ def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
         raise DataError(
             f"{source}: ids must be unique, but these repeat: {', '.join(repeated[:3])}{more}"
         )
-    return tasks
+    return [replace(task, source=str(source)) for task in tasks]
+
+
+def training_tasks(sources: str | Sequence[str]) -> list[Task]:
+    """Return the training tasks of one source or several, see `load_tasks` and `in_split`.
+
+    Raises:
+        DataError: a source cannot be read or has no split for training, or two have the same id.
+    """
+    return _of_each(sources, lambda tasks: in_split(tasks, "train"))
+
+
+def validation_tasks(sources: str | Sequence[str]) -> list[Task]:
+    """Return the validation tasks of each source, or all tasks of a source without them.
+
+    Raises:
+        DataError: a source cannot be read, or two have the same id.
+    """
+    return _of_each(sources, validation_or_all)
+
+
+def _of_each(
+    sources: str | Sequence[str], chosen: Callable[[list[Task]], list[Task]]
+) -> list[Task]:
+    every: dict[str, Task] = {}
+    for source in [sources] if isinstance(sources, str) else sources:
+        try:
+            own = chosen(load_tasks(source))
+        except DataError as error:
+            raise DataError(f"{source}: {str(error).removeprefix(f'{source}: ')}") from error
+        if common := [task.id for task in own if task.id in every]:
+            raise DataError(
+                f"{source}: {len(common)} ids are also in {every[common[0]].source}, such as "
+                f"{common[0]}; ids must differ between sources"
+            )
+        every |= {task.id: task for task in own}
+    return list(every.values())
 
 
 def task_of(columns: Mapping[str, Json], number: int) -> Task:

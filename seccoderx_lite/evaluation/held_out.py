@@ -43,8 +43,8 @@ def hold_out(
     settings = policy.measures
     if settings is None:
         return [], list(training)
-    source = settings.tasks or policy.tasks
-    others = _other_tasks(source, bool(settings.tasks))
+    source = settings.tasks or policy.sources
+    others = _other_tasks(settings.tasks or policy.tasks, bool(settings.tasks))
     is_taken = not others and settings.tasks is None
     usable = [task for task in (training if is_taken else others) if _groups(task)]
     most = min(settings.count, len(training) // MOST_TAKEN) if is_taken else settings.count
@@ -66,9 +66,10 @@ def hold_out(
     return chosen, kept
 
 
-def _other_tasks(source: str, is_own: bool) -> list[Task]:
-    """The tasks of a source that are not for training; none if only training tasks are there."""
-    tasks = load_tasks(source)
+def _other_tasks(sources: str | list[str], is_own: bool) -> list[Task]:
+    """The tasks of the sources that are not for training; none if only training tasks are there."""
+    each = [sources] if isinstance(sources, str) else sources
+    tasks = [task for source in each for task in load_tasks(source)]
     validation = [task for task in tasks if task.extra.get("split") == "validation"]
     if validation or not is_own:
         return validation

@@ -14,13 +14,12 @@ from seccoderx_lite.recipe.section import (
     NotNegative,
     NotZero,
     OptionalPathText,
-    PathText,
     Positive,
     Section,
     Share,
+    Sources,
     Steps,
     Text,
-    Texts,
     ascending,
     changed_weights,
     set_twice,
@@ -30,9 +29,9 @@ from seccoderx_lite.recipe.section import (
 class WarmStartRecipe(Section):
     """Supervised training of the policy on solutions of tasks, before GRPO."""
 
-    data: Annotated[Text | Texts | None, Mark.PATH] = None
-    """Tasks with `reference` and `insecure` code, one source or several (default: those of
-    `policy.tasks`)."""
+    data: Annotated[Sources | None, Mark.PATH] = None
+    """Tasks with `reference` and `insecure` code, one source or a list, drawn from in equal parts
+    (default: `policy.tasks`)."""
     solutions: Literal["both", "secure"] = "both"
     """both: one half secure (`reference`) and one half insecure (column `insecure`), which teaches
     function alone. secure: references alone, the baseline that GRPO has to beat."""
@@ -255,8 +254,9 @@ class AlarmsRecipe(Section):
 class PolicyRecipe(Section):
     """Training of the policy."""
 
-    tasks: PathText
-    """Training tasks: `builtin:` name, file, folder or hub id."""
+    tasks: Annotated[Sources, Mark.PATH]
+    """Training tasks: `builtin:` name, file, folder or hub id, or a list of these, which are drawn
+    from in equal parts."""
     adapter: OptionalPathText = None
     """A policy adapter to start from (default: a new one)."""
     warm_start: WarmStartRecipe | None = None
@@ -280,6 +280,11 @@ class PolicyRecipe(Section):
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if data.get("adapter") is not None and data.get("warm_start") is not None:
             yield "warm_start", "conflicts with policy.adapter; keep only one"
+
+    @property
+    def sources(self) -> str:
+        """The sources of the training tasks, for a reader."""
+        return self.tasks if isinstance(self.tasks, str) else ", ".join(self.tasks)
 
     @property
     def measures(self) -> HeldOutRecipe | None:

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from seccoderx_lite.recipe.reading import section_of
@@ -25,6 +33,11 @@ Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], Field(min_length=1)]
 PathText = Annotated[Text, Mark.PATH]
 OptionalPathText = Annotated[Text | None, Mark.PATH]
+Sources = Annotated[
+    Annotated[Text, Tag("one")] | Annotated[Texts, Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "one"),
+]
+"""One source of data or several."""
 Count = Annotated[int, Field(ge=1)]
 Steps = Annotated[Count, Mark.CAN_GROW]
 Interval = Annotated[Count, Mark.NO_EFFECT]

@@ -81,7 +81,7 @@ def _trained_on(recipe: Recipe, role: str) -> str:
             start = "a supervised warm start and "
         elif policy and policy.adapter:
             start = f"more training of the adapter `{policy.adapter}`: "
-        return f"Trained by {start}GRPO on the tasks `{policy.tasks if policy else 'none'}`."
+        return f"Trained by {start}GRPO on the tasks `{policy.sources if policy else 'none'}`."
     judge = recipe.judge
     stages = [
         f"{name} on `{section.data}`"

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.core.errors import ModelError, RunStopped
 from seccoderx_lite.core.records import Json, Task, TestResult
 from seccoderx_lite.core.scores import effective_safety_rate
-from seccoderx_lite.data.loading import load_tasks, validation_or_all
+from seccoderx_lite.data.loading import validation_tasks
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
 from seccoderx_lite.models.context import too_long
@@ -154,7 +154,7 @@ def _refuse_judge(policy_adapter: Path, judge_adapter: Path) -> None:
 
 
 def _gate_tasks(recipe: Recipe, count: int, base: Base) -> list[Task]:
-    tasks = validation_or_all(load_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny"))
+    tasks = validation_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny")
     prompts = [task.prompt for task in tasks]
     long = too_long(base.model, base.tokenizer, prompts, _completion_limit(recipe))
     tasks = [task for task, is_long in zip(tasks, long, strict=True) if not is_long]

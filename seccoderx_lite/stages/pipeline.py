@@ -13,7 +13,7 @@ from seccoderx_lite.core.errors import DataError, RecipeError
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES
 from seccoderx_lite.data.columns import Record
-from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
+from seccoderx_lite.data.loading import in_split, load_labelled, training_tasks
 from seccoderx_lite.evaluation.suites.cweval_packages import shown_folders
 from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.models.backends import chosen_backend
@@ -94,7 +94,18 @@ def _check_judge_data(recipe: Recipe, stage: Literal["cold_start", "align"]) -> 
 def _check_policy_data(recipe: Recipe) -> None:
     judge, policy = recipe.judge, recipe.policy
     assert policy is not None
-    _require_split(load_tasks(policy.tasks), "train", "policy.tasks")
+    try:
+        tasks = training_tasks(policy.tasks)
+    except DataError as error:
+        raise DataError(f"policy.tasks: {error}") from error
+    tested = sum(task.tests is not None for task in tasks)
+    logger.info(
+        "policy.tasks: %d tasks, %d of them (%.0f%%) with tests%s",
+        len(tasks),
+        tested,
+        100 * tested / len(tasks),
+        "" if tested == len(tasks) else "; of the others, length and similarity are rewarded",
+    )
     if policy.adapter:
         policy_training.require_adapter(Path(policy.adapter))
     if judge and judge.canaries.data:

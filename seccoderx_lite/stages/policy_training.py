@@ -25,7 +25,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Json, Task
-from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
+from seccoderx_lite.data.loading import load_labelled, training_tasks
 from seccoderx_lite.evaluation.held_out import HeldOutTasks, hold_out
 from seccoderx_lite.evaluation.held_out_watch import HeldOutWatch
 from seccoderx_lite.judge.judge import Judge
@@ -76,12 +76,12 @@ def policy_tasks(
     """
     policy = recipe.policy
     assert policy is not None
-    held_out, tasks = hold_out(policy, in_split(load_tasks(policy.tasks), "train"), recipe.seed)
-    source = (policy.measures and policy.measures.tasks) or policy.tasks
+    held_out, tasks = hold_out(policy, training_tasks(policy.tasks), recipe.seed)
+    source = (policy.measures and policy.measures.tasks) or policy.sources
     check, known = recipe.tasks.check, folder.task_checks
     held_out = sound_tasks(held_out, source, check, sandbox, known) if held_out else []
     with_security = policy.reward.security_tests
-    tasks = sound_tasks(tasks, policy.tasks, check, sandbox, known, with_security=with_security)
+    tasks = sound_tasks(tasks, policy.sources, check, sandbox, known, with_security=with_security)
     return held_out, tasks
 
 
@@ -111,7 +111,12 @@ def run(
     held_out, tasks = policy_tasks(recipe, folder, sandbox)
     tasks, dropped = _fitting(rewardable_tasks(tasks, policy), base, recipe)
     rows: list[dict[str, Json]] = [
-        {"prompt": [{"role": "user", "content": task.prompt}], "task_id": task.id} for task in tasks
+        {
+            "prompt": [{"role": "user", "content": task.prompt}],
+            "task_id": task.id,
+            "source": task.source,
+        }
+        for task in tasks
     ]
     clock = PhaseClock()
     canaries = _canaries(recipe, judge) if judge else None
@@ -160,7 +165,7 @@ def _curriculum(
     if policy.grpo.curriculum == "none":
         return None
     per_draw = config.generation_batch_size // config.num_generations
-    return Curriculum([task.id for task in tasks], per_draw, seed)
+    return Curriculum({task.id: task.source for task in tasks}, per_draw, seed)
 
 
 def _watch(

@@ -12,7 +12,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, Task
-from seccoderx_lite.data.loading import in_split, load_tasks
+from seccoderx_lite.data.loading import training_tasks
 from seccoderx_lite.models.adapters import detach_adapters, save_adapter
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.context import within_context
@@ -69,12 +69,10 @@ def solved_tasks(policy: PolicyRecipe, section: WarmStartRecipe) -> list[Task]:
         DataError: a source has no training tasks, or none has such solutions.
     """
     data = section.data or policy.tasks
-    tasks: list[Task] = []
-    for source in [data] if isinstance(data, str) else data:
-        try:
-            tasks += in_split(load_tasks(source), "train")
-        except DataError as error:
-            raise DataError(f"policy.warm_start.data: {error}") from error
+    try:
+        tasks = training_tasks(data)
+    except DataError as error:
+        raise DataError(f"policy.warm_start.data: {error}") from error
     needs_twin = section.solutions == "both"
     solved = [
         task for task in tasks if task.reference and (_twin(task) or not (needs_twin and task.cwe))
@@ -117,7 +115,7 @@ def _rows(
 ) -> tuple[list[Row], int]:
     """Return the examples of one pass, and the number that were too long."""
     rows = [
-        example(tokenizer, task.prompt, fenced(code, task.language))
+        {**example(tokenizer, task.prompt, fenced(code, task.language)), "source": task.source}
         for task in tasks
         for code in solutions(task, section)
     ]

@@ -7,7 +7,10 @@ teach nothing are avoided before they are sampled: a task's weight is a running 
 rewards of its groups were apart, compared with the whole step.
 """
 
+import math
 import random
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any
@@ -56,9 +59,15 @@ class Curriculum(TrainerCallback, ExportableState):
     same tasks.
     """
 
-    def __init__(self, task_ids: Sequence[str], per_draw: int, seed: int) -> None:
-        """Draw `per_draw` of the tasks at a time, none of them twice if there are enough."""
-        self._task_ids = list(task_ids)
+    def __init__(self, sources: Mapping[str, str], per_draw: int, seed: int) -> None:
+        """Draw `per_draw` of the tasks at a time, none of them twice if there are enough.
+
+        `sources` has the source of each task by its id. Tasks not seen yet are drawn from every
+        source in equal parts.
+        """
+        self._task_ids = list(sources)
+        sizes = Counter(sources.values())
+        self._parts = {name: min(sizes.values()) / sizes[of] for name, of in sources.items()}
         self._per_draw = per_draw
         self._seed = seed
         self._weights: dict[str, float] = {}
@@ -127,7 +136,8 @@ class Curriculum(TrainerCallback, ExportableState):
         chosen: list[str] = []
         while len(chosen) < self._per_draw:
             keys = {
-                name: rng.random() ** (1 / max(self._weights.get(name, 1.0), LEAST))
+                name: math.log(rng.random() or sys.float_info.min)
+                / (self._parts[name] * max(self._weights.get(name, 1.0), LEAST))
                 for name in self._task_ids
             }
             ordered = sorted(keys, key=keys.__getitem__, reverse=True)

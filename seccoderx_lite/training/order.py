@@ -15,7 +15,24 @@ Kind = TypeVar("Kind", bound=str)
 
 
 def in_training_order(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
-    """Return `count` rows: several passes over all rows, each in a new random order."""
+    """Return `count` rows: several passes over all rows, each in a new random order.
+
+    Rows with the column `source`, which the result lacks, are taken from every source in turn, so
+    that a large source does not crowd out a small one.
+
+    >>> rows = [{"n": 1, "source": "small"}, *({"n": 2, "source": "large"} for _ in range(9))]
+    >>> [row["n"] for row in in_training_order(rows, 6, seed=0)]
+    [1, 2, 1, 2, 1, 2]
+    """
+    sources: dict[Json, list[Row]] = {}
+    for row in rows:
+        alone = {name: value for name, value in row.items() if name != "source"}
+        sources.setdefault(row.get("source"), []).append(alone)
+    passes = [_passes(own, count, seed) for own in sources.values()]
+    return [row for turn in zip(*passes, strict=False) for row in turn][:count]
+
+
+def _passes(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     rng = random.Random(seed)
     ordered: list[Row] = []
     while len(ordered) < count:

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from seccoderx_lite.core.errors import DataError
-from seccoderx_lite.data.loading import load_labelled, load_tasks
+from seccoderx_lite.data.loading import (
+    load_labelled,
+    load_tasks,
+    training_tasks,
+    validation_tasks,
+)
 
 OWN_TASK = {
     "id": "t1",
@@ -386,3 +391,33 @@ def test_importing_and_reading_files_needs_no_heavy_package(write):
         [sys.executable, "-c", code, write(OWN_TASK)], capture_output=True, text=True
     )
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_training_tasks_of_several_sources_keep_where_they_came_from(tmp_path):
+    first = rows_file(
+        tmp_path, "a.jsonl", [OWN_TASK, {**OWN_TASK, "id": "v", "split": "validation"}]
+    )
+    alone = {name: value for name, value in OWN_TASK.items() if name != "split"}
+    second = rows_file(tmp_path, "b.jsonl", [{**alone, "id": "t2"}])
+    tasks = training_tasks([first, second])
+    assert [(task.id, task.source) for task in tasks] == [("t1", first), ("t2", second)]
+    assert [task.id for task in validation_tasks([first, second])] == ["v", "t2"]
+    assert training_tasks(first) == tasks[:1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([OWN_TASK], r"b\.jsonl: 1 ids are also in .*a\.jsonl, such as t1"),
+        ([{**OWN_TASK, "id": "t2", "split": "test"}], r"b\.jsonl: split train has no rows"),
+    ],
+)
+def test_sources_that_do_not_fit_together_are_named(tmp_path, rows, message):
+    sources = [rows_file(tmp_path, "a.jsonl", [OWN_TASK]), rows_file(tmp_path, "b.jsonl", rows)]
+    with pytest.raises(DataError, match=message):
+        training_tasks(sources)
+
+
+def rows_file(folder, name, rows):
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / name)

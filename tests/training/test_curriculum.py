@@ -18,6 +18,7 @@ from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer, train
 
 NAMES = [f"t{number}" for number in range(20)]
+OF_ONE_SOURCE = dict.fromkeys(NAMES, "mine")
 FLAT, APART = [1.0] * 4, [0.0, 2.0] * 2
 
 
@@ -57,15 +58,15 @@ def test_a_small_spread_counts_little():
 
 
 def test_a_step_has_no_task_twice_if_there_are_enough():
-    curriculum = Curriculum(NAMES, 8, seed=0)
+    curriculum = Curriculum(OF_ONE_SOURCE, 8, seed=0)
     assert all(len(set(tasks)) == 8 for tasks in drawn(curriculum, range(30)))
-    assert Counter(Curriculum(["t1", "t2"], 5, seed=0).tasks(0)).most_common()[-1][1] == 2
+    two = Curriculum(dict.fromkeys(["t1", "t2"], "mine"), 5, seed=0)
+    assert Counter(two.tasks(0)).most_common()[-1][1] == 2
 
 
 def test_tasks_that_teach_come_more_often_and_the_others_still_come():
-    counts = Counter(
-        task for tasks in drawn(Curriculum(NAMES, 4, seed=1), range(400))[50:] for task in tasks
-    )
+    curriculum = Curriculum(OF_ONE_SOURCE, 4, seed=1)
+    counts = Counter(task for tasks in drawn(curriculum, range(400))[50:] for task in tasks)
     taught = [counts[task] for task in NAMES if rewards_of(task) is APART]
     flat = [counts[task] for task in NAMES if rewards_of(task) is FLAT]
     assert min(flat) > 0
@@ -73,7 +74,7 @@ def test_tasks_that_teach_come_more_often_and_the_others_still_come():
 
 
 def test_a_task_that_begins_to_teach_comes_back():
-    curriculum = Curriculum(NAMES, 4, seed=0)
+    curriculum = Curriculum(OF_ONE_SOURCE, 4, seed=0)
     for draw in range(5):
         curriculum.record(draw, ["t1"] * 4 + ["t2"] * 4, [*FLAT, *APART], 4)
         curriculum.tasks(draw + 2)
@@ -84,7 +85,7 @@ def test_a_task_that_begins_to_teach_comes_back():
 
 
 def test_a_draw_does_not_depend_on_how_early_it_is_read():
-    early, late = Curriculum(NAMES, 4, seed=0), Curriculum(NAMES, 4, seed=0)
+    early, late = Curriculum(OF_ONE_SOURCE, 4, seed=0), Curriculum(OF_ONE_SOURCE, 4, seed=0)
     ahead = []
     for draw in range(20):
         tasks = late.tasks(draw)
@@ -99,14 +100,14 @@ def test_a_draw_does_not_depend_on_how_early_it_is_read():
 
 
 def _all(recorded):
-    fresh = Curriculum(NAMES, 4, seed=0)
+    fresh = Curriculum(OF_ONE_SOURCE, 4, seed=0)
     return drawn(fresh, range(21))[1:]
 
 
 def test_the_state_survives_json_and_gives_the_same_draws():
-    whole = Curriculum(NAMES, 4, seed=3)
+    whole = Curriculum(OF_ONE_SOURCE, 4, seed=3)
     expected = drawn(whole, range(12))[9:]
-    first, second = Curriculum(NAMES, 4, seed=3), Curriculum(NAMES, 4, seed=3)
+    first, second = Curriculum(OF_ONE_SOURCE, 4, seed=3), Curriculum(OF_ONE_SOURCE, 4, seed=3)
     drawn(first, range(9))
     saved = json.loads(json.dumps({"Curriculum": first.state()}))
     second.on_train_begin(None, SimpleNamespace(stateful_callbacks=saved), None)
@@ -132,7 +133,7 @@ class TaskReward(CountingReward):
 def run(folder, recipe, fails_at=None):
     rows = [{"prompt": [{"role": "user", "content": name}], "task_id": name} for name in NAMES]
     config = grpo_config(recipe, recipe.policy.grpo, folder.checkpoints("policy"))
-    curriculum = Curriculum(NAMES, recipe.policy.grpo.prompts_per_step, recipe.seed)
+    curriculum = Curriculum(OF_ONE_SOURCE, recipe.policy.grpo.prompts_per_step, recipe.seed)
     reward = TaskReward(curriculum, fails_at)
     recorder = StepRecorder("policy", folder, lambda *values: None, PhaseClock())
     data = curriculum.dataset(rows, prompts_in_all(config))
@@ -164,3 +165,10 @@ def test_a_killed_training_draws_the_same_tasks_when_it_goes_on(tmp_path):
 def test_the_worked_examples_hold():
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0
+
+
+def test_sources_of_unequal_size_are_drawn_from_in_equal_parts():
+    sources = {f"small{n}": "small" for n in range(6)} | {f"big{n}": "big" for n in range(120)}
+    curriculum = Curriculum(sources, 4, seed=0)
+    counts = Counter(sources[task] for draw in range(300) for task in curriculum.tasks(draw))
+    assert 0.4 < counts["small"] / counts.total() < 0.55  # below half: none is drawn twice at once

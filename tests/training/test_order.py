@@ -54,3 +54,12 @@ def test_the_order_is_that_of_the_seed():
 def test_the_worked_examples_hold():
     result = doctest.testmod(training_order)
     assert result.attempted > 0 and result.failed == 0
+
+
+@given(small=st.integers(1, 5), large=st.integers(1, 30), seed=st.integers(0, 3))
+def test_sources_are_met_in_equal_parts_whatever_their_size(small, large, seed):
+    rows = [{**row, "source": "small"} for row in numbered("s", small)]
+    rows += [{**row, "source": "large"} for row in numbered("l", large)]
+    met = in_training_order(rows, 24, seed)
+    assert Counter(row["id"][0] for row in met) == {"s": 12, "l": 12}
+    assert all("source" not in row for row in met)
