@@ -1,6 +1,12 @@
 """Settings and fixtures for all tests."""
 
+import os
 from importlib.util import find_spec
+
+# Tests run side by side: one thread each, which sleeps while it waits. torch reads this when it is
+# imported, and processes that a test starts inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
@@ -23,7 +29,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+LONGEST = ("test_pipeline.py", "test_notebooks.py", "test_distributed.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole default suite on two workers, a file on one of them; a part of it on none."""
+    option = config.option
+    is_whole = config.args_source is config.ArgsSource.TESTPATHS and not (
+        option.markexpr or option.keyword or option.usepdb
+    )
+    is_worker = hasattr(config, "workerinput")
+    if is_whole and not is_worker and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)  # no worker ends long after another
     _skip_without_gpu(config, items)
     if config.option.markexpr:
         return

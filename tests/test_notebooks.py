@@ -6,6 +6,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+from helpers.small_runs import small_data
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHORT = [
@@ -48,11 +49,14 @@ def test_the_notebooks_run_from_top_to_bottom_and_show_plots(tmp_path):
     """In this order, because the second and third read the run folder of the first."""
     folder = tmp_path / "recipes" / "notebooks"
     shutil.copytree(RECIPES, folder.parent)
+    data = small_data(tmp_path)
+    of_judge = [f"judge.{stage}.data={data['labelled']}" for stage in ("cold_start", "align")]
+    short = [*SHORT, *of_judge, f"policy.tasks={data['tasks']}"]
     shown = {
         name: pictures(execute(folder, name, overrides))
         for name, overrides in (
-            ("quickstart", SHORT),
-            ("read_a_run", SHORT),
+            ("quickstart", short),
+            ("read_a_run", short),
             ("bring_your_own_tasks", WITH_A_JUDGE),
         )
     }

@@ -51,6 +51,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     show_version: Annotated[
         bool,
         typer.Option(
@@ -62,8 +63,9 @@ def _options(
         bool, typer.Option("--quiet", help="Print only warnings and results.")
     ] = False,
 ) -> None:
-    global _debug
+    global _debug, _is_scan
     _debug = debug
+    _is_scan = context.invoked_subcommand == "scan"
     set_up_logging(quiet)
 
 
@@ -200,8 +202,6 @@ def scan(
     Exit codes: 0 no findings, 1 findings, 2 wrong usage, 3 the scan failed, or the judge did on
     some of the code.
     """
-    global _is_scan
-    _is_scan = True
     from seccoderx_lite.cli.scan import run
 
     code = run(

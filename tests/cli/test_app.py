@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.command_line import run
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.recipe.recipe import load_as
@@ -14,13 +15,10 @@ from seccoderx_lite.recipe.synth import SynthRecipe
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "seccoderx_lite", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-    )
+def test_the_package_runs_as_a_module_and_ends_with_the_exit_code_of_the_command():
+    command = [sys.executable, "-m", "seccoderx_lite", "train", "nowhere.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, "nowhere.yaml" in done.stderr) == (2, True)
 
 
 def test_help_names_every_command():

@@ -1,5 +1,6 @@
 """Recipes, rewards and run folders for tests that train or export the tiny base."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 from peft import get_peft_model
 
+from seccoderx_lite.data import builtin
 from seccoderx_lite.models.adapters import (
     adapter_parameters,
     attach_adapter,
@@ -20,6 +22,21 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 GROUP = 4
+BUILTIN = Path(builtin.__file__).parent / "tiny"
+ROWS = 16
+
+
+def small_data(folder: Path) -> dict[str, str]:
+    """Write a few rows of each split of the built-in data; return the files by kind."""
+    files = {}
+    for kind in ("tasks", "labelled"):
+        splits: dict[str, list[str]] = {}
+        for line in (BUILTIN / f"{kind}.jsonl").read_text().splitlines():
+            splits.setdefault(json.loads(line)["split"], []).append(line)
+        chosen = [line for lines in splits.values() for line in lines[:: -(-len(lines) // ROWS)]]
+        (folder / f"{kind}.jsonl").write_text("\n".join(chosen))
+        files[kind] = str(folder / f"{kind}.jsonl")
+    return files
 
 
 def small_recipe(**grpo):

@@ -1,11 +1,9 @@
 """Measuring a judge: resumed without asking twice, failures unscored, numbers as scikit-learn's."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from helpers import chat_server
+from helpers import chat_server, command_line
 from helpers.judges import rule_judge, sees_eval
 from sklearn import metrics as oracle
 from typer.testing import CliRunner
@@ -170,15 +168,8 @@ def test_the_command_fails_if_nothing_could_be_scored_and_says_why(tmp_path, dat
 
 
 def test_the_command_measures_the_builtin_model(tmp_path, data):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "seccoderx_lite", "eval", "judge", "builtin:tiny"),
-            *("--data", data, "--output", "results.json"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    command = ("eval", "judge", "builtin:tiny", "--data", data, "--output", "results.json")
+    done = command_line.run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "builtin:tiny on" in done.stdout and "95% interval" in done.stdout
     stored = tmp_path / "runs" / "eval-judge-builtin-tiny-data" / "evaluation.json"

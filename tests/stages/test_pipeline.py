@@ -1,15 +1,16 @@
 """A small run of every stage for a few steps, also when it is killed in each of them."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import command_line
+from helpers.small_runs import small_data
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,24 +31,27 @@ model: {base: "builtin:tiny", lora: {rank: 4, alpha: 8}}
 judge:
   max_new_tokens: 32
   batch_size: 16
-  cold_start: {data: "builtin:tiny", steps: 6, batch_size: 4, learning_rate: 1.0e-3, save_every: 2}
-  align: {data: "builtin:tiny", group_size: 2, prompts_per_step: 2, steps: 3, learning_rate: 1.0e-4,
+  cold_start: {data: LABELLED, steps: 6, batch_size: 4, learning_rate: 1.0e-3, save_every: 2}
+  align: {data: LABELLED, group_size: 2, prompts_per_step: 2, steps: 3, learning_rate: 1.0e-4,
           max_completion_tokens: 24, save_every: 1}
   canaries: {every: 2, count: 4, min_accuracy: 0.0, refuse_chance: false}
 policy:
-  tasks: "builtin:tiny"
+  tasks: TASKS
   grpo: {group_size: 4, prompts_per_step: 2, steps: 4, learning_rate: 1.0e-3, temperature: 1.0,
          max_completion_tokens: 96, save_every: 1}
   reward: {security_tests: true}  # the judge is too young to tell completions of a group apart
-evaluate: {suites: ["builtin:tiny"], samples: 1, limit: 6, max_completion_tokens: 96, batch_size: 6}
+evaluate: {suites: ["builtin:tiny"], samples: 1, greedy: false, limit: 6, batch_size: 6,
+           max_completion_tokens: 48}
 export: {formats: [adapter, merged], gate_tasks: 4}
 """
 
 
 @pytest.fixture(scope="module")
 def recipe_file(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("recipe") / "small.yaml"
-    file.write_text(SMALL)
+    folder = tmp_path_factory.mktemp("recipe")
+    data = small_data(folder)
+    file = folder / "small.yaml"
+    file.write_text(SMALL.replace("LABELLED", data["labelled"]).replace("TASKS", data["tasks"]))
     return file
 
 
@@ -55,21 +59,19 @@ def recipe_file(tmp_path_factory) -> Path:
 def finished(recipe_file, tmp_path_factory) -> Path:
     """A run that nothing disturbed, through the command line."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    done = subprocess.run(command(recipe_file, folder), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_to_the_end(recipe_file, folder)
     return folder
 
 
-def command(recipe_file, folder) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "seccoderx_lite",
-        "train",
-        str(recipe_file),
-        "--run-folder",
-        str(folder),
-    ]
+def start(recipe_file, folder):
+    arguments = ("train", str(recipe_file), "--run-folder", str(folder))
+    return command_line.start(*arguments, log=folder.with_suffix(".log"))
+
+
+def run_to_the_end(recipe_file, folder) -> None:
+    process = start(recipe_file, folder)
+    process.join()
+    assert process.exitcode == 0, folder.with_suffix(".log").read_text()
 
 
 def rows(file: Path) -> list[dict]:
@@ -280,26 +282,22 @@ ASKED = {"policy": signal.SIGTERM, "evaluate": signal.SIGTERM}
 
 
 def test_a_run_stopped_in_every_stage_ends_like_an_unbroken_one(finished, recipe_file, tmp_path):
-    folder, log = tmp_path / "broken", tmp_path / "log"
+    folder, log = tmp_path / "broken", tmp_path / "broken.log"
     for stage, is_time in KILLED_WHEN.items():
-        with log.open("w") as stderr:
-            process = subprocess.Popen(
-                command(recipe_file, folder), stdout=subprocess.DEVNULL, stderr=stderr
-            )
-        while process.poll() is None and not is_time(folder):
+        process = start(recipe_file, folder)
+        while process.is_alive() and not is_time(folder):
             time.sleep(0.01)
-        assert process.poll() is None, f"the run ended before it could be stopped in {stage}"
-        process.send_signal(ASKED.get(stage, signal.SIGKILL))
-        code = process.wait()
+        assert process.is_alive(), f"the run ended before it could be stopped in {stage}"
+        os.kill(process.pid, ASKED.get(stage, signal.SIGKILL))
+        process.join()
         if stage in ASKED:
-            assert code == 130, log.read_text()
+            assert process.exitcode == 130, log.read_text()
             assert "interrupted after" in log.read_text()
             assert "to go on: seccoderx-lite train" in log.read_text()
         if stage == "policy":
             saved = latest_checkpoint(folder / "policy/checkpoints").name
             assert saved == f"checkpoint-{rows(folder / 'metrics.jsonl')[-1]['step']}"
-    done = subprocess.run(command(recipe_file, folder), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_to_the_end(recipe_file, folder)
     for role in ("judge", "policy"):
         assert same(weights(folder, role), weights(finished, role)), role
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(

@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from helpers.command_line import run
 from helpers.judges import rule_judge, sees_eval
 
 import seccoderx_lite.judge as judge_room
@@ -482,16 +483,12 @@ def snippet(mark):
     return yaml.safe_load(re.search(rf"<!-- {mark} -->\n```yaml\n(.*?)```", text, re.DOTALL)[1])
 
 
-def test_the_hook_and_the_workflow_call_the_command_with_options_it_has(project):
+def test_the_hook_and_the_workflow_call_the_command_with_options_it_has(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     (hook,) = snippet("pre-commit")["repos"][0]["hooks"]
     steps = snippet("workflow")["jobs"]["scan"]["steps"]
     (command,) = [step["run"] for step in steps if "scan" in step.get("run", "")]
-    help_text = subprocess.run(
-        [sys.executable, "-m", "seccoderx_lite", "scan", "--help"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
-    ).stdout
+    help_text = run("scan", "--help").stdout
     for line in (hook["entry"], command):
         assert line.split()[:2] == ["seccoderx-lite", "scan"]
         options = [word for word in line.split() if word.startswith("--")]
