@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seccoderx_lite.core.errors import SeccoderxError
     from seccoderx_lite.data.loading import load_labelled, load_tasks
     from seccoderx_lite.judge.judge import Judge
-    from seccoderx_lite.judge.prompt import parse_verdict
+    from seccoderx_lite.judge.verdict import parse_verdict
     from seccoderx_lite.recipe.recipe import Recipe, load_recipe
     from seccoderx_lite.rewards.composite import reward_parts
     from seccoderx_lite.sandbox import Limits, Sandbox
@@ -34,7 +34,7 @@ _HOMES = {
     "load_labelled": "data.loading",
     "load_recipe": "recipe.recipe",
     "load_tasks": "data.loading",
-    "parse_verdict": "judge.prompt",
+    "parse_verdict": "judge.verdict",
     "reward_parts": "rewards.composite",
     "scan": "stages.scan",
     "train": "stages.pipeline",

@@ -14,7 +14,12 @@ FLOORS = (
 """The rooms from the top floor down; each imports only from rooms below it."""
 HEAVY = {
     "trl": {"training/settings.py", "training/trainers.py"},
-    "peft": {"models/adapters.py", "models/roles.py", "models/float_copies.py", "stages/export.py"},
+    "peft": {
+        "models/adapters.py",
+        "models/adapter_switch.py",
+        "models/float_copies.py",
+        "stages/export.py",
+    },
     "bitsandbytes": {"run/environment.py"},
     "unsloth": {"models/backends.py"},
 }

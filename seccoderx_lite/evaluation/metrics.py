@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from scipy.stats import binomtest
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.esr import effective_safety_rate
 from seccoderx_lite.core.records import TestResult
 from seccoderx_lite.core.scores import (
     CODE_METRICS,
@@ -21,7 +22,6 @@ from seccoderx_lite.core.scores import (
     GroupScores,
     Interval,
     McNemar,
-    effective_safety_rate,
 )
 from seccoderx_lite.evaluation.intervals import bootstrap_interval
 

@@ -21,14 +21,9 @@ from typing import TYPE_CHECKING
 from seccoderx_lite.core import cwe
 from seccoderx_lite.core.records import LabelledCode, Language, Verdict
 from seccoderx_lite.judge.cache import VerdictCache
-from seccoderx_lite.judge.prompt import (
-    VerdictForm,
-    judge_answer,
-    parse_verdict,
-    prompt_prefix,
-    render_judge_prompt,
-)
+from seccoderx_lite.judge.prompt import prompt_prefix, render_judge_prompt
 from seccoderx_lite.judge.unsure_band import UNSURE_BAND, after_reasoning
+from seccoderx_lite.judge.verdict import VerdictForm, judge_answer, parse_verdict
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
 from seccoderx_lite.recipe.recipe import JudgeRecipe

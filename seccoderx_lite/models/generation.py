@@ -155,8 +155,8 @@ class RoleGenerator:
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
         """Return one completion per prompt; None for one that leaves no room in the context."""
+        from seccoderx_lite.models.adapter_switch import acting_as
         from seccoderx_lite.models.decoding import generating
-        from seccoderx_lite.models.roles import acting_as
 
         tokenizer = self._base.tokenizer
         places = self._readable(prompts, max_new_tokens)
@@ -183,10 +183,10 @@ class RoleGenerator:
 
         None for a prompt that leaves no room in the context.
         """
+        from seccoderx_lite.models.adapter_switch import acting_as
         from seccoderx_lite.models.decoding import generating
         from seccoderx_lite.models.forced_answer import forced_answer_probabilities
         from seccoderx_lite.models.prefix_cache import PrefixCache, weights_key
-        from seccoderx_lite.models.roles import acting_as
 
         self.prefix_cache = self.prefix_cache or PrefixCache()
         tokenizer = self._base.tokenizer

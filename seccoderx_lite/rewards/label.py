@@ -1,6 +1,6 @@
 """The reward of the judge's own training: its verdict against the label."""
 
-from seccoderx_lite.judge.prompt import VerdictForm, has_judge_format, parse_verdict
+from seccoderx_lite.judge.verdict import VerdictForm, has_judge_format, parse_verdict
 
 
 def label_reward(

@@ -23,13 +23,13 @@ from seccoderx_lite.judge.judge import (
     judge_prompt,
     verdict_forms,
 )
-from seccoderx_lite.judge.prompt import judge_answer
 from seccoderx_lite.judge.unsure_band import (
     SETTINGS_FILE,
     after_reasoning,
     calibrated_band,
     unsure_band,
 )
+from seccoderx_lite.judge.verdict import judge_answer
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters, save_adapter
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.context import rollout_prompt_limit, within_context

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.judge.prompt import VerdictForm, parse_verdict
+from seccoderx_lite.judge.verdict import VerdictForm, parse_verdict
 from seccoderx_lite.rewards.label import label_reward
 from seccoderx_lite.training.step_records import PhaseClock
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seccoderx_lite.core.errors import RunStopped
+from seccoderx_lite.core.esr import effective_safety_rate
 from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import Json, Task
-from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.models.distributed import gather_values
 from seccoderx_lite.recipe.recipe import PolicyRecipe
 from seccoderx_lite.rewards.answers import ScoredCompletion

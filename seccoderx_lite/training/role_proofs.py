@@ -7,8 +7,8 @@ import torch
 from transformers import LogitsProcessorList
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import ADAPTER_NAMES, Role, adapter_parameters
-from seccoderx_lite.models.roles import acting_as
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, model: Any) -> None:

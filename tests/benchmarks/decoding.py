@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from peft import get_peft_model
 
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import lora_config
 from seccoderx_lite.models.base import compute_dtype, load_base
 from seccoderx_lite.models.decoding import generating
 from seccoderx_lite.models.gpus import GPUS
-from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 

@@ -38,7 +38,8 @@ from seccoderx_lite.data.builtin.world import (
     load_templates,
     sample_surface,
 )
-from seccoderx_lite.judge.prompt import VerdictForm, render_judge_prompt
+from seccoderx_lite.judge.prompt import render_judge_prompt
+from seccoderx_lite.judge.verdict import VerdictForm
 
 TINY = Path(world.__file__).parent / "tiny"
 

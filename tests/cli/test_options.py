@@ -31,5 +31,5 @@ def test_an_option_of_several_commands_has_one_meaning():
     with_output = {name for name, names in options.items() if "--output" in names}
     with_override = {name for name, names in options.items() if {"-o", "--override"} <= names}
     assert with_run_folder == {"train", "synth", "code", "judge"}
-    assert with_output == {"report", "export", "scan", "bench"}
+    assert with_output == {"report", "export", "scan", "bench", "code", "judge"}
     assert with_override == {"train", "synth", "bench", "estimate", "code", "judge", "scan"}

@@ -1,10 +1,7 @@
 """What tests ask the code to define or do."""
 
-import doctest
-
 import pytest
 
-from seccoderx_lite.core import asked
 from seccoderx_lite.core.asked import ANYTHING, Asked, asked_by
 
 
@@ -32,8 +29,3 @@ from seccoderx_lite.core.asked import ANYTHING, Asked, asked_by
 )
 def test_tests_say_what_they_ask_for(tests, expected):
     assert asked_by(tests) == expected
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(asked)
-    assert result.attempted > 0 and result.failed == 0

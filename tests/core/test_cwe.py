@@ -1,4 +1,3 @@
-import doctest
 import json
 import re
 from importlib import resources
@@ -111,11 +110,6 @@ def test_the_catalogue_names_its_source_and_version():
     data = json.loads(text)
     assert "cwe.mitre.org" in data["source"]
     assert data["version"]
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(cwe)
-    assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

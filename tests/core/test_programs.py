@@ -1,10 +1,7 @@
 """What code defines, uses and does."""
 
-import doctest
-
 import pytest
 
-from seccoderx_lite.core import programs
 from seccoderx_lite.core.programs import program_of
 
 
@@ -58,8 +55,3 @@ def test_a_whole_program_does_or_defines_something(language, code, is_whole, run
 def test_tests_are_told_from_other_definitions():
     assert program_of("class TestA:\n    pass\ndef test_b(): pass", "python").is_test
     assert not program_of("def test_b(): pass\ndef f(): pass", "python").is_test
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(programs)
-    assert result.attempted > 0 and result.failed == 0

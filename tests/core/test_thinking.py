@@ -1,7 +1,5 @@
 """Where thinking ends, in every spelling."""
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,8 +79,3 @@ def test_a_draft_whose_block_was_never_closed_is_thinking():
 def test_any_mixture_of_tags_and_fences_is_read(pieces):
     text = "".join(pieces)
     assert without_thinking(text) in ("", text) or len(without_thinking(text)) < len(text)
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(thinking)
-    assert result.attempted > 0 and result.failed == 0

@@ -1,6 +1,5 @@
 """Source files as functions, in six languages; and that nothing can make the splitting fail."""
 
-import doctest
 import time
 
 import pytest
@@ -8,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seccoderx_lite.core.records import LANGUAGES
-from seccoderx_lite.data import functions
 from seccoderx_lite.data.functions import split_functions
 
 FILES = {
@@ -169,11 +167,6 @@ def test_deep_nesting_is_split_in_no_time():
     started = time.perf_counter()
     assert "f" in [f.name for f in split_functions(code, "python")]
     assert time.perf_counter() - started < 5
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(functions)
-    assert result.attempted > 0 and result.failed == 0
 
 
 @given(

@@ -1,6 +1,5 @@
 """SecCodePLT's columns are read as tasks and as labelled pairs; families stay together."""
 
-import doctest
 import json
 
 import pytest
@@ -98,7 +97,3 @@ def test_splits_are_near_the_wanted_shares_and_do_not_change():
         "held_out": 40,
     }
     assert all(len(set(splits[start : start + 4])) == 1 for start in range(0, 200, 4))
-
-
-def test_the_worked_example_holds():
-    assert doctest.testmod(families).failed == 0

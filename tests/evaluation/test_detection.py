@@ -1,4 +1,3 @@
-import doctest
 import time
 
 import numpy as np
@@ -8,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from seccoderx_lite.core.records import LabelledCode
-from seccoderx_lite.evaluation import detection
 from seccoderx_lite.evaluation.detection import (
     compare_detection,
     majority,
@@ -19,11 +17,6 @@ from seccoderx_lite.evaluation.detection import (
 
 def code(is_vulnerable: bool, *cwe: str) -> LabelledCode:
     return LabelledCode("x = 1", "python", cwe, is_vulnerable)
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(detection)
-    assert result.attempted > 3 and result.failed == 0
 
 
 verdict_lists = st.lists(

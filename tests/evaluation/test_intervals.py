@@ -1,7 +1,5 @@
 """Intervals, against scipy where it has them."""
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,13 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from seccoderx_lite.core.numbers import wilson_interval
-from seccoderx_lite.evaluation import intervals
 from seccoderx_lite.evaluation.intervals import bootstrap_counts
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(intervals)
-    assert result.attempted > 3 and result.failed == 0
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

@@ -6,6 +6,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import get_peft_model
 
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import (
     adapter_digest,
     adapter_parameters,
@@ -16,7 +17,6 @@ from seccoderx_lite.models.adapters import (
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
 from seccoderx_lite.models.generation import generate_texts
-from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.role_proofs import check_rollout_weights, sequence_logprobs
 

@@ -9,6 +9,7 @@ import torch
 from peft import get_peft_model
 
 from seccoderx_lite.data import builtin
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import (
     adapter_parameters,
     attach_adapter,
@@ -16,7 +17,6 @@ from seccoderx_lite.models.adapters import (
     save_adapter,
 )
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.role_proofs import sequence_logprobs

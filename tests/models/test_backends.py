@@ -121,7 +121,7 @@ def test_roles_and_supervised_training_hold_on_unsloth():
         "unsloth",
         "-p",
         "no:cacheprovider",
-        "test_roles.py",
+        "test_adapter_switch.py",
         "test_backends.py",
     ]
     done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=900)

@@ -7,7 +7,7 @@ import torch
 from helpers.small_runs import small_recipe
 from transformers import AutoTokenizer, TrainerCallback
 
-from seccoderx_lite.judge.prompt import judge_answer
+from seccoderx_lite.judge.verdict import judge_answer
 from seccoderx_lite.models.base import load_base, resolve_base, with_fixed_date
 from seccoderx_lite.models.forced_answer import forced_answer_probabilities
 from seccoderx_lite.models.generation import generate_texts, render_chat

@@ -1,7 +1,5 @@
 """Batched generation without redundant work: the same text as transformers."""
 
-import doctest
-
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -16,7 +14,6 @@ from transformers import (
 )
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models import decoding
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.decoding import decode, generating, sample_tokens
 from seccoderx_lite.models.generation import RoleGenerator, render_chat
@@ -309,8 +306,3 @@ def test_roles_and_the_trainers_rollouts_generate_in_this_way(decoded):
     base.fast_generation = False
     assert generator.generate(prompts, max_new_tokens=8, temperature=0.0) == texts
     assert len(decoded) == 3
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(decoding)
-    assert result.attempted > 0 and result.failed == 0

@@ -1,6 +1,5 @@
 """The estimate against counted parameters, really quantised models, and real training steps."""
 
-import doctest
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models import shapes
 from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
@@ -317,8 +315,3 @@ def test_hours_are_bounds_of_every_stage_and_of_both_models_in_the_evaluation():
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(ModelError, match="cannot load its config"):
         model_shape(str(tmp_path / "nowhere"))
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(shapes)
-    assert result.attempted > 0 and result.failed == 0

@@ -7,11 +7,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import adapter_digest, adapter_parameters, adapter_to_train
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.float_copies import float_copies, has_float_copies
 from seccoderx_lite.models.generation import RoleGenerator, generate_texts
-from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.step_records import PhaseClock
 from seccoderx_lite.training.trainers import prepare_generation

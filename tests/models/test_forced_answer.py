@@ -1,7 +1,5 @@
 """Forced answers in one forward pass: the numbers of separate passes, however they are batched."""
 
-import doctest
-
 import pytest
 import torch
 from helpers.choice_texts import CHOICES, HEADS, SHARED, TEXTS
@@ -124,11 +122,6 @@ def test_a_model_with_another_kind_of_cache_is_asked_the_plain_way(base, monkeyp
 def test_a_choice_that_begins_the_other_is_refused(base):
     with pytest.raises(ValueError, match="beginning of the other"):
         probabilities(base, choices=("safe", "safe enough"))
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(forced_answer)
-    assert result.attempted > 0 and result.failed == 0
 
 
 def test_a_quantised_base_is_another_generator_than_the_same_base_in_full(base):

@@ -5,6 +5,7 @@ import torch
 from helpers.choice_texts import CHOICES, HEADS, TEXTS
 from peft import get_peft_model
 
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import (
     adapter_parameters,
     attach_adapter,
@@ -14,7 +15,6 @@ from seccoderx_lite.models.adapters import (
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import RoleGenerator
 from seccoderx_lite.models.prefix_cache import PrefixCache, weights_key
-from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 
 

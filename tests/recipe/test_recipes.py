@@ -16,7 +16,8 @@ from peft import get_peft_model
 
 from seccoderx_lite.core.records import LabelledCode
 from seccoderx_lite.data.loading import load_labelled, load_tasks, validation_or_all
-from seccoderx_lite.judge.prompt import judge_answer, render_judge_prompt
+from seccoderx_lite.judge.prompt import render_judge_prompt
+from seccoderx_lite.judge.verdict import judge_answer
 from seccoderx_lite.models.adapters import lora_config, save_adapter
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.estimate import estimate

@@ -1,21 +1,13 @@
 """One parsed answer per completion, and the worked examples of the rewards."""
 
-import doctest
-
 import pytest
 
 from seccoderx_lite.core.records import Task
-from seccoderx_lite.rewards import answers, composite, label, shape, similarity
+from seccoderx_lite.rewards import answers
 from seccoderx_lite.rewards.answers import parse_answer
 
 CODE = "def double(x):\n    return x + x"
 TASK = Task("t", "Write double(x).", "python", ("CWE-95",), CODE)
-
-
-@pytest.mark.parametrize("module", [answers, composite, label, shape, similarity])
-def test_the_worked_examples_hold(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """In which order rows are met."""
 
-import doctest
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.training import order as training_order
 from seccoderx_lite.training.order import in_training_order, in_turns
 
 
@@ -49,6 +47,7 @@ def test_the_order_is_that_of_the_seed():
     rows = numbered("r", 30)
     assert in_training_order(rows, 30, 1) == in_training_order(rows, 30, 1)
     assert in_training_order(rows, 30, 1) != in_training_order(rows, 30, 2)
+<<<<<<< HEAD
 
 
 def test_the_worked_examples_hold():
@@ -63,3 +62,5 @@ def test_sources_are_met_in_equal_parts_whatever_their_size(small, large, seed):
     met = in_training_order(rows, 24, seed)
     assert Counter(row["id"][0] for row in met) == {"s": 12, "l": 12}
     assert all("source" not in row for row in met)
+=======
+>>>>>>> 43eeff4 (Obvious names: judge/verdict.py parses verdicts, models/adapter_switch.py switches adapters, core/esr.py has the ESR; one test for all worked examples)

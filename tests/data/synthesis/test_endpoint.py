@@ -1,6 +1,5 @@
 """The client of an OpenAI-compatible server: patient, thrifty, and clear about what is wrong."""
 
-import doctest
 import json
 import time
 
@@ -8,7 +7,6 @@ import pytest
 from helpers.synthesis_server import FAULTS, serving
 
 from seccoderx_lite.core.errors import GeneratorError, RecipeError
-from seccoderx_lite.data.synthesis import budget
 from seccoderx_lite.data.synthesis.budget import Budget, Price
 from seccoderx_lite.data.synthesis.endpoint import ChatEndpoint
 from seccoderx_lite.data.synthesis.replies import Refused, Reply
@@ -203,8 +201,3 @@ def test_no_request_is_sent_that_could_cross_the_cap():
 def test_what_was_spent_before_counts_towards_the_cap():
     with pytest.raises(GeneratorError, match="max_cost"):
         Budget(cap=1.0, spent=0.9).reserve(0.2)
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(budget)
-    assert result.attempted > 0 and result.failed == 0

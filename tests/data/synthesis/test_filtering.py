@@ -1,13 +1,11 @@
 """The filter: what is dropped and why, and that a resumed filter drops the same."""
 
-import doctest
 import random
 
 import pytest
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.data.loading import load_tasks
-from seccoderx_lite.data.synthesis import duplicates, rules
 from seccoderx_lite.data.synthesis.duplicates import NearDuplicates, jaccard, shingles_of
 from seccoderx_lite.data.synthesis.filtering import FILTERED, Filter, read_counts
 from seccoderx_lite.data.synthesis.rules import broken_rule, giveaway
@@ -181,9 +179,3 @@ def test_near_duplicates_are_found_as_a_search_of_all_pairs_finds_them(tmp_path)
             kept.append(text)
             index.add(number, text, sketch)
     assert 40 <= len(kept) < len(texts)
-
-
-@pytest.mark.parametrize("module", [duplicates, rules])
-def test_the_worked_examples_hold(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0 and result.failed == 0

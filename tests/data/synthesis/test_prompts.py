@@ -1,7 +1,6 @@
 """What the generator is asked, and how forgiving its replies are read."""
 
 import contextlib
-import doctest
 import json
 
 import pytest
@@ -120,8 +119,3 @@ def test_whatever_a_task_says_is_read_back(prompt, plan):
 
 def test_the_forms_pass_over_what_they_do_not_know():
     assert Scenarios.model_validate({"scenarios": ["x"], "y": 1}).scenarios == ["x"]
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(prompts)
-    assert result.attempted > 0 and result.failed == 0

@@ -1,12 +1,11 @@
 """Splits of seeds: relatives stay together, and shares hold."""
 
-import doctest
 import json
 from collections import Counter
 
 import pytest
 
-from seccoderx_lite.data.synthesis import seeds, splits
+from seccoderx_lite.data.synthesis import seeds
 from seccoderx_lite.data.synthesis.splits import draw_split
 from seccoderx_lite.recipe.synth import SplitsRecipe, SynthRecipe
 from seccoderx_lite.run.folder import RunFolder
@@ -85,8 +84,3 @@ def test_shares_hold_by_seeds_whatever_the_families(sizes):
 def test_a_split_without_a_share_stays_empty(tmp_path):
     none = {"validation": 0.0, "held_out": 0.0}
     assert set(split_of_each(tmp_path, others(20), splits=none).values()) == {"train"}
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(splits)
-    assert result.attempted > 0 and result.failed == 0

@@ -1,13 +1,11 @@
 """A judge model sorts answers to harmless prompts into refusal, irrelevant and appropriate."""
 
-import doctest
 import json
 
 import pytest
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.evaluation.metrics import SampleScore
-from seccoderx_lite.evaluation.suites import over_refusal
 from seccoderx_lite.evaluation.suites.loading import load_suite, load_suites
 from seccoderx_lite.evaluation.suites.over_refusal import RefusalGrader
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
@@ -67,7 +65,3 @@ def test_a_row_without_a_user_message_is_refused(tmp_path, messages):
 def test_without_a_judge_there_is_nothing_to_measure(tmp_path):
     with pytest.raises(DataError, match="need a judge model"):
         load_suites(EvaluateRecipe(suites=[write(tmp_path, messages=MESSAGES)]))
-
-
-def test_the_worked_example_holds():
-    assert doctest.testmod(over_refusal).failed == 0

@@ -1,6 +1,5 @@
 """SecCodePLT is graded by its cases in the sandbox, or by its rule where a judge model is given."""
 
-import doctest
 import json
 import logging
 
@@ -9,7 +8,6 @@ from helpers.seccodeplt_rows import greeting, ruled
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.evaluation.metrics import SampleScore
-from seccoderx_lite.evaluation.suites import seccodeplt
 from seccoderx_lite.evaluation.suites.checking import check_tests
 from seccoderx_lite.evaluation.suites.grading import TestsGrader
 from seccoderx_lite.evaluation.suites.loading import load_suite, load_suites, make_graders
@@ -170,7 +168,3 @@ def test_a_judge_is_required_for_rules(file, sandbox):
     suites = load_suite(f"seccodeplt:{file}")
     with pytest.raises(DataError, match="needs a judge model"):
         make_graders(suites, sandbox, None, 0)
-
-
-def test_the_worked_example_holds():
-    assert doctest.testmod(seccodeplt).failed == 0

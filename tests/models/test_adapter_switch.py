@@ -9,6 +9,7 @@ import torch
 from peft import get_peft_model
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import (
     ADAPTER_NAMES,
     adapter_parameters,
@@ -18,7 +19,6 @@ from seccoderx_lite.models.adapters import (
     save_adapter,
 )
 from seccoderx_lite.models.base import Base, load_base, resolve_base
-from seccoderx_lite.models.roles import acting_as
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.role_proofs import (
     check_optimizer,
