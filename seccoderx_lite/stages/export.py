@@ -25,13 +25,8 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.core.errors import ModelError, RunStopped
 from seccoderx_lite.core.esr import effective_safety_rate
 from seccoderx_lite.core.records import Json, Task, TestResult
-<<<<<<< HEAD
-from seccoderx_lite.core.scores import effective_safety_rate
 from seccoderx_lite.data.loading import validation_tasks
-=======
-from seccoderx_lite.data.loading import load_tasks, validation_or_all
 from seccoderx_lite.models.adapter_switch import acting_as
->>>>>>> 43eeff4 (Obvious names: judge/verdict.py parses verdicts, models/adapter_switch.py switches adapters, core/esr.py has the ESR; one test for all worked examples)
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
 from seccoderx_lite.models.context import too_long

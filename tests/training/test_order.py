@@ -47,12 +47,6 @@ def test_the_order_is_that_of_the_seed():
     rows = numbered("r", 30)
     assert in_training_order(rows, 30, 1) == in_training_order(rows, 30, 1)
     assert in_training_order(rows, 30, 1) != in_training_order(rows, 30, 2)
-<<<<<<< HEAD
-
-
-def test_the_worked_examples_hold():
-    result = doctest.testmod(training_order)
-    assert result.attempted > 0 and result.failed == 0
 
 
 @given(small=st.integers(1, 5), large=st.integers(1, 30), seed=st.integers(0, 3))
@@ -62,5 +56,3 @@ def test_sources_are_met_in_equal_parts_whatever_their_size(small, large, seed):
     met = in_training_order(rows, 24, seed)
     assert Counter(row["id"][0] for row in met) == {"s": 12, "l": 12}
     assert all("source" not in row for row in met)
-=======
->>>>>>> 43eeff4 (Obvious names: judge/verdict.py parses verdicts, models/adapter_switch.py switches adapters, core/esr.py has the ESR; one test for all worked examples)
