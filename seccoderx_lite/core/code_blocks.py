@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from seccoderx_lite.core.asked import ANYTHING, Asked
-from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, unfenced
+from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, html_as_fences, unfenced
 from seccoderx_lite.core.languages import label_language, language_of
 from seccoderx_lite.core.plain_spaces import with_plain_spaces
 from seccoderx_lite.core.programs import Program, program_of
@@ -130,6 +130,9 @@ def code_of_answer(completion: str, language: str | None, asked: Asked = ANYTHIN
     text = with_plain_spaces(unfenced(answer.text), known)
     if known and text and block is None and program_of(text, known).is_whole:
         return AnswerCode(text, "bare")
+    blocks = html_as_fences(answer.text) if block is None else answer.text
+    if blocks != answer.text and (code := extract_code(blocks, language, asked)):
+        return AnswerCode(code, "bare")
     is_cut = answer.is_unfinished or (block is not None and not block.is_closed)
     return AnswerCode(None, "unfinished" if is_cut else "none")
 

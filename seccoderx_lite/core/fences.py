@@ -21,8 +21,13 @@ _OPENING_FENCE = re.compile(
       | (?<=[ \t:>*)])(?P<inline_fence>`{3,}) [ \t]* (?P<inline_info>[\w+\#.-]*) [ \t]*\n )""",
     re.MULTILINE | re.VERBOSE,
 )
-_LINE_END = r"[ \t]*(?:</\w+>[ \t]*)?(?=\n|\Z)"
-"""After a closing fence: nothing, or the end tag of what is around the block."""
+_LINE_END = r"[ \t]*(?:(?:</\w+>|<\|[^|\n]{1,40}\|>|\[/\w+\])[ \t]*)*(?=\n|\Z)"
+"""After a closing fence: nothing, or end tags of what is around the block, or a model's marks."""
+_HTML_BLOCK = re.compile(
+    r"<pre\b[^>]*>\s*<code\b(?P<attributes>[^>]*)>\n?(?P<code>.*?)\n?</code>\s*</pre>",
+    re.DOTALL | re.IGNORECASE,
+)
+_HTML_LANGUAGE = re.compile(r"lang(?:uage)?-([\w+#-]+)")
 _QUOTED_BLOCK = re.compile(r"(?:^[ ]{0,3}>[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _QUOTED_FENCE = re.compile(r"^ {0,3}> ?[ \t]*(?:`{3,}|~{3,})", re.MULTILINE)
 _QUOTE_MARK = re.compile(r"^ {0,3}> ?", re.MULTILINE)
@@ -78,6 +83,17 @@ def unfenced(text: str) -> str:
             text = html.unescape(text)
     line = _ONE_LINE.match(text.strip())
     return line["code"] if line else text
+
+
+def html_as_fences(text: str) -> str:
+    """Return a text with the code blocks of HTML as fenced ones."""
+    return _HTML_BLOCK.sub(_fenced, text) if "<pre" in text.lower() else text
+
+
+def _fenced(block: "re.Match[str]") -> str:
+    """A block of HTML as a fenced one."""
+    label = _HTML_LANGUAGE.search(block["attributes"])
+    return f"\n~~~~~~{label[1] if label else ''}\n{html.unescape(block['code'])}\n~~~~~~\n"
 
 
 def _without_quote_marks(quotation: "re.Match[str]") -> str:

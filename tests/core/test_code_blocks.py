@@ -239,6 +239,9 @@ def test_a_fence_inside_the_code_does_not_close_it(code, after):
         (f"~~~~ python\n{ADD}\n~~~\n~~~~", f"{ADD}\n~~~"),
         (f"**Code:**```python\n{ADD}\n```", ADD),
         (f"<answer>```python\n{ADD}\n```</answer>", ADD),
+        (f"```python\n{ADD}\n```<|im_end|>", ADD),
+        (f"```python\n{ADD}\n```</answer> <|END_RESPONSE|>\nBye.", ADD),
+        (f"```python\n{ADD}\n```[/ANSWER]", ADD),
     ],
 )
 def test_blocks_in_lists_quotations_and_tags_are_read(completion, code):
@@ -254,6 +257,8 @@ def test_blocks_in_lists_quotations_and_tags_are_read(completion, code):
         (f"\r\n{ADD}\r\n".replace("\n", "\r\n"), "bare"),
         (f"<think>Easy.</think>\n{ADD}", "bare"),
         (f'<pre><code class="language-python">{ADD}</code></pre>', "bare"),
+        (f'Here:\n<pre><code class="lang-py">\n{ADD}\n</code></pre>\nBye.', "bare"),
+        ("Here:\n<pre><code class='language-sh'>ls</code></pre>", "none"),
         ("```python def add(a, b): return a + b```", "bare"),
         (f"Here it is:\n{ADD}", "none"),
         ("I cannot help with that.", "none"),

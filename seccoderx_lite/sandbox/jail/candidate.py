@@ -42,7 +42,7 @@ def main(channel_fd: int, parts: list[str]) -> None:
     server = _Server(module, channel)
     server.world.follow(decode(frame))
     try:
-        for part in parts:
+        for part in filter(None, parts):
             exec(_compile(part), module.__dict__)
     except BaseException as error:  # a candidate may raise anything while it loads
         names, args, _ = describe_error(error)
@@ -73,16 +73,6 @@ class _Server:
         self._loans = objects.Loans()
         self._proxies: dict[int, Remote] = {}
         self.world = objects.Follower()
-        self._readers: dict[str, Callable[[Any], Any]] = {
-            "H": self._own,
-            "c": self._proxy,
-            "L": values.standard_object,
-            "E": self._member,
-            "N": self._named_tuple,
-            "x": lambda body: _make_error(self._class(body[0]), body[1]),
-            "X": self._class,
-            "P": lambda body: functools.partial(body[0], *body[1], **body[2]),
-        }
 
     # The protocol
 
@@ -90,7 +80,7 @@ class _Server:
         """The next request; None at the end."""
         with self._turn:
             frame = read_frame(self._channel)
-        return None if frame is None else decode(frame, self._readers)
+        return None if frame is None else decode(frame, self)
 
     def send(self, frame: bytes) -> None:
         """Send a reply."""
@@ -192,6 +182,13 @@ class _Server:
         number = self._loans.number(value)
         return objects.pack_record(value, number) or ("h", [number, *objects.describe(value)])
 
+    def __getitem__(self, tag: str) -> Callable[[Any], Any]:
+        """What reads the body of an object with this tag; raises KeyError."""
+        return functools.partial(_READERS[tag], self)
+
+    def _error(self, body: list[Any]) -> BaseException:
+        return _make_error(self._class(body[0]), body[1])
+
     def _own(self, ref: Any) -> Any:
         """An object of this process, by number or by its name in the module."""
         if isinstance(ref, str):
@@ -231,6 +228,18 @@ class _Server:
             return tuple.__new__(own, items)
         made = collections.namedtuple(names[0].rpartition(".")[2], fields)  # type: ignore[misc]
         return tuple.__new__(made, items)
+
+
+_READERS: dict[str, Callable[[_Server, Any], Any]] = {
+    "H": _Server._own,
+    "c": _Server._proxy,
+    "L": lambda server, name: values.standard_object(name),
+    "E": _Server._member,
+    "N": _Server._named_tuple,
+    "x": _Server._error,
+    "X": _Server._class,
+    "P": lambda server, body: functools.partial(body[0], *body[1], **body[2]),
+}
 
 
 def _publicclass_names(module: types.ModuleType) -> list[str]:

@@ -12,11 +12,11 @@ import json
 import math
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from . import values
 
@@ -29,8 +29,12 @@ _VIEWS: tuple[type, ...] = (range, type({}.keys()), type({}.values()), type({}.i
 
 Packer = Callable[[object], tuple[str, Any] | None]
 """Tag and plain body of an object that has no value of its own; None refuses it."""
-Readers = Mapping[str, Callable[[Any], Any]]
-"""Tag -> what makes the object from its unpacked body."""
+
+
+class Readers(Protocol):
+    """Tag -> what makes the object from its unpacked body; raises KeyError for other tags."""
+
+    def __getitem__(self, tag: str, /) -> Callable[[Any], Any]: ...
 
 
 class CodecError(Exception):
@@ -149,12 +153,10 @@ def _unpack(value: Any, depth: int, readers: Readers) -> Any:
     if tag in _PLAIN_READERS:
         return _PLAIN_READERS[tag](body)
     content = _unpack(body, depth + 1, readers)
-    if tag in readers:
+    if tag not in _BUILDERS:
         return readers[tag](content)
     if not isinstance(content, list):
         raise CodecError("not a list of items")
-    if tag == "v":
-        return values.STANDARD[content[0]](*content[1:])
     return _BUILDERS[tag](content)
 
 
@@ -205,6 +207,7 @@ _BUILDERS: dict[str, Callable[[list[Any]], Any]] = {
     "F": frozenset,
     "d": dict,
     "n": lambda parts: values.read_array(*parts),
+    "v": lambda parts: values.STANDARD[parts[0]](*parts[1:]),
 }
 
 

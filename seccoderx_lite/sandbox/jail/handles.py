@@ -9,6 +9,7 @@ import enum
 import functools
 import types
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import exports, objects, values
@@ -32,14 +33,10 @@ class Handles:
         """Classes that the tests looked up, by full name."""
         self._enums: dict[tuple[Any, ...], type[enum.Enum]] = {}
         self._tuples: dict[tuple[Any, ...], type] = {}
-        self.readers = {
-            "h": self._proxy,
-            "c": self._loans.get,
-            "e": self._member,
-            "N": self._named_tuple,
-            "x": self._error,
-            "X": lambda names: link.exceptions.of(_class_names(names)),
-        }
+
+    def __getitem__(self, tag: str) -> Callable[[Any], Any]:
+        """What reads the body of an object with this tag; raises KeyError."""
+        return functools.partial(_READERS[tag], self)
 
     def ask(self, action: str, target: Any, *args: Any, **kwargs: Any) -> Any:
         """Let the candidate do something with one of its objects."""
@@ -116,6 +113,12 @@ class Handles:
             found = self._proxies[number] = objects.remote_from(self, ref, described)
         return found
 
+    def _lent(self, number: Any) -> Any:
+        return self._loans.get(number)
+
+    def _error_class(self, names: Any) -> Any:
+        return self._link.exceptions.of(_class_names(names))
+
     def _error(self, body: list[Any]) -> Any:
         names, args, attributes = body
         if not isinstance(args, list) or not isinstance(attributes, dict):
@@ -157,6 +160,16 @@ class Handles:
             }
             self._tuples[key] = type(name, (base,), content)
         return tuple.__new__(self._tuples[key], items)
+
+
+_READERS: dict[str, Callable[[Handles, Any], Any]] = {
+    "h": Handles._proxy,
+    "c": Handles._lent,
+    "e": Handles._member,
+    "N": Handles._named_tuple,
+    "x": Handles._error,
+    "X": Handles._error_class,
+}
 
 
 def _member_attribute(peer: Handles) -> types.FunctionType:

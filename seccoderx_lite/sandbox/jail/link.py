@@ -117,7 +117,7 @@ class Link:
                 answer = read_frame(channel)
                 if answer is None:
                     break
-                message = decode(answer, self.handles.readers)
+                message = decode(answer, self.handles)
                 if not (isinstance(message, tuple) and message and message[0] == "ask"):
                     return message
                 self._serve(channel, message)

@@ -5,11 +5,12 @@ import dataclasses
 import enum
 import os
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import values
-from .remote import SPECIALS, Remote, make_remote, read_info
+from .remote import PLAIN, SPECIALS, Remote, make_remote, read_info
 
 MAX_OBJECTS = 200_000
 _CHUNK_S = 0.05
@@ -144,7 +145,12 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def describe(value: object) -> list[Any]:
-    """Kind, classes, special methods and fields of an object, as `read_info` takes them."""
+    """Kind, classes, special methods and fields of an object, as `read_info` takes them.
+
+    Of an ordinary function, which has nothing special, only the kind.
+    """
+    if type(value) is types.FunctionType:
+        return [PLAIN]
     is_class = isinstance(value, type)
     kind: type = value if isinstance(value, type) else type(value)
     names = [values.name_of(base) for base in kind.__mro__[: values.MAX_NAMES]]
@@ -180,16 +186,25 @@ class World:
     """What the tests change around the code: environment variables and the working folder."""
 
     def __init__(self) -> None:
-        self._variables, self._folder = dict(os.environ), os.getcwd()
+        self._raw = dict(_raw_variables())
+        self._folder = os.getcwd()
 
     def changes(self) -> list[Any] | None:
         """Changed variables (None: removed) and the new folder since the start; None for none."""
-        now, folder = dict(os.environ), _folder()
-        if now == self._variables and folder == self._folder:
+        raw, folder = _raw_variables(), _folder()
+        if raw == self._raw and folder == self._folder:
             return None
-        names = now.keys() | self._variables.keys()
-        changed = {n: now.get(n) for n in names if now.get(n) != self._variables.get(n)}
+        names = dict(raw.items() ^ self._raw.items())
+        changed = {os.fsdecode(name): os.environ.get(os.fsdecode(name)) for name in names}
         return [changed, folder if folder != self._folder else None]
+
+
+def _raw_variables() -> dict[bytes, bytes]:
+    """The environment as it is stored: to compare it costs less than to decode it."""
+    stored: dict[bytes, bytes] | None = getattr(os.environ, "_data", None)
+    if stored is None:  # a test put another mapping in its place
+        return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    return stored
 
 
 def _folder() -> str:
@@ -203,17 +218,20 @@ class Follower:
     """Makes the code see the tests' changes of the world."""
 
     def __init__(self) -> None:
-        self._original = dict(os.environ)
+        self._original: dict[bytes, bytes] = {}
+        """The environment before the first change."""
         self._applied: Any = None
 
     def follow(self, changes: Any) -> None:
         """Apply what changed since the last call."""
         if changes == self._applied:
             return
+        self._original = self._original or dict(_raw_variables())
         before = set(self._applied[0]) if self._applied else set()
         variables, folder = changes or ({}, None)
         for name in before - set(variables):
-            _set(name, self._original.get(name))
+            value = self._original.get(os.fsencode(name))
+            _set(name, None if value is None else os.fsdecode(value))
         for name, value in variables.items():
             _set(name, value)
         if folder:

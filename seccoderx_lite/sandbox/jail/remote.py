@@ -67,8 +67,16 @@ class Info:
     """The fields of an instance of a dataclass."""
 
 
-def read_info(kind: Any, names: Any, specials: Any, fields: Any) -> Info:
+PLAIN = "plain function"
+_PLAIN_INFO = Info(
+    "function", ("builtins.function", "builtins.object"), frozenset({"__call__", "__repr__"}), ()
+)
+
+
+def read_info(kind: Any, names: Any = (), specials: Any = (), fields: Any = ()) -> Info:
     """Check a description from the other process; raises ValueError if it is not one."""
+    if kind == PLAIN:
+        return _PLAIN_INFO
     lists = (names, specials, fields)
     if kind not in KINDS or not all(isinstance(part, list) and len(part) < 200 for part in lists):
         raise ValueError("not a description")
@@ -85,8 +93,11 @@ class Remote:
     __slots__ = ("__weakref__", "_remote_buffer", "_remote_info", "_remote_peer", "_remote_ref")
 
     def __init__(self, peer: Peer, ref: object, info: Info) -> None:
-        for name, value in (("peer", peer), ("ref", ref), ("info", info), ("buffer", None)):
-            object.__setattr__(self, f"_remote_{name}", value)
+        set_slot = object.__setattr__
+        set_slot(self, "_remote_peer", peer)
+        set_slot(self, "_remote_ref", ref)
+        set_slot(self, "_remote_info", info)
+        set_slot(self, "_remote_buffer", None)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in _PUBLIC_SPECIAL:
@@ -164,7 +175,7 @@ class RemoteClass(Remote):
 
 def make_remote(peer: Peer, ref: object, info: Info) -> Remote:
     """A proxy with the special methods that the object has."""
-    made: Remote = _proxy_type(info)(peer, ref, info)
+    made: Remote = (_PLAIN_TYPE if info is _PLAIN_INFO else _proxy_type(info))(peer, ref, info)
     return made
 
 
@@ -294,3 +305,6 @@ def _text(self: Remote, name: str) -> str:
     if not isinstance(answer, str):
         raise TypeError(f"{name} returned {type(answer).__name__}")
     return answer
+
+
+_PLAIN_TYPE = _proxy_type(_PLAIN_INFO)

@@ -34,7 +34,7 @@ _REQUESTS = (
     encode((1, "look", "solve", [], {}, None)),
     encode((2, "call", "solve", [1], {"b": None}, None)),
 )
-_HANDLE = encode((1, "value", len), lambda value: ("h", [0, *objects.describe(value)]))
+_HANDLE = encode((1, "value", send_frame), lambda value: ("h", [0, *objects.describe(value)]))
 _REPLIES = (encode(("loaded",)), _HANDLE, encode((2, "returned", [1], {})))
 
 
