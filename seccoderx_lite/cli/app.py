@@ -153,7 +153,7 @@ def export(
     targets = {form: repository_for(push, form, formats) for form in formats} if push else {}
     with ProgressBar() as progress:
         note(progress, "export", "loading the libraries")
-        from seccoderx_lite.stages.pipeline import export_again
+        from seccoderx_lite.stages.finished_run import export_again
 
         exports = export_again(run_folder, formats, role=role, to=output, progress=progress)
     for form, folder in exports.items():

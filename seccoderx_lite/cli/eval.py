@@ -151,10 +151,11 @@ def eval_code(
         raise RecipeError("MODEL: is required, for example runs/tiny")
     with ProgressBar() as progress:
         note(progress, "start", "loading the libraries")
-        from seccoderx_lite.stages import pipeline
+        from seccoderx_lite.stages.finished_run import grade_again
+        from seccoderx_lite.stages.pipeline import train
 
         if regrade:
-            folder = pipeline.grade_again(Path(model), progress)
+            folder = grade_again(Path(model), progress)
         else:
             settings = {
                 "suites": suite,
@@ -177,7 +178,7 @@ def eval_code(
                 quantization="nf4" if four_bit else "none",
                 overrides=override or (),
             )
-            folder = pipeline.train(recipe, run_folder, fresh=fresh, progress=progress)
+            folder = train(recipe, run_folder, fresh=fresh, progress=progress)
     print_results(folder)
     for line in work.why_unscored(folder):
         typer.echo(line)

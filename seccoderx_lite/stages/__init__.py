@@ -1,4 +1,4 @@
-"""One file per stage of a run, and `pipeline`, which runs them in order.
+"""One file per stage of a run; `pipeline` runs them in the order of `stage_table`.
 
 Uses every room but cli. A stage never imports another stage; what two share is in a room below.
 """

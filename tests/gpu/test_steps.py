@@ -34,7 +34,7 @@ from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import policy_training
-from seccoderx_lite.stages.pipeline import export_again
+from seccoderx_lite.stages.finished_run import export_again
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder

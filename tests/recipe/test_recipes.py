@@ -25,7 +25,8 @@ from seccoderx_lite.models.gpus import GIB, GPUS
 from seccoderx_lite.models.shapes import Shapes, model_shape
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import load_recipe
-from seccoderx_lite.stages.pipeline import planned_stages, train
+from seccoderx_lite.stages.pipeline import train
+from seccoderx_lite.stages.stage_table import planned_stages
 
 ROOT = Path(__file__).parents[2]
 REAL = sorted(file for file in (ROOT / "recipes").glob("*.yaml") if "tiny" not in file.stem)

@@ -22,7 +22,9 @@ from seccoderx_lite.models.adapters import attach_adapter
 from seccoderx_lite.models.base import load_base, resolve_base
 from seccoderx_lite.recipe.recipe import load_recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.stages.pipeline import export_again, planned_stages, train
+from seccoderx_lite.stages.finished_run import export_again
+from seccoderx_lite.stages.pipeline import train
+from seccoderx_lite.stages.stage_table import planned_stages
 from seccoderx_lite.training.trainers import latest_checkpoint
 
 SMALL = """

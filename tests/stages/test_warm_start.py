@@ -14,7 +14,8 @@ from seccoderx_lite.models.generation import render_chat
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.stages import policy_training, warm_start
-from seccoderx_lite.stages.pipeline import planned_stages, train
+from seccoderx_lite.stages.pipeline import train
+from seccoderx_lite.stages.stage_table import planned_stages
 from seccoderx_lite.training import trainers
 from seccoderx_lite.training.examples import deciding_example, example
 
