@@ -23,10 +23,9 @@ HEAVY = {
     "bitsandbytes": {"run/environment.py"},
     "unsloth": {"models/backends.py"},
 }
-
-
 ABOVE_THE_STAGES = {
-    f"stages/{name}.py" for name in ("stage_table", "resuming", "pipeline", "finished_run")
+    f"stages/{name}.py"
+    for name in ("data_checks", "stage_table", "resuming", "pipeline", "finished_run")
 }
 """Files that put the stages together."""
 
