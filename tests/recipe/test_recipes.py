@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from helpers.seccodeplt_rows import greeting
 from helpers.small_models import small_model
 from peft import get_peft_model
 
@@ -70,11 +71,11 @@ def labelled_rows():
     return [(prompt, True), (safe, False)] * 2
 
 
-def write(hub, name, rows):
-    folder = hub / "SecCoderX" / name / "data"
+def write(hub, name, rows, owner="SecCoderX", split="train"):
+    folder = hub / owner / name / "data"
     folder.mkdir(parents=True)
     table = pyarrow.Table.from_pylist(rows)
-    pyarrow.parquet.write_table(table, folder / "train-00000-of-00001.parquet")
+    pyarrow.parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,7 @@ def hub(tmp_path_factory):
     ])  # fmt: skip
     for name in ("Qwen2.5_Coder_3B", "Qwen2.5_Coder_7B", "CodeLlama_7b"):
         write(hub, f"SecCoderX_{name}_GRPO_dataset", [alignment_row(n) for n in range(3)])
+    write(hub, "SecCodePLT", [greeting(n) for n in range(4)], "Virtue-AI-HUB", "insecure_coding")
     small_model(
         hub / "random", hidden_size=64, intermediate_size=96, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2,
