@@ -103,6 +103,10 @@ class Judge:
             raise ValueError("recipe.endpoint is not set")
         return cls(EndpointGenerator(recipe.endpoint), recipe)
 
+    def answering_with(self, generator: Generator) -> "Judge":
+        """Return the same judge with another generator."""
+        return Judge(generator, self._recipe, self.unsure)
+
     def without_memory(self) -> "Judge":
         """Return the same judge without cached or remembered verdicts."""
         return Judge(self.generator, self._recipe.model_copy(update={"cache": None}), self.unsure)

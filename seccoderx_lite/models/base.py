@@ -27,6 +27,8 @@ class Base:
     backend: Backend = "transformers"
     fast_generation: bool = True
     """Whether it generates with `decoding` and `float_copies`, or as transformers does."""
+    engine: Any = None
+    """The vLLM engine that holds a second copy of the base, if one was started; see `engine`."""
 
     @property
     def device(self) -> torch.device:

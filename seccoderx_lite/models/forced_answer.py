@@ -67,6 +67,18 @@ class _Split:
     tokens: tuple[int, int]
 
 
+def split_at_answers(
+    tokenizer: Any, texts: Sequence[str], answers: tuple[str, str]
+) -> list[tuple[list[int], tuple[int, int]]]:
+    """Return per text its tokens up to where the answers differ, and their tokens there.
+
+    Raises:
+        ValueError: one answer is a prefix of the other.
+    """
+    split = _split_all(tokenizer, texts, [""] * len(texts), answers)
+    return [([*item.prefix, *item.rest], item.tokens) for item in split]
+
+
 def _split_all(
     tokenizer: Any, texts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
 ) -> list[_Split]:

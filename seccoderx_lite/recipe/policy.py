@@ -192,7 +192,8 @@ class GrpoRecipe(Section):
     """none: all tasks in turn, in random order. spread: tasks whose groups had unequal rewards
     lately are drawn more often; those whose groups teach nothing, solved or hopeless, seldom."""
     rollout_engine: Literal["generate", "vllm"] = "generate"
-    """What samples the rollouts: the model itself, or vLLM in the same process on the same GPU."""
+    """What samples the rollouts: the model itself, or vLLM in the same process, which then also
+    answers for a judge on the same base and in the evaluation."""
     save_every: Interval = 25
     """Steps between two checkpoints; a killed run loses at most this many."""
     trainer: dict[str, Any] = Field(default_factory=dict)

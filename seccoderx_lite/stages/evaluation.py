@@ -22,10 +22,13 @@ from seccoderx_lite.evaluation.suites.loading import (
     make_graders,
 )
 from seccoderx_lite.evaluation.suites.summary import summarise
-from seccoderx_lite.models.adapters import CONFIG_FILE, attach_adapter, detach_adapters
+from seccoderx_lite.models.adapters import CONFIG_FILE, Role, attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.context import longest_prompt, too_long
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
+from seccoderx_lite.models.engine import start_engine
+from seccoderx_lite.models.engine_memory import uses_engine
+from seccoderx_lite.models.engine_roles import EngineGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, PolicyRecipe, Recipe
 from seccoderx_lite.rewards.task_check import sound_tasks
@@ -149,14 +152,26 @@ def _generators(
     generators: dict[Phase, Generator] = {}
     has_adapter = bool(settings.adapter) or (adapter / CONFIG_FILE).is_file()
     if settings.measure_base or not (has_adapter or start):
-        generators["before"] = RoleGenerator(base, "reference", settings.batch_size)
+        generators["before"] = _of_role("reference", None, recipe, settings, base)
     if start:
-        attach_adapter(base, start, "warm_start")
-        generators["warm_start"] = RoleGenerator(base, "warm_start", settings.batch_size)
+        generators["warm_start"] = _of_role("warm_start", start, recipe, settings, base)
     if has_adapter:
-        attach_adapter(base, adapter, "trained")
-        generators["after"] = RoleGenerator(base, "trained", settings.batch_size)
+        generators["after"] = _of_role("trained", adapter, recipe, settings, base)
     return generators
+
+
+def _of_role(
+    role: Role, adapter: Path | None, recipe: Recipe, settings: EvaluateRecipe, base: Base
+) -> Generator:
+    """The generator of a role: what samples the rollouts of this run."""
+    if adapter:
+        attach_adapter(base, adapter, role)
+    if not uses_engine(recipe):
+        return RoleGenerator(base, role, settings.batch_size)
+    engine = start_engine(recipe, base)
+    if adapter:
+        engine.use_adapter(role, adapter)
+    return EngineGenerator(engine, role)
 
 
 def _start_adapter(policy: PolicyRecipe | None, folder: RunFolder) -> Path | None:

@@ -74,10 +74,13 @@ def train(
                     stage.check_data(recipe)
             if recipe.policy and not folder.is_done("policy"):
                 policy_training.policy_tasks(recipe, folder, sandbox)
-            for stage in chosen:
-                stopping.check(f"before the stage {stage.name}")
-                if stage.shared or is_first_process():
-                    run_stage(run, stage, again=bool(stages))
+            try:
+                for stage in chosen:
+                    stopping.check(f"before the stage {stage.name}")
+                    if stage.shared or is_first_process():
+                        run_stage(run, stage, again=bool(stages))
+            finally:
+                run.close_engine()
             return folder.path
 
 

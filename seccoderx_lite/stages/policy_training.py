@@ -40,6 +40,9 @@ from seccoderx_lite.models.adapters import (
 )
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.context import rollout_prompt_limit
+from seccoderx_lite.models.engine import Engine, start_engine
+from seccoderx_lite.models.engine_memory import uses_engine
+from seccoderx_lite.models.engine_roles import EngineGenerator
 from seccoderx_lite.models.generation import RoleGenerator, prompt_ids
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe
 from seccoderx_lite.rewards.scorer import Scorer
@@ -49,9 +52,18 @@ from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
 from seccoderx_lite.training.curriculum import Curriculum
+from seccoderx_lite.training.engine_training import (
+    engine_sampler,
+    sample_with,
+    sleep_after,
+)
 from seccoderx_lite.training.policy_reward import CompositeReward
 from seccoderx_lite.training.readiness import measure_readiness, report_readiness
-from seccoderx_lite.training.role_proofs import check_kl_reference, check_rollout_weights
+from seccoderx_lite.training.role_proofs import (
+    check_answering_weights,
+    check_kl_reference,
+    check_rollout_weights,
+)
 from seccoderx_lite.training.settings import grpo_config, prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import (
@@ -105,6 +117,10 @@ def run(
     assert policy is not None
     judge, judge_adapter = judge_of(recipe, folder, base)
     detach_adapters(base)
+    engine = start_engine(recipe, base) if uses_engine(recipe) else None
+    if engine and judge and judge_adapter:
+        engine.use_adapter("judge", judge_adapter)
+        judge = judge.answering_with(EngineGenerator(engine, "judge"))
     start = start_adapter(policy, folder)
     if start:
         attach_adapter(base, start, "trained", trainable=True)
@@ -129,12 +145,15 @@ def run(
     recorder = StepRecorder("policy", folder, progress, clock, _step_values(reward, watch))
     data = curriculum.dataset(rows, prompts_in_all(config)) if curriculum else rows
     callbacks = [each for each in (watch, curriculum) if each]
-    trainer = make_grpo_trainer(base, recipe, config, data, reward, recorder, callbacks)
+    rewards = sleep_after(reward, engine) if engine else reward
+    trainer = make_grpo_trainer(base, recipe, config, data, rewards, recorder, callbacks)
     if judge_adapter:
         attach_adapter(base, judge_adapter, "judge")
     probe = prompt_ids(base.tokenizer, [tasks[0].prompt])[0]
     prepare_generation(base, clock)
-    check_rollout_weights(base.model, base.tokenizer, probe)
+    if engine:
+        sample_with(engine, trainer, recipe, clock)
+    _check_roles(base, engine, probe, has_judge=bool(judge_adapter))
     if start and policy.grpo.kl:
         check_kl_reference(base.model)
     checks = _checks(recipe, base, tasks, sandbox, canaries) if _is_new(checkpoints) else {}
@@ -227,6 +246,16 @@ def _checks(
         report_readiness(ready)
         checks["policy_before"] = asdict(ready)
     return checks
+
+
+def _check_roles(base: Base, engine: Engine | None, probe: Sequence[int], has_judge: bool) -> None:
+    """Check that rollouts and verdicts come from the adapters that they should come from."""
+    model, tokenizer = base.model, base.tokenizer
+    sample = engine_sampler(engine, model, probe, "trained") if engine else None
+    check_rollout_weights(model, tokenizer, probe, sample)
+    if engine and has_judge:
+        verdicts = engine_sampler(engine, model, probe, "judge")
+        check_answering_weights("judge", model, tokenizer, probe, verdicts)
 
 
 _FROZEN: dict[Role, str] = {"judge": "the judge", "warm_start": "the KL reference"}

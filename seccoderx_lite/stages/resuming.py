@@ -63,6 +63,8 @@ def run_stage(run: StageRun, stage: Stage, again: bool) -> None:
         run.stage = stage.name
         note(run.progress, stage.name, "starting")
         summary = stage.run(run)
+        if stage.name != "policy":  # whose engine the evaluation goes on with
+            run.close_engine()
         if stage.steps:
             summary = {**summary, "steps": value_at(run.recipe.model_dump(), stage.steps)}
         run.folder.mark_done(stage.name, summary)

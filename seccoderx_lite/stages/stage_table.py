@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES
 from seccoderx_lite.models.base import Base, load_base
+from seccoderx_lite.models.engine import close_engine
 from seccoderx_lite.recipe.reading import value_at
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.run.folder import RunFolder
@@ -44,6 +45,10 @@ class StageRun:
         """The shared base model, loaded when a stage first needs it."""
         note(self.progress, self.stage, f"loading {self.recipe.model.base}")
         return load_base(self.recipe.model)
+
+    def close_engine(self) -> None:
+        """End the vLLM engine of the base, if there is one."""
+        close_engine(self.__dict__.get("base"))
 
 
 @dataclass(frozen=True, slots=True)

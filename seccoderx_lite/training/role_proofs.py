@@ -1,6 +1,6 @@
 """Checks that the optimiser updates, and the rollouts sample from, the adapter in training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -64,13 +64,18 @@ def sequence_logprobs(
     return logprobs.gather(1, targets[:, None])[:, 0]
 
 
+Sample = Callable[[], tuple[list[int], torch.Tensor]]
+"""Returns greedy token ids, and the log-probabilities that the sampler gave them."""
+
 _NUDGES = (0.05, 0.2, 0.8)
 """Sizes of the noise; the next is tried where rounding hides the effect of the one before."""
 _MOST_GAP = 0.25
 """Largest gap from the adapter's log-probabilities, as a share of that from the nearest control."""
 
 
-def check_rollout_weights(model: Any, tokenizer: Any, prompt_ids: Sequence[int]) -> None:
+def check_rollout_weights(
+    model: Any, tokenizer: Any, prompt_ids: Sequence[int], sample: Sample | None = None
+) -> None:
     """Check that rollouts are sampled from the trained adapter, on the model as it will train.
 
     A new adapter has no effect yet (its B matrices are zero), so they get noise during the check
@@ -80,12 +85,15 @@ def check_rollout_weights(model: Any, tokenizer: Any, prompt_ids: Sequence[int])
     pass round differently, in 16 bits by more than 0.1 for some models, so the bound is relative:
     the adapter has to be four times as near as the nearest control.
 
+    `sample` is what samples the rollouts (default: the model's `generate`).
+
     Raises:
         ModelError: it is not, so rollouts would come from weights that are not trained.
     """
     nudged = [p for name, p in adapter_parameters(model, "trained").items() if "lora_B" in name]
     saved = [parameter.detach().clone() for parameter in nudged]
     noise = torch.Generator().manual_seed(0)
+    sample = sample or (lambda: _greedy_logprobs(model, tokenizer, prompt_ids))
     nudges = [torch.randn(parameter.shape, generator=noise).to(parameter) for parameter in nudged]
 
     def set_to(size: float) -> None:
@@ -96,7 +104,7 @@ def check_rollout_weights(model: Any, tokenizer: Any, prompt_ids: Sequence[int])
         for size in _NUDGES:
             set_to(size)
             with acting_as("trained", model, tokenizer):
-                generated, sampled = _greedy_logprobs(model, tokenizer, prompt_ids)
+                generated, sampled = sample()
                 gap = _gap(model, prompt_ids, generated, sampled)
             with acting_as("reference", model, tokenizer):
                 from_base = _gap(model, prompt_ids, generated, sampled)
@@ -111,8 +119,36 @@ def check_rollout_weights(model: Any, tokenizer: Any, prompt_ids: Sequence[int])
         f"rollouts do not come from the trained adapter: their log-probabilities differ by "
         f"{gap:.3g} from the adapter's, by {from_base:.3g} from the bare base's and by "
         f"{from_other:.3g} from another adapter's; training would optimise another model than it "
-        "samples from. Try model.fast_generation: false, or model.backend: transformers"
+        "samples from. Try model.fast_generation: false, model.backend: transformers, or "
+        "policy.grpo.rollout_engine: generate"
     )
+
+
+_SAME = 1e-3
+"""A smaller difference of log-probabilities is rounding in float32."""
+
+
+def check_answering_weights(
+    role: Role, model: Any, tokenizer: Any, prompt_ids: Sequence[int], sample: Sample
+) -> None:
+    """Check that a sampler outside the model answers with the adapter of a role.
+
+    As for rollouts, the adapter has to be four times as near as the bare base.
+
+    Raises:
+        ModelError: it is not.
+    """
+    generated, sampled = sample()
+    with acting_as(role, model, tokenizer):
+        gap = _gap(model, prompt_ids, generated, sampled)
+    with acting_as("reference", model, tokenizer):
+        from_base = _gap(model, prompt_ids, generated, sampled)
+    if gap > max(_SAME, _MOST_GAP * from_base):
+        raise ModelError(
+            f"role {role}: vLLM does not answer with its adapter: its log-probabilities differ by "
+            f"{gap:.3g} from the adapter's and by {from_base:.3g} from the bare base's; set "
+            "policy.grpo.rollout_engine: generate"
+        )
 
 
 def _gap(
@@ -120,7 +156,7 @@ def _gap(
 ) -> float:
     """Return the mean absolute difference from the log-probabilities of a forward pass."""
     logprobs = sequence_logprobs(model, prompt_ids, generated)
-    return (sampled - logprobs).abs().mean().item()
+    return (sampled.to(logprobs.device) - logprobs).abs().mean().item()
 
 
 def _greedy_logprobs(

@@ -1,6 +1,5 @@
 """TRL's settings for supervised training and GRPO, from the sections of a recipe."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,6 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
             "max_completion_length": section.max_completion_tokens,
             "temperature": section.temperature,
             "beta": section.kl,
-            **rollout_engine(recipe, section),
             "epsilon": 0.2,
             "epsilon_high": 0.3,
             "shuffle_dataset": False,
@@ -134,30 +132,6 @@ def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: 
             "per_device_train_batch_size": micro,
         }
     )
-
-
-def rollout_engine(recipe: Recipe, section: GrpoRecipe | AlignRecipe) -> dict[str, Any]:
-    """Return TRL's settings for the engine that samples the rollouts.
-
-    Raises:
-        ModelError: the recipe asks for vLLM, which is not installed, has no GPU, or would destroy a
-            base in 4 bits: TRL merges the adapter into the base and takes it out again.
-    """
-    if not isinstance(section, GrpoRecipe) or section.rollout_engine == "generate":
-        return {}
-    if recipe.model.quantization != "none":
-        raise ModelError(
-            "policy.grpo.rollout_engine: vllm merges the adapter into the base at every step, "
-            f"which destroys a base in 4 bits (model.quantization: {recipe.model.quantization}); "
-            "set rollout_engine: generate, or model.quantization: none"
-        )
-    if find_spec("vllm") is None or not torch.cuda.is_available():
-        raise ModelError(
-            "policy.grpo.rollout_engine: vllm needs the package vllm and a GPU, and this machine "
-            f"has {'no GPU' if find_spec('vllm') else 'no package vllm'}; set rollout_engine: "
-            "generate, or on a machine with a GPU `pip install vllm`"
-        )
-    return {"use_vllm": True, "vllm_mode": "colocate"}
 
 
 def sequences_per_step(config: SFTConfig | GRPOConfig) -> int:
