@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seccoderx_lite.cli.audit import audit_app
 from seccoderx_lite.cli.endings import forgive_closed_pipe, keep_traceback, resume_command
 from seccoderx_lite.cli.eval import eval_app
 from seccoderx_lite.cli.logs import set_up_logging
@@ -37,6 +38,7 @@ app = typer.Typer(
 
 app.add_typer(eval_app, name="eval")
 app.add_typer(recipe_app)
+app.add_typer(audit_app)
 
 _debug = False
 _is_scan = False

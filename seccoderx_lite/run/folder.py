@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 _RECIPE = "recipe.yaml"
 _ENVIRONMENT = "environment.json"
 _STAGES = "stages.json"
+AUDIT = "audit.json"
+"""What an audit of the recipe found; it may be there before the first stage."""
 
 STEP_FILES = ("metrics.jsonl", "completions.jsonl", "held_out.jsonl")
 """Files whose records belong to a step of a stage."""
@@ -253,7 +255,7 @@ class RunFolder(Generic[RecipeOf]):
 
     def _is_unclaimed(self, stored: RecipeOf) -> bool:
         """Whether the folder has only what opening it wrote: its run ended before any result."""
-        written = {self.path / _RECIPE, self.path / _ENVIRONMENT}
+        written = {self.path / _RECIPE, self.path / _ENVIRONMENT, self.path / AUDIT}
         found = {
             entry
             for entry in self.path.rglob("*")

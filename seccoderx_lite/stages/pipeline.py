@@ -11,6 +11,7 @@ from seccoderx_lite.models.backends import chosen_backend
 from seccoderx_lite.models.distributed import is_first_process, wait_for_all
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.run import stopping
+from seccoderx_lite.run.audit_record import audit_line
 from seccoderx_lite.run.environment import describe_environment
 from seccoderx_lite.run.folder import RunFolder, default_run_folder
 from seccoderx_lite.run.open_sandbox import open_sandbox
@@ -73,6 +74,8 @@ def train(
                 if stages or not folder.is_done(stage.name):
                     stage.check_data(recipe)
             if recipe.policy and not folder.is_done("policy"):
+                if is_first_process():
+                    logger.info("%s", audit_line(recipe, folder))
                 policy_training.policy_tasks(recipe, folder, sandbox)
             try:
                 for stage in chosen:

@@ -23,7 +23,18 @@ def test_the_package_runs_as_a_module_and_ends_with_the_exit_code_of_the_command
 
 def test_help_names_every_command():
     text = run("--help").stdout
-    commands = ("train", "synth", "eval", "scan", "estimate", "bench", "export", "report", "doctor")
+    commands = (
+        "train",
+        "audit",
+        "synth",
+        "eval",
+        "scan",
+        "estimate",
+        "bench",
+        "export",
+        "report",
+        "doctor",
+    )
     assert all(command in text for command in commands)
 
 

@@ -30,6 +30,15 @@ def test_an_option_of_several_commands_has_one_meaning():
     with_run_folder = {name for name, names in options.items() if "--run-folder" in names}
     with_output = {name for name, names in options.items() if "--output" in names}
     with_override = {name for name, names in options.items() if {"-o", "--override"} <= names}
-    assert with_run_folder == {"train", "synth", "code", "judge"}
-    assert with_output == {"report", "export", "scan", "bench", "code", "judge"}
-    assert with_override == {"train", "synth", "bench", "estimate", "code", "judge", "scan"}
+    assert with_run_folder == {"train", "audit", "synth", "code", "judge"}
+    assert with_output == {"report", "audit", "export", "scan", "bench", "code", "judge"}
+    assert with_override == {
+        "train",
+        "audit",
+        "synth",
+        "bench",
+        "estimate",
+        "code",
+        "judge",
+        "scan",
+    }
