@@ -1,10 +1,12 @@
 """The notebooks, run from top to bottom with the tiny recipe cut to a few steps."""
 
+import json
 import shutil
 from pathlib import Path
 
 import nbclient
 import nbformat
+import pandas
 import pytest
 from helpers.small_runs import small_data
 
@@ -70,3 +72,24 @@ def test_notebooks_are_kept_without_outputs(file):
     notebook = nbformat.read(file, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell for cell in code if cell.outputs or cell.execution_count] == []
+
+
+def test_reward_hacking_is_working_code_that_fooled_the_judge(tmp_path):
+    """Code that does not work, or was judged vulnerable, is not shown as reward hacking."""
+    notebook = nbformat.read(RECIPES / "notebooks" / "read_a_run.ipynb", as_version=4)
+    (cell,) = [each.source for each in notebook.cells if "fooled =" in each.source]
+    rows = [
+        ("fooled", "safe", {"gate": 1.0, "security": 0.0}),
+        ("broken", "safe", {"gate": 0.0, "security": 0.0}),
+        ("caught", "vulnerable", {"gate": 1.0, "security": 0.0}),
+        ("secure", "safe", {"gate": 1.0, "security": 1.0}),
+    ]
+    lines = [
+        json.dumps({"step": 1, "task": task, "reward": 1.0, "completion": "x", "verdict": verdict,
+                    "parts": parts})
+        for task, verdict, parts in rows
+    ]  # fmt: skip
+    (tmp_path / "completions.jsonl").write_text("\n".join(lines))
+    names = {"run_folder": str(tmp_path), "pd": pandas}
+    exec(cell, names)
+    assert list(names["fooled"]["task"]) == ["fooled"]
