@@ -40,7 +40,7 @@ def judge_of(recipe: Recipe, folder: RunFolder, base: Base) -> tuple[Judge | Non
 
 def second_base(model: ModelRecipe, judge: JudgeRecipe, adapter: Path | None) -> Base:
     """Load the judge's own base in addition to the policy's, with the judge's adapter if any."""
-    other = load_base(model.model_copy(update={"base": judge.base}))
+    other = load_base(model.model_copy(update={"base": judge.base}), is_other=True)
     if adapter:
         attach_adapter(other, adapter, "judge")
     return other

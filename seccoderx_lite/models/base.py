@@ -1,5 +1,6 @@
 """Load a base model once, in 4 bits or unquantised."""
 
+import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.backends import Backend, load_with_unsloth, use_backend
+from seccoderx_lite.models.chat_template import with_arguments, with_known_arguments
 from seccoderx_lite.models.random_weights import PREFIX, is_random, load_random
 from seccoderx_lite.recipe.recipe import ModelRecipe
 
@@ -29,6 +31,8 @@ class Base:
     """Whether it generates with `decoding` and `float_copies`, or as transformers does."""
     engine: Any = None
     """The vLLM engine that holds a second copy of the base, if one was started; see `engine`."""
+    arguments: str = ""
+    """The arguments of its chat template, which change what it answers."""
 
     @property
     def device(self) -> torch.device:
@@ -73,8 +77,11 @@ def nf4_config(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def load_base(recipe: ModelRecipe) -> Base:
+def load_base(recipe: ModelRecipe, *, is_other: bool = False) -> Base:
     """Load a base model, in NF4 or unquantised, on the GPU if there is one.
+
+    `is_other` says that it is not the recipe's own base: its chat template need not use the
+    arguments of `chat_template_kwargs`.
 
     Raises:
         ModelError: it cannot be found or loaded, its tokenizer has no chat template, or its backend
@@ -96,9 +103,16 @@ def load_base(recipe: ModelRecipe) -> Base:
         raise ModelError(f"model.base: cannot load {recipe.base!r}: {error}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.chat_template = with_fixed_date(tokenizer.chat_template)
+    template = with_fixed_date(tokenizer.chat_template)
+    arguments = recipe.chat_template_kwargs
+    tokenizer.chat_template = (
+        with_known_arguments(template, arguments)
+        if is_other
+        else with_arguments(template, arguments, recipe.base)
+    )
     _keep_weights_trainable(model)
-    return Base(recipe.base, model, tokenizer, backend, recipe.fast_generation)
+    name = json.dumps(arguments, sort_keys=True) if arguments else ""
+    return Base(recipe.base, model, tokenizer, backend, recipe.fast_generation, arguments=name)
 
 
 def _load_with_transformers(

@@ -238,4 +238,4 @@ class RoleGenerator:
         base = self._base
         digest = adapter_digest(base.model, self._role) if self._role != "reference" else "bare"
         precision = "nf4" if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype
-        return f"{base.name} {precision} {digest}"
+        return " ".join(filter(None, [base.name, base.arguments, str(precision), digest]))

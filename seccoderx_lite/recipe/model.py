@@ -47,8 +47,23 @@ class ModelRecipe(Section):
     False uses transformers' own `generate` unchanged."""
     lora: LoraRecipe = LoraRecipe()
     """Size of the adapters."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the base's chat template, for example `{enable_thinking: false}`; the same in
+    training, rollouts, judge, evaluation and export."""
     max_prompt_tokens: Count = 2048
     """Longest prompt; tasks with a longer one are skipped and counted."""
+
+    @classmethod
+    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        given = data.get("chat_template_kwargs")
+        for name in given if isinstance(given, Mapping) else ():
+            if not str(name).isidentifier():
+                yield "chat_template_kwargs", f"names are letters, digits and _ (got {name!r})"
+            elif name in _SET_BY_TOOLKIT:
+                yield "chat_template_kwargs", f"must not contain {name}, which the toolkit sets"
+
+
+_SET_BY_TOOLKIT = ("messages", "add_generation_prompt", "continue_final_message", "tokenize")
 
 
 class EndpointRecipe(Section):

@@ -208,5 +208,5 @@ def _functionality_judge(
     if judge.endpoint:
         return EndpointGenerator(judge.endpoint)
     measured = base if judge.base == model.base else None
-    own = measured or load_base(model.model_copy(update={"base": judge.base}))
+    own = measured or load_base(model.model_copy(update={"base": judge.base}), is_other=True)
     return RoleGenerator(own, "reference", settings.batch_size)

@@ -113,6 +113,8 @@ def _export_as(form: str, base: Base, source: Path, target: Path, recipe: Recipe
     """Write one format into a folder, and return the model as loaded from there."""
     if form == "adapter":
         export_adapter(base.name, source, target)
+        if base.arguments:
+            base.tokenizer.save_pretrained(target)  # the adapter needs this chat template
         return PeftModel.from_pretrained(base.model, str(target))
     settings = recipe.export or ExportRecipe()
     quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
