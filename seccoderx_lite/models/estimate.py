@@ -31,12 +31,9 @@ from seccoderx_lite.models.step_work import (
     prompt_tokens,
 )
 from seccoderx_lite.recipe.recipe import (
-    AlignRecipe,
-    ColdStartRecipe,
-    GrpoRecipe,
     Recipe,
-    WarmStartRecipe,
 )
+from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
 
 CUDA_BYTES = 800 * 2**20
 """Assumed for the CUDA context, its libraries and fragmentation; depends on card and driver."""
@@ -162,7 +159,7 @@ def _sft_phase(
     name: str,
     base: ModelShape,
     recipe: Recipe,
-    section: ColdStartRecipe | WarmStartRecipe,
+    section: SupervisedRecipe,
     hardware: Hardware,
 ) -> Part:
     micro = micro_batch(section.batch_size, section.trainer)
@@ -235,7 +232,7 @@ def _grpo_phases(
     stage: str,
     shape: ModelShape,
     recipe: Recipe,
-    section: GrpoRecipe | AlignRecipe,
+    section: GroupRecipe,
     prompt: int,
     hardware: Hardware,
 ) -> Iterator[Part]:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from seccoderx_lite.models.shapes import ModelShape, Shapes
 from seccoderx_lite.models.step_memory import GPU_DTYPE_BYTES, cache_bytes
 from seccoderx_lite.recipe.recipe import (
-    AlignRecipe,
-    ColdStartRecipe,
     GrpoRecipe,
     JudgeRecipe,
     Recipe,
-    WarmStartRecipe,
 )
+from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
 
 CHARS_PER_TOKEN = 3.2
 """Assumed for code, to convert `judge.max_code_chars` to tokens."""
@@ -33,7 +31,7 @@ class Work:
     """Bytes of weights and cache that decoding reads."""
 
 
-def computed_prompts(recipe: Recipe, section: GrpoRecipe | AlignRecipe) -> int:
+def computed_prompts(recipe: Recipe, section: GroupRecipe) -> int:
     """Return how many prompts a step computes; `decoding` computes equal ones once."""
     once = recipe.model.fast_generation and recipe.model.backend != "unsloth"
     return section.prompts_per_step * (1 if once else section.group_size)
@@ -77,9 +75,7 @@ def align_work(recipe: Recipe, shapes: Shapes) -> Work | None:
     return _grpo_work(recipe, recipe.judge.align, shapes.base, prompt)
 
 
-def sft_work(
-    recipe: Recipe, shapes: Shapes, section: ColdStartRecipe | WarmStartRecipe | None
-) -> Work | None:
+def sft_work(recipe: Recipe, shapes: Shapes, section: SupervisedRecipe | None) -> Work | None:
     """Return the most that one step of supervised training computes."""
     if section is None:
         return None
@@ -111,9 +107,7 @@ def evaluation_work(recipe: Recipe, shapes: Shapes, tasks: int) -> Work | None:
     )
 
 
-def _grpo_work(
-    recipe: Recipe, section: GrpoRecipe | AlignRecipe, shape: ModelShape, prompt: int
-) -> Work:
+def _grpo_work(recipe: Recipe, section: GroupRecipe, shape: ModelShape, prompt: int) -> Work:
     """Return the most that rollout, reference and update of one step compute."""
     rollouts = section.group_size * section.prompts_per_step
     longest = section.max_completion_tokens

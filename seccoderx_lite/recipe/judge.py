@@ -7,76 +7,33 @@ from pydantic import AfterValidator, Field
 
 from seccoderx_lite.recipe.model import EndpointRecipe
 from seccoderx_lite.recipe.section import (
-    GRPO_NAMES,
-    TRAINER_NAMES,
     Count,
-    Interval,
-    NotNegative,
     OptionalPathText,
     PathText,
-    Positive,
     Section,
     Share,
     Steps,
     Text,
     ascending,
-    changed_weights,
-    set_twice,
 )
+from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
 
 
-class ColdStartRecipe(Section):
+class ColdStartRecipe(SupervisedRecipe):
     """Supervised training of the judge on labelled code with reasoning."""
 
     data: PathText
-    """Labelled code: `builtin:` name, file, folder or hub id."""
-    steps: Steps = 200
-    """Optimiser steps; raise it to extend a finished run. With `judge.verdict: cascade`, two of
-    three train direct answers."""
-    batch_size: Count = 16
-    """Examples per step."""
-    learning_rate: Positive = 2e-4
-    """Peak learning rate."""
-    max_tokens: Count = 2048
-    """Longest prompt plus answer; longer examples are skipped and counted."""
-    save_every: Interval = 50
-    """Steps between two checkpoints."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Further settings of TRL's SFTConfig, passed on unchecked."""
-
-    @classmethod
-    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from set_twice(data, {**TRAINER_NAMES, "max_length": "max_tokens"})
+    """Labelled code: `builtin:` name, file, folder or hub id. With `judge.verdict: cascade`, two of
+    three steps train direct answers."""
 
 
-class AlignRecipe(Section):
+class AlignRecipe(GroupRecipe):
     """GRPO training of the judge on the labels of labelled code."""
 
     data: PathText
     """Labelled code: `builtin:` name, file, folder or hub id."""
-    group_size: Annotated[int, Field(ge=2)] = 8
-    """Answers sampled per code sample."""
-    prompts_per_step: Count = 4
-    """Code samples per optimiser step."""
     steps: Steps = 100
     """Optimiser steps; raise it to extend a finished run."""
-    learning_rate: Positive = 1e-5
-    """Peak learning rate."""
-    kl: NotNegative = 0.01
-    """Weight of the KL term against the judge after its cold start."""
-    temperature: Positive = 0.8
-    """Sampling temperature of the answers."""
-    max_completion_tokens: Count = 1024
-    """Longest answer."""
-    save_every: Interval = 25
-    """Steps between two checkpoints."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Further settings of TRL's GRPOConfig, passed on unchecked."""
-
-    @classmethod
-    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from set_twice(data, GRPO_NAMES)
-        yield from changed_weights(data)
 
 
 class CanariesRecipe(Section):

@@ -6,27 +6,22 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from seccoderx_lite.recipe.section import (
-    GRPO_NAMES,
-    TRAINER_NAMES,
     Count,
-    Interval,
     Mark,
-    NotNegative,
     NotZero,
     OptionalPathText,
     Positive,
     Section,
     Share,
     Sources,
-    Steps,
     Text,
     ascending,
-    changed_weights,
     set_twice,
 )
+from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
 
 
-class WarmStartRecipe(Section):
+class WarmStartRecipe(SupervisedRecipe):
     """Supervised training of the policy on solutions of tasks, before GRPO."""
 
     data: Annotated[Sources | None, Mark.PATH] = None
@@ -35,22 +30,6 @@ class WarmStartRecipe(Section):
     solutions: Literal["both", "secure"] = "both"
     """both: one half secure (`reference`) and one half insecure (column `insecure`), which teaches
     function alone. secure: references alone, the baseline that GRPO has to beat."""
-    steps: Steps = 200
-    """Optimiser steps."""
-    batch_size: Count = 16
-    """Examples per step."""
-    learning_rate: Positive = 2e-4
-    """Peak learning rate."""
-    max_tokens: Count = 2048
-    """Longest prompt plus completion; longer examples are skipped and counted."""
-    save_every: Interval = 50
-    """Steps between two checkpoints."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Further settings of TRL's SFTConfig, passed on unchecked."""
-
-    @classmethod
-    def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from set_twice(data, {**TRAINER_NAMES, "max_length": "max_tokens"})
 
 
 class TermRecipe(Section):
@@ -170,39 +149,20 @@ def _term_faults(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"terms.{number}.gate", "safe needs the judge; set judge: true, or another gate"
 
 
-class GrpoRecipe(Section):
+class GrpoRecipe(GroupRecipe):
     """GRPO training of the policy."""
 
-    group_size: Annotated[int, Field(ge=2)] = 8
-    """Completions sampled per task; their rewards are compared with each other."""
-    prompts_per_step: Count = 4
-    """Tasks per optimiser step."""
-    steps: Steps = 300
-    """Optimiser steps; raise it to extend a finished run."""
-    learning_rate: Positive = 1e-5
-    """Peak learning rate."""
-    kl: NotNegative = 0.01
-    """Weight of the KL term against the policy that GRPO starts from: the base model, or the policy
-    after `warm_start` or in `adapter`. 0 turns it off."""
-    temperature: Positive = 0.8
-    """Sampling temperature of the rollouts."""
-    max_completion_tokens: Count = 1024
-    """Longest completion."""
     curriculum: Literal["none", "spread"] = "none"
     """none: all tasks in turn, in random order. spread: tasks whose groups had unequal rewards
     lately are drawn more often; those whose groups teach nothing, solved or hopeless, seldom."""
     rollout_engine: Literal["generate", "vllm"] = "generate"
     """What samples the rollouts: the model itself, or vLLM in the same process, which then also
     answers for a judge on the same base and in the evaluation."""
-    save_every: Interval = 25
-    """Steps between two checkpoints; a killed run loses at most this many."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Further settings of TRL's GRPOConfig, passed on unchecked."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from set_twice(data, {**GRPO_NAMES, "vllm_mode": "rollout_engine"})
-        yield from changed_weights(data)
+        yield from super().contradictions(data)
+        yield from set_twice(data, {"vllm_mode": "rollout_engine"})
 
 
 class HeldOutRecipe(Section):

@@ -13,19 +13,14 @@ from seccoderx_lite.models.distributed import (
 )
 from seccoderx_lite.models.estimate import micro_batch
 from seccoderx_lite.recipe.recipe import (
-    AlignRecipe,
-    ColdStartRecipe,
-    GrpoRecipe,
     Recipe,
-    WarmStartRecipe,
 )
+from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
 from seccoderx_lite.training.trackers import tracker_arguments
-
-SftSection = ColdStartRecipe | WarmStartRecipe
 
 
 def _common_arguments(
-    recipe: Recipe, section: SftSection | AlignRecipe | GrpoRecipe, checkpoints: Path
+    recipe: Recipe, section: SupervisedRecipe | GroupRecipe, checkpoints: Path
 ) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
     bf16 = on_gpu and compute_dtype() is torch.bfloat16
@@ -50,9 +45,7 @@ def _common_arguments(
     }
 
 
-def _micro_batch(
-    whole: int, section: SftSection | AlignRecipe | GrpoRecipe, name: str
-) -> tuple[int, int]:
+def _micro_batch(whole: int, section: SupervisedRecipe | GroupRecipe, name: str) -> tuple[int, int]:
     """Return sequences per forward pass and passes per optimiser step, for each process.
 
     `trainer.per_device_train_batch_size` is an upper bound of the former. Each of several processes
@@ -72,7 +65,7 @@ def _micro_batch(
     return micro, share // micro
 
 
-def sft_config(recipe: Recipe, section: SftSection, checkpoints: Path) -> SFTConfig:
+def sft_config(recipe: Recipe, section: SupervisedRecipe, checkpoints: Path) -> SFTConfig:
     """Return the settings of supervised training, with the loss on the answer only.
 
     The learning rate follows a cosine after a warm-up of 10%, as in SecCoderX's cold start. With a
@@ -99,7 +92,7 @@ def sft_config(recipe: Recipe, section: SftSection, checkpoints: Path) -> SFTCon
     )
 
 
-def grpo_config(recipe: Recipe, section: GrpoRecipe | AlignRecipe, checkpoints: Path) -> GRPOConfig:
+def grpo_config(recipe: Recipe, section: GroupRecipe, checkpoints: Path) -> GRPOConfig:
     """Return the settings of GRPO; `stages.policy_training` describes the variant exactly.
 
     With a smaller `trainer.per_device_train_batch_size`, gradients are accumulated over more

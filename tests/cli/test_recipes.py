@@ -101,7 +101,7 @@ def test_init_writes_a_recipe_for_this_machine_in_which_fields_are_explained(fol
     recipe, start = load_recipe("mine.yaml"), load_recipe("tiny")
     assert recipe.name == "mine" and recipe.policy == start.policy
     text = (folder / "mine.yaml").read_text()
-    assert "# Completions sampled per task; their rewards" in text and "#rollout_engine:" in text
+    assert "# Completions sampled per prompt; their rewards" in text and "#rollout_engine:" in text
 
 
 def test_init_fits_the_recipe_to_a_card(folder):
