@@ -29,11 +29,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from seccoderx_lite.core.asked import ANYTHING, Asked
 from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, html_as_fences, unfenced
 from seccoderx_lite.core.languages import label_language, language_of
 from seccoderx_lite.core.plain_spaces import with_plain_spaces
 from seccoderx_lite.core.programs import Program, program_of
+from seccoderx_lite.core.required_code import ANYTHING, Asked
 from seccoderx_lite.core.thinking import answer_of
 
 __all__ = ["AnswerCode", "CodeBlock", "code_of_answer", "extract_block", "extract_code"]

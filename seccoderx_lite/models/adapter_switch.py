@@ -1,7 +1,7 @@
 """Switch between roles: the base is loaded once, and each role activates its own adapter.
 
-The reference policy is the base with its adapters disabled. `acting_as` is the only place that
-switches, and it restores everything it changed: active adapter, `requires_grad`, train/eval mode,
+The role `reference` is the base with its adapters disabled. Outside vLLM, which takes an adapter
+per request, `acting_as` is the only place that switches, and it restores everything it changed: active adapter, `requires_grad`, train/eval mode,
 gradient checkpointing, attention implementation, `use_cache` and padding side.
 
 Switch only between an optimiser step and the next forward pass: a switch between forward and

@@ -11,11 +11,11 @@ from functools import cached_property
 
 import tree_sitter
 
-from seccoderx_lite.core.asked import asked_by
 from seccoderx_lite.core.code_blocks import CodeBlock, extract_block
 from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.programs import parses
 from seccoderx_lite.core.records import Language, Task, TestResult, Verdict
+from seccoderx_lite.core.required_code import asked_by
 from seccoderx_lite.core.syntax import parse
 from seccoderx_lite.rewards.shape import declines, is_stub, length_change
 

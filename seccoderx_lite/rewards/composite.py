@@ -1,5 +1,7 @@
 r"""The reward of a completion: two formulas, each one expression over named parts.
 
+A recipe's own terms (`rewards.terms`) are added to it in `rewards.scorer`.
+
 `guarded`, the default in recipes, range 0 to 6.5, or 8.5 with security tests:
 
     R = f * (1 + 2*T + G * (V * (2 + L + 0.5*S) + 2*A))

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from seccoderx_lite.core.asked import asked_by
 from seccoderx_lite.core.code_blocks import AnswerCode, code_of_answer
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import Task, TestResult
+from seccoderx_lite.core.required_code import asked_by
 from seccoderx_lite.sandbox import Sandbox
 
 logger = logging.getLogger(__name__)

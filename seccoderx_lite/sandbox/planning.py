@@ -5,7 +5,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import LANGUAGES, Json
-from seccoderx_lite.sandbox.plan import GROUPS, Group, Plan, plan_calls
+from seccoderx_lite.sandbox.calls_tests import GROUPS, Group, Plan, plan_calls
 from seccoderx_lite.sandbox.pytest_tests import PytestPlan, plan_pytest
 from seccoderx_lite.sandbox.stdio import Case, check_standard, plan_stdio
 

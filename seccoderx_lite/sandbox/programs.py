@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from seccoderx_lite.core.records import ExecutionResult, ExecutionStatus, TestResult
 from seccoderx_lite.sandbox import results, stdio
+from seccoderx_lite.sandbox.calls_tests import Plan
 from seccoderx_lite.sandbox.jobs import Ask, Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.languages import BUILD_LIMITS, Program
 from seccoderx_lite.sandbox.limits import Limits
-from seccoderx_lite.sandbox.plan import Plan
 
 CACHE_BYTES = 128 << 20
 

@@ -18,9 +18,9 @@ from typing import Any
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import ExecutionResult, Json, TestResult
 from seccoderx_lite.sandbox import results
+from seccoderx_lite.sandbox.calls_tests import Plan, check_file, check_keys, groups_in
 from seccoderx_lite.sandbox.jobs import Ask, Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
-from seccoderx_lite.sandbox.plan import Plan, check_file, check_keys, groups_in
 from seccoderx_lite.sandbox.worker import JAIL_FOLDER
 
 NOTICE = "integrity: weak (tests and code share an interpreter)"

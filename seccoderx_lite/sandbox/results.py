@@ -8,7 +8,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import ExecutionResult, ExecutionStatus, TestResult
-from seccoderx_lite.sandbox.plan import Plan
+from seccoderx_lite.sandbox.calls_tests import Plan
 
 WORST_FIRST: tuple[ExecutionStatus, ...] = (
     "tampered",

@@ -17,11 +17,11 @@ from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import LANGUAGES, ExecutionResult, Json, Language, TestResult
 from seccoderx_lite.sandbox import isolation as isolation_module
 from seccoderx_lite.sandbox import languages, programs, pytest_tests, results, stdio
+from seccoderx_lite.sandbox.calls_tests import Plan
 from seccoderx_lite.sandbox.controls import Controls
 from seccoderx_lite.sandbox.jobs import Command, exec_job, to_bytes
 from seccoderx_lite.sandbox.limits import Limits
 from seccoderx_lite.sandbox.packages import find_packages, why_missing
-from seccoderx_lite.sandbox.plan import Plan
 from seccoderx_lite.sandbox.planning import plan_tests, without_padding
 from seccoderx_lite.sandbox.worker import ANSWER_GRACE_S, Worker, settings_for
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.sandbox.plan import GROUPS, Group, check_file, check_keys, listed
+from seccoderx_lite.sandbox.calls_tests import GROUPS, Group, check_file, check_keys, listed
 
 _CASE_TYPES: dict[str, tuple[type, str]] = {
     "stdin": (str, "text"),

@@ -29,7 +29,7 @@ from seccoderx_lite.data.loading import load_labelled, training_tasks
 from seccoderx_lite.evaluation.held_out import HeldOutTasks, hold_out
 from seccoderx_lite.evaluation.held_out_watch import HeldOutWatch
 from seccoderx_lite.judge.judge import Judge
-from seccoderx_lite.judge.of_run import judge_of
+from seccoderx_lite.judge.run_judge import judge_of
 from seccoderx_lite.models.adapters import (
     CONFIG_FILE,
     Role,
@@ -51,6 +51,7 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
+from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.curriculum import Curriculum
 from seccoderx_lite.training.engine_training import (
     engine_sampler,
@@ -66,11 +67,7 @@ from seccoderx_lite.training.role_proofs import (
 )
 from seccoderx_lite.training.settings import grpo_config, prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
-from seccoderx_lite.training.trainers import (
-    make_grpo_trainer,
-    prepare_generation,
-    train,
-)
+from seccoderx_lite.training.trainers import make_grpo_trainer, prepare_generation
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.judge.verdict import VerdictForm, parse_verdict
-from seccoderx_lite.rewards.label import label_reward
+from seccoderx_lite.rewards.label_reward import label_reward
 from seccoderx_lite.training.step_records import PhaseClock
 
 

@@ -1,90 +1,29 @@
-"""TRL's trainers for one shared base, and how a run resumes from their checkpoints.
-
-A checkpoint holds the trained adapter alone. On resume, records in `metrics.jsonl` past the
-checkpoint are dropped first, so the file reads as if the run had never been interrupted.
-"""
+"""TRL's trainers for one shared base; `checkpoints` runs and resumes them."""
 
 import functools
-import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from seccoderx_lite.core.errors import RunInterrupted
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters, adapter_to_train
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.decoding import generating
-from seccoderx_lite.models.distributed import (
-    is_first_process,
-    wait_for_all,
-)
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.training.base_guard import BaseGuard
 from seccoderx_lite.training.order import in_training_order
-from seccoderx_lite.training.out_of_memory import train_within_memory
 from seccoderx_lite.training.settings import prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
-from seccoderx_lite.training.trackers import finish_stage
 
 logger = logging.getLogger(__name__)
 
 datasets.disable_progress_bars()  # stages report their own progress
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint, and delete incomplete ones.
-
-    The trainer writes its state file last: without a readable one a checkpoint is incomplete.
-    """
-    complete: list[tuple[int, Path]] = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            step = int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(checkpoint)
-            continue
-        complete.append((step, checkpoint))
-    return max(complete)[1] if complete else None
-
-
-def train(
-    trainer: Any, checkpoints: Path, has_ended_early: Callable[[], bool] = lambda: False
-) -> None:
-    """Run a trainer from its newest complete checkpoint, or from the start.
-
-    `has_ended_early` says whether a callback, and no signal, ended training before its last step.
-
-    Raises:
-        ModelError: memory ran out, and smaller micro-batches could not help.
-        RunInterrupted: a signal ended training after a step, whose checkpoint is saved.
-    """
-    trainer.model.save_pretrained = functools.partial(
-        trainer.model.save_pretrained, selected_adapters=["default"]
-    )
-    trainer.remove_callback(PrinterCallback)
-    if is_first_process():
-        latest_checkpoint(checkpoints)  # deletes incomplete ones before other processes look
-    wait_for_all()
-    checkpoint = latest_checkpoint(checkpoints)
-    if checkpoint:
-        logger.info("resuming from %s", checkpoint.name)
-    train_within_memory(trainer, checkpoint)
-    finish_stage(trainer.args.report_to)
-    step, steps = trainer.state.global_step, trainer.args.max_steps
-    if step < steps and not has_ended_early():
-        stage = checkpoints.parent.name
-        raise RunInterrupted(
-            f"interrupted after {stage} step {step} of {steps}; a checkpoint is saved"
-        )
 
 
 def make_sft_trainer(

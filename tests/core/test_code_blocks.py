@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.core.asked import Asked
 from seccoderx_lite.core.code_blocks import code_of_answer, extract_block, extract_code
 from seccoderx_lite.core.languages import label_language, language_of
 from seccoderx_lite.core.plain_spaces import with_plain_spaces
+from seccoderx_lite.core.required_code import Asked
 
 CODE_LINES = st.text(st.characters(codec="utf-8", exclude_characters="`~\r\n"), max_size=30)
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seccoderx_lite.core.errors import DataError, ModelError, RecipeError, RunStopped
 from seccoderx_lite.judge.judge import CodeToJudge, Judge
-from seccoderx_lite.judge.of_run import second_base
+from seccoderx_lite.judge.run_judge import second_base
 from seccoderx_lite.models.adapters import attach_adapter
 from seccoderx_lite.models.base import load_base, resolve_base
 from seccoderx_lite.recipe.recipe import load_recipe
@@ -25,7 +25,7 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.stages.finished_run import export_again
 from seccoderx_lite.stages.pipeline import train
 from seccoderx_lite.stages.stage_table import planned_stages
-from seccoderx_lite.training.trainers import latest_checkpoint
+from seccoderx_lite.training.checkpoints import latest_checkpoint
 
 SMALL = """
 name: small

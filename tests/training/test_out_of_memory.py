@@ -9,10 +9,11 @@ from helpers.small_runs import CountingReward, small_recipe
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.out_of_memory import is_out_of_memory
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
-from seccoderx_lite.training.trainers import make_grpo_trainer, train
+from seccoderx_lite.training.trainers import make_grpo_trainer
 
 REWARDS = [1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")

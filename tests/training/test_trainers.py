@@ -14,9 +14,10 @@ from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import GrpoRecipe, LoraRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.training.checkpoints import latest_checkpoint, train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder, check_weights
-from seccoderx_lite.training.trainers import latest_checkpoint, make_grpo_trainer, train
+from seccoderx_lite.training.trainers import make_grpo_trainer
 
 
 def run_steps(folder, recipe, reward):

@@ -16,7 +16,7 @@ from seccoderx_lite.core.scores import (
     SuiteDifference,
     SuiteResult,
 )
-from seccoderx_lite.evaluation.changes import group_changes
+from seccoderx_lite.evaluation.group_changes import group_changes
 from seccoderx_lite.evaluation.metrics import TaskScores, mcnemar, paired_difference, score_suite
 from seccoderx_lite.evaluation.suites.answers import GREEDY, Answers, GradedAnswer
 from seccoderx_lite.evaluation.suites.loading import Suite

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seccoderx_lite.core.asked import ANYTHING, Asked, asked_by
+from seccoderx_lite.core.required_code import ANYTHING, Asked, asked_by
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seccoderx_lite.core.scores import Evaluation, SuiteResult
-from seccoderx_lite.evaluation.changes import group_changes, holm, sign_flip_p
+from seccoderx_lite.evaluation.group_changes import group_changes, holm, sign_flip_p
 from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores
 from seccoderx_lite.reporting.results import result_sections
 from seccoderx_lite.reporting.text import describe_evaluation
