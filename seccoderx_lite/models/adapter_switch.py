@@ -1,8 +1,9 @@
 """Switch between roles: the base is loaded once, and each role activates its own adapter.
 
 The role `reference` is the base with its adapters disabled. Outside vLLM, which takes an adapter
-per request, `acting_as` is the only place that switches, and it restores everything it changed: active adapter, `requires_grad`, train/eval mode,
-gradient checkpointing, attention implementation, `use_cache` and padding side.
+per request, `acting_as` is the only place that switches. It restores everything it changed: active
+adapter, `requires_grad`, train/eval mode, gradient checkpointing, attention implementation,
+`use_cache` and padding side.
 
 Switch only between an optimiser step and the next forward pass: a switch between forward and
 backward loses gradients without an error.
