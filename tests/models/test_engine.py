@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.small_runs import small_recipe
 from peft import get_peft_model
-from seccoderx_lite.models.roles import acting_as
+from seccoderx_lite.models.adapter_switch import acting_as
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models import engine as engines
