@@ -181,4 +181,6 @@ def test_any_text_can_be_split(text, language):
 
 @given(st.sampled_from(list(FILES)), st.integers(0, 200))
 def test_a_torn_file_can_be_split(language, length):
-    split_functions(FILES[language][0][:length], language)
+    text = FILES[language][0][:length]
+    for function in split_functions(text, language):
+        assert 1 <= function.start_line <= function.end_line <= text.count("\n") + 1

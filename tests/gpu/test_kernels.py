@@ -88,7 +88,9 @@ def test_switching_roles_leaves_every_bit_of_what_each_says(two_adapters):
 def test_the_proof_of_the_rollouts_accepts_the_policy(two_adapters):
     for parameter in adapter_parameters(two_adapters.model, "trained").values():
         parameter.data = parameter.data.float()
+    digest = adapter_digest(two_adapters.model, "trained")
     check_rollout_weights(two_adapters.model, two_adapters.tokenizer, PROMPT)
+    assert adapter_digest(two_adapters.model, "trained") == digest
 
 
 TASKS = ["Write a Python function add(a, b).", "Write f(x).", "Write f(x)."]

@@ -124,7 +124,8 @@ report_to: [mlflow]
         (
             "model.zzz=1",
             "model.zzz: unknown key; the keys here are "
-            "base, quantization, backend, fast_generation, lora, max_prompt_tokens",
+            "base, quantization, backend, fast_generation, lora, chat_template_kwargs, "
+            "max_prompt_tokens",
         ),
     ],
 )

@@ -51,9 +51,10 @@ def test_every_plain_value_survives_unchanged(value: Any) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_value_or_a_codec_error(data: bytes) -> None:
     try:
-        decode(data)
+        decoded = decode(data)
     except CodecError:
         return
+    assert is_identical(decode(encode(decoded)), decoded)
 
 
 JSON = st.recursive(

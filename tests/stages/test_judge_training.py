@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from helpers.small_runs import ROWS, small_data
 
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import LabelledCode
@@ -21,6 +22,11 @@ def recipe_of(verdict="cascade", **cold_start):
         "judge": {"verdict": verdict, "cold_start": section},
     }
     return check_recipe(document, "x")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small_data(tmp_path_factory.mktemp("data"))["labelled"]
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +72,25 @@ def form_of(trained):
     ("verdict", "forms"), [("cascade", "vdrvdr"), ("direct", "vdvdvd"), ("reason", "rrrrrr")]
 )
 @pytest.mark.parametrize("micro", [4, 2])
-def test_a_step_trains_one_form_of_answer(steps_of, verdict, forms, micro):
-    recipe = recipe_of(verdict, trainer={"per_device_train_batch_size": micro})
+def test_a_step_trains_one_form_of_answer(steps_of, data, verdict, forms, micro):
+    recipe = recipe_of(verdict, data=data, trainer={"per_device_train_batch_size": micro})
     steps = steps_of(recipe)
     assert [len(step) for step in steps] == [4] * 6
     forms_of_steps = [set(map(form_of, step)) for step in steps]
     assert forms_of_steps == [{form} for form in forms]
 
 
-def test_examples_of_which_none_fits_are_refused_by_their_form(base, tmp_path):
-    recipe = recipe_of(max_tokens=8)
+def test_examples_of_which_none_fits_are_refused_by_their_form(base, data, tmp_path):
+    recipe = recipe_of(data=data, max_tokens=8)
     with (
         RunFolder.open(tmp_path / "run", recipe) as folder,
-        pytest.raises(DataError, match=r"none of 2320 reason answers fits into 8 tokens"),
+        pytest.raises(DataError, match=rf"none of {ROWS} reason answers fits into 8 tokens"),
     ):
         judge_training.cold_start(recipe, folder, base)
 
 
-def test_the_accuracy_of_the_verdict_token_is_recorded_apart(tmp_path):
-    recipe = recipe_of("direct", steps=2, batch_size=2)
+def test_the_accuracy_of_the_verdict_token_is_recorded_apart(data, tmp_path):
+    recipe = recipe_of("direct", data=data, steps=2, batch_size=2)
     rows = []
     with RunFolder.open(tmp_path / "run", recipe) as folder:
         judge_training.cold_start(recipe, folder, load_base(recipe.model))
