@@ -3,6 +3,7 @@
 from typing import Literal
 
 from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.project import linked_name
 from seccoderx_lite.core.scores import PHASES, Evaluation
 from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
 from seccoderx_lite.reporting.text import describe_change, share
@@ -70,7 +71,7 @@ def model_card(
 def _made(base: str, role: str) -> str:
     aim = "detect vulnerable code" if role == "judge" else "write secure code that works"
     verb = "trained" if role == "judge" else "aligned"
-    return f"`{base}` {verb} by seccoderx-lite to {aim}"
+    return f"`{base}` {verb} by {linked_name()} to {aim}"
 
 
 def _trained_on(recipe: Recipe, role: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.project import repository
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.git_changes import outermost_top
 from seccoderx_lite.data.source_files import Skipped
@@ -45,6 +46,7 @@ def as_sarif(result: ScanResult) -> str:
             "driver": {
                 "name": "seccoderx-lite",
                 "version": version("seccoderx-lite"),
+                **({"informationUri": address} if (address := repository()) else {}),
                 "rules": [_rule(identifier) for identifier in used],
             }
         },

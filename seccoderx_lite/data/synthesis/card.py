@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seccoderx_lite.core import cwe
+from seccoderx_lite.core.project import linked_name
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.synthesis.replies import Usage
 from seccoderx_lite.recipe.synth import TEMPLATES, SynthRecipe
@@ -50,7 +51,7 @@ def render_card(
     parts = [
         _front_matter(counts, has_split_files),
         f"# {recipe.name}",
-        "Coding tasks that invite a weakness without naming it, made by `seccoderx-lite synth` "
+        f"Coding tasks that invite a weakness without naming it, made by `synth` of {linked_name()} "
         "from vulnerable code. They are for training and evaluating models that write secure "
         f"code. {_BY_RULE if recipe.generator.model == TEMPLATES else _BY_MODEL}",
         "\n".join(_facts(recipe, seeds, counts, usage))
