@@ -8,10 +8,10 @@ import pytest
 import torch
 from helpers.small_runs import small_recipe
 from peft import get_peft_model
-from seccoderx_lite.models.adapter_switch import acting_as
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models import engine as engines
+from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import (
     adapter_parameters,
     attach_adapter,

@@ -51,7 +51,7 @@ def render_card(
     parts = [
         _front_matter(counts, has_split_files),
         f"# {recipe.name}",
-        f"Coding tasks that invite a weakness without naming it, made by `synth` of {linked_name()} "
+        f"Coding tasks that invite a weakness without naming it, made by {linked_name()} `synth` "
         "from vulnerable code. They are for training and evaluating models that write secure "
         f"code. {_BY_RULE if recipe.generator.model == TEMPLATES else _BY_MODEL}",
         "\n".join(_facts(recipe, seeds, counts, usage))
