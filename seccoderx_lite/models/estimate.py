@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from seccoderx_lite.models.engine_memory import GRAPH_BYTES, engine_bytes, uses_engine
 from seccoderx_lite.models.shapes import ModelShape, Shapes, model_shape
 from seccoderx_lite.models.step_memory import (
     GPU_DTYPE_BYTES,
@@ -112,10 +113,11 @@ def shapes_of(recipe: Recipe) -> Shapes:
 
 def estimate(recipe: Recipe, shapes: Shapes, hardware: Hardware = GPU) -> Estimate:
     """Return memory and work of a recipe on one CUDA GPU, or on the CPU alone."""
+    phases = _phases(recipe, shapes, hardware)
+    if uses_engine(recipe):
+        phases = _with_engine(phases, recipe, shapes, hardware)
     return Estimate(
-        tuple(_constant(recipe, shapes, hardware)),
-        tuple(_phases(recipe, shapes, hardware)),
-        policy_work(recipe, shapes),
+        tuple(_constant(recipe, shapes, hardware)), tuple(phases), policy_work(recipe, shapes)
     )
 
 
@@ -205,6 +207,34 @@ def _phases(recipe: Recipe, shapes: Shapes, hardware: Hardware) -> Iterator[Part
         )
     if recipe.export:
         yield _export_phase(recipe, base, width)
+
+
+def _with_engine(
+    phases: Iterator[Part], recipe: Recipe, shapes: Shapes, hardware: Hardware
+) -> Iterator[Part]:
+    """Add vLLM's engine to the phases in which it is awake, in the place of the base's generation.
+
+    On a GPU it sleeps during the update and keeps only its graphs; on a CPU it stays.
+    """
+    engine = engine_bytes(recipe, shapes.base, hardware.dtype_bytes)
+    grader = shapes.functionality
+    own = {
+        "policy: rollout": 0,
+        "policy: update": None,
+        "judge": None if shapes.judge else 0,
+        "evaluate": grader.base_bytes(recipe.model.quantization, hardware.dtype_bytes)
+        if grader
+        else 0,
+    }
+    for part in phases:
+        if part.name not in own:
+            yield part
+            continue
+        other = own[part.name]
+        asleep = part.name == "policy: update" and hardware is GPU
+        held = GRAPH_BYTES if asleep else engine
+        size = held + (part.bytes if other is None else other)
+        yield Part(part.name, size, f"{part.detail}, with vLLM")
 
 
 def gate_batch(recipe: Recipe) -> int:

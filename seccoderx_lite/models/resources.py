@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from seccoderx_lite.models.engine_memory import uses_engine
 from seccoderx_lite.models.estimate import CPU, Part
 from seccoderx_lite.models.gpus import GpuSpec, least_seconds
 from seccoderx_lite.models.shapes import Shapes
+from seccoderx_lite.models.step_memory import GPU_DTYPE_BYTES
 from seccoderx_lite.models.step_work import (
     Work,
     align_work,
@@ -34,6 +36,9 @@ def main_memory(recipe: Recipe, shapes: Shapes) -> tuple[Part, ...]:
         workers = recipe.sandbox.workers or len(os.sched_getaffinity(0))
         size = workers * recipe.sandbox.memory_mb * 2**20
         parts.append(Part("sandbox", size, f"{workers} workers, each at its limit"))
+    if uses_engine(recipe):
+        size = shapes.base.base_bytes(recipe.model.quantization, GPU_DTYPE_BYTES)
+        parts.append(Part("vLLM asleep", size, "its base, during the update"))
     if recipe.export and _is_merged(recipe):
         nf4 = recipe.export.merge_into == "nf4" and recipe.model.quantization == "nf4"
         width = 4 if nf4 else 2

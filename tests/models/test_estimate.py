@@ -14,6 +14,7 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.decoding import decode
+from seccoderx_lite.models.engine_memory import GRAPH_BYTES, engine_bytes
 from seccoderx_lite.models.estimate import CPU, GPU, computes_loss_in_tiles, estimate, shapes_of
 from seccoderx_lite.models.gpus import GPUS, least_seconds
 from seccoderx_lite.models.resources import disk, least_hours, main_memory
@@ -271,6 +272,24 @@ def test_a_cpu_holds_float32_and_no_cuda():
     for phase in ("policy: update", "policy: rollout", "evaluate", "export: check"):
         sizes = [bytes_of(estimate(recipe, shapes, kind).phases)[phase] for kind in (GPU, CPU)]
         assert sizes[1] > sizes[0]
+
+
+def test_an_engine_is_in_memory_where_it_answers_and_asleep_during_the_update():
+    shapes = Shapes(model_shape("builtin:tiny"), None)
+    alone = recipe_of()
+    engine = recipe_of(policy={"tasks": "t", "grpo": {"rollout_engine": "vllm"}})
+    for hardware in (GPU, CPU):
+        without, with_it = (
+            bytes_of(estimate(recipe, shapes, hardware).phases) for recipe in (alone, engine)
+        )
+        size = engine_bytes(engine, shapes.base, hardware.dtype_bytes)
+        awake = ("policy: rollout", "judge", "evaluate")
+        assert [with_it.pop(name) for name in awake] == [size] * 3
+        during_update = with_it.pop("policy: update") - without["policy: update"]
+        assert during_update == (GRAPH_BYTES if hardware is GPU else size)
+        assert all(without[name] == size for name, size in with_it.items())
+    names = [part.name for part in main_memory(engine, shapes)]
+    assert "vLLM asleep" in names
 
 
 def test_disk_has_checkpoints_of_each_stage_and_the_exports():
