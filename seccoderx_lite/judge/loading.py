@@ -24,6 +24,7 @@ from seccoderx_lite.judge.analysers import ANALYSERS, Analyser
 from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, reasoned_verdict
 from seccoderx_lite.judge.unsure_band import SETTINGS_FILE, unsure_band
 from seccoderx_lite.models.generation import Generator, render_chat, token_ids
+from seccoderx_lite.models.server_context import ServerContext
 from seccoderx_lite.recipe.reading import faults_of, invalid
 from seccoderx_lite.recipe.recipe import JudgeRecipe, ModelRecipe
 from seccoderx_lite.run import files as folder_files
@@ -169,7 +170,24 @@ def _endpoint_judge(name: str, given: Mapping[str, Json]) -> LoadedJudge:
     identity = {"endpoint": url, "model": model, **_answering(recipe)}
     if recipe.endpoint and recipe.endpoint.request:
         identity["request"] = recipe.endpoint.request
-    return LoadedJudge(name, identity, Judge.at_endpoint(recipe), recipe, recipe.batch_size)
+    judge, check = Judge.at_endpoint(recipe), _server_context_check(recipe)
+    return LoadedJudge(name, identity, judge, recipe, recipe.batch_size, check)
+
+
+def _server_context_check(recipe: JudgeRecipe) -> Callable[[CodeToJudge], str | None]:
+    """`LoadedJudge.why_unreadable` for a served model whose server says its context."""
+    assert recipe.endpoint is not None
+    context = ServerContext(recipe.endpoint)
+
+    def why_unreadable(item: CodeToJudge) -> str | None:
+        long = context.too_long(judge_prompt(item, recipe), recipe.max_new_tokens)
+        return _too_long(*long) if long else None
+
+    return why_unreadable
+
+
+def _too_long(tokens: int, limit: int) -> str:
+    return f"too long for the judge: {tokens} tokens, its limit is {limit}"
 
 
 def _run_judge(run: Path, adapter: Path | None, given: Mapping[str, Json]) -> LoadedJudge:
@@ -282,6 +300,6 @@ def _context_check(base: Any, recipe: JudgeRecipe) -> Callable[[CodeToJudge], st
         tokens = len(token_ids(base.tokenizer, [text])[0])
         if tokens <= limit:
             return None
-        return f"too long for the judge: {tokens} tokens, its limit is {limit}"
+        return _too_long(tokens, limit)
 
     return why_unreadable

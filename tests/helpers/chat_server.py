@@ -8,15 +8,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def server(reply) -> Iterator[tuple[str, list]]:
-    """Run an HTTP server that answers with `reply(body)`; yield its URL and the requests it got."""
+def server(reply, pages=()) -> Iterator[tuple[str, list]]:
+    """Run an HTTP server that answers with `reply(body)`; yield its URL and the requests it got.
+
+    `pages` are the contents of paths, for GET, or for POST in the place of `reply`.
+    """
+    pages = dict(pages)
     requests: list = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             requests.append((self.path, dict(self.headers), body))
-            status, content = reply(body)
+            page = pages.get(self.path)
+            status, content = page(body) if page else reply(body)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_GET(self):
+            page = pages.get(self.path)
+            status, content = page(None) if page else (404, b"")
             self.send_response(status)
             self.end_headers()
             self.wfile.write(content)

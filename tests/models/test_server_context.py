@@ -1,0 +1,57 @@
+"""Code that a served judge cannot read is unclear with the reason, and is never sent."""
+
+import json
+
+import pytest
+from helpers.chat_server import chat_reply, server
+
+from seccoderx_lite.judge.judge import CodeToJudge
+from seccoderx_lite.judge.loading import load_judge
+
+SHORT = CodeToJudge("int(text)", "python", ("CWE-95",))
+LONG = CodeToJudge("eval(text)\n" * 400, "python", ("CWE-95",))
+ANSWER = "<think>x</think><answer>Not Vulnerable</answer>"
+
+
+def pages(context, name="m"):
+    """A server of vLLM: its models, and a tokenizer with a token per word."""
+
+    def tokenize(body):
+        words = body["messages"][0]["content"].split()
+        return 200, json.dumps({"count": len(words)}).encode()
+
+    models = json.dumps({"data": [{"id": name, "max_model_len": context}]}).encode()
+    return {"/v1/models": lambda body: (200, models), "/tokenize": tokenize}
+
+
+def verdicts(known):
+    settings = {"max_new_tokens": 64, "verdict": "reason"}
+    with server(lambda body: chat_reply(ANSWER), known) as (url, requests):
+        found = load_judge(f"{url}#m", settings=settings).verdicts([SHORT, LONG])
+    asked = [body for path, _, body in requests if path.endswith("chat/completions")]
+    return found, asked
+
+
+def test_code_beyond_the_context_of_the_server_is_unclear_and_not_asked():
+    found, asked = verdicts(pages(context=400))
+    assert [verdict.label for verdict in found] == ["safe", "unclear"]
+    assert "too long for the judge" in found[1].error and "its limit is 336" in found[1].error
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "known",
+    [pages(context=100_000), pages(context=400, name="other"), {}],
+    ids=["it fits", "another model", "the server does not say"],
+)
+def test_everything_else_is_asked(known):
+    found, asked = verdicts(known)
+    assert [verdict.label for verdict in found] == ["safe", "safe"]
+    assert len(asked) == 2
+
+
+def test_a_server_without_a_tokenizer_is_asked():
+    known = pages(context=400)
+    del known["/tokenize"]
+    _, asked = verdicts({**known, "/tokenize": lambda body: (404, b"")})
+    assert len(asked) == 2
