@@ -38,6 +38,7 @@ PUBLISHED_PARAMETERS = {
     "Qwen2.5-Coder-3B-Instruct": 3_085_938_688,
     "Qwen2.5-Coder-7B-Instruct": 7_615_616_512,
     "CodeLlama-7b-Instruct-hf": 6_738_546_688,
+    "Qwen3-4B": 4_022_468_096,
     "Qwen3-8B": 8_190_735_360,
 }
 

@@ -129,6 +129,7 @@ def shortened(file):
     document = load_recipe(file).model_dump()
     overrides = [f"{key}={value}" for key, value in SHORTER.items() if value_at(document, key)]
     overrides += ["model.base=random", "evaluate=null", "export=null"]
+    overrides += ["model.chat_template_kwargs={}"]  # the tiny template has no switch
     if document["judge"]["adapter"]:
         overrides.append("judge.adapter=adapter")
     return load_recipe(file, overrides)
