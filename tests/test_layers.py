@@ -13,7 +13,7 @@ FLOORS = (
 )  # fmt: skip
 """The rooms from the top floor down; each imports only from rooms below it."""
 HEAVY = {
-    "trl": {"training/settings.py", "training/trainers.py"},
+    "trl": {"training/setting_checks.py", "training/settings.py", "training/trainers.py"},
     "peft": {
         "models/adapters.py",
         "models/adapter_switch.py",
@@ -25,7 +25,7 @@ HEAVY = {
 }
 ABOVE_THE_STAGES = {
     f"stages/{name}.py"
-    for name in ("data_checks", "stage_table", "resuming", "pipeline", "finished_run")
+    for name in ("finished_run", "pipeline", "resuming", "stage_table", "start_checks")
 }
 """Files that put the stages together."""
 

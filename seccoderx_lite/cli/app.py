@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from seccoderx_lite.cli.audit import audit_app
-from seccoderx_lite.cli.endings import forgive_closed_pipe, keep_traceback, resume_command
+from seccoderx_lite.cli.endings import (
+    describe_os_error,
+    forgive_closed_pipe,
+    keep_traceback,
+    require_working_folder,
+    resume_command,
+    shortened,
+)
 from seccoderx_lite.cli.eval import eval_app
 from seccoderx_lite.cli.logs import set_up_logging
 from seccoderx_lite.cli.options import (
@@ -349,6 +356,7 @@ def main() -> None:
     forgive_closed_pipe()
     try:
         with on_signals(end_at_once):
+            require_working_folder()
             app()
     except RunInterrupted as error:
         typer.echo(f"{error}\nto go on: {resume_command(sys.argv[1:])}", err=True)
@@ -364,9 +372,12 @@ def main() -> None:
             typer.echo("interrupted", err=True)
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            _fail(SeccoderxError(describe_os_error(error)), 3 if _is_scan else 1)
         if _debug:
             raise
-        typer.echo(f"error: internal error: {type(error).__name__}: {error}", err=True)
+        text = shortened(f"error: internal error: {type(error).__name__}: {error}")
+        typer.echo(text, err=True)
         typer.echo(f"the traceback is in {keep_traceback(error)}", err=True)
         sys.exit(3 if _is_scan else 1)
 
@@ -374,5 +385,5 @@ def main() -> None:
 def _fail(error: Exception, code: int) -> None:
     if _debug:
         traceback.print_exc()
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(shortened(f"error: {error}"), err=True)
     sys.exit(code)

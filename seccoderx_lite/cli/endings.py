@@ -1,12 +1,16 @@
 """How a command ends: how to resume it, and a reader of its output that has gone away."""
 
+import errno
 import os
+import re
 import shlex
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, cast
+
+from seccoderx_lite.core.errors import RecipeError
 
 
 def resume_command(arguments: Sequence[str]) -> str:
@@ -25,6 +29,57 @@ def _resuming(arguments: Sequence[str]) -> Iterator[str]:
             next(rest, None)
         elif argument != "--fresh" and not argument.startswith("--stage="):
             yield argument
+
+
+_LONGEST_WORD = 200
+_LONGEST_MESSAGE = 3000
+_ADVICE = {
+    errno.ENOSPC: "free disk space and repeat the command, which goes on where it ended",
+    errno.EDQUOT: "free disk space and repeat the command, which goes on where it ended",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOENT: "check the path",
+    errno.ENOMEM: "free memory and repeat the command",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+_CHECK = "check the path and its permissions"
+
+
+def require_working_folder() -> None:
+    """Check that the working folder, to which paths are relative, exists.
+
+    Raises:
+        RecipeError: it was deleted.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RecipeError(
+            "the working folder does not exist any more; change to one that does (cd)"
+        ) from error
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what the system could not do, with which file, and what to do about it."""
+    advice = _ADVICE.get(error.errno or 0, _CHECK)
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    place = " and ".join(names) or "a file"
+    return f"{place} cannot be read or written: {error.strerror}; {advice}"
+
+
+def shortened(message: str) -> str:
+    """Return a message without the middle of what is too long to read.
+
+    >>> len(shortened("x" * 9000 + " is too long"))
+    217
+    """
+    if len(message) <= _LONGEST_MESSAGE and not re.search(rf"\S{{{_LONGEST_WORD},}}", message):
+        return message
+    half = _LONGEST_WORD // 2
+    text = re.sub(
+        rf"\S{{{_LONGEST_WORD},}}", lambda word: f"{word[0][:half]}[...]{word[0][-half:]}", message
+    )
+    half = _LONGEST_MESSAGE // 2
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 def keep_traceback(error: BaseException) -> str:

@@ -39,7 +39,7 @@ def push_folder(folder: Path, repository: str, api: Any = None) -> str:
         api.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="Export of seccoderx-lite"
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
         raise ModelError(
             f"--push {repository}: upload failed ({error}); the export is complete in {folder}; "
             "log in with `hf auth login`, check your write access, and push again"

@@ -71,7 +71,7 @@ def judge_settings(overrides: Sequence[str] | None, **options: Json) -> dict[str
     document = with_overrides({}, overrides or ())
     if others := document.keys() - {"judge"}:
         raise RecipeError(
-            f"-o {min(others)}: without a recipe only fields of the judge can be overridden, for "
-            "example judge.max_new_tokens=256"
+            f"-o {min(others)}: without a recipe only fields of the judge can be overridden; use "
+            "for example judge.max_new_tokens=256"
         )
     return {**options, **document.get("judge", {})}

@@ -70,5 +70,5 @@ def _write(report: str, output: Path | None) -> None:
         sys.stdout.write(report)
         raise SeccoderxError(
             f"--output: {output} could not be written: {error.strerror}; the report is printed to "
-            "standard output"
+            "standard output; give another file"
         ) from error

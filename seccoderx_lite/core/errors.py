@@ -14,6 +14,20 @@
 A message names the thing, the rule, the value received and the next step.
 """
 
+_LONGEST_REASON = 300
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Return what a library's error says, in one line.
+
+    >>> reason_of(KeyError("r")), reason_of(ValueError("no such file\n\nSee the docs"))
+    ("KeyError: 'r'", 'no such file See the docs')
+    """
+    text = " ".join(str(error).split())
+    if not isinstance(error, OSError | ValueError) or not text:
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+
 
 class SeccoderxError(Exception):
     """Base class of the errors below: catch it to catch every error raised on purpose."""

@@ -57,7 +57,8 @@ class Layout(Generic[Record]):
         if missing := [column for column in self.required if column not in row.data]:
             raise MissingColumns(
                 f"missing column {', '.join(missing)}",
-                f", required by the layout {self.name!r}; the row has {', '.join(row.data)}",
+                f", required by the layout {self.name!r}; add it (the row has "
+                f"{', '.join(row.data)})",
             )
         return self.read(row)
 
@@ -89,7 +90,9 @@ def read_cwes(value: Json) -> tuple[str, ...]:
     try:
         return cwe.ids_in(value)
     except DataError as error:
-        raise UnusableRow(f"cwe {value!r:.60} is not a list of CWE ids") from error
+        raise UnusableRow(
+            f'cwe {value!r:.60} is not a list of CWE ids; write for example ["CWE-89"]'
+        ) from error
 
 
 def read_pair(value: Json) -> str | None:

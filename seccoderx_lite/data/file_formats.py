@@ -33,9 +33,9 @@ def read_file(file: Path) -> Iterator[tuple[str, Json]]:
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text: {error}") from error
+        raise DataError(f"{file} is not UTF-8 text: {error}; save it as UTF-8") from error
     except RecursionError as error:
-        raise DataError(f"{file} is nested too deeply") from error
+        raise DataError(f"{file} is nested too deeply; give a file of rows") from error
 
 
 def _jsonl(file: Path) -> Iterator[tuple[str, Json]]:
@@ -51,7 +51,9 @@ def _jsonl(file: Path) -> Iterator[tuple[str, Json]]:
                 if is_first and (entries := _try_whole(file)):
                     yield from entries
                     return
-                raise DataError(f"{file}, line {number}: not valid JSON: {error}") from error
+                raise DataError(
+                    f"{file}, line {number}: not valid JSON: {error}; correct it"
+                ) from error
             if is_first and isinstance(data, list):
                 yield from _json(file)
                 return
@@ -89,7 +91,7 @@ def _values(text: str, file: Path) -> Iterator[tuple[int, Json]]:
         except ValueError as error:
             at = getattr(error, "lineno", line)
             message = getattr(error, "msg", str(error))
-            raise DataError(f"{file}, line {at}: not valid JSON: {message}") from error
+            raise DataError(f"{file}, line {at}: not valid JSON: {message}; correct it") from error
         yield line, value
         place = _skip_space(text, end)
 
@@ -149,7 +151,9 @@ def _parquet(file: Path) -> Iterator[tuple[str, Json]]:
         for number, data in enumerate(itertools.chain.from_iterable(batches), start=1):
             yield f"row {number}", data
     except pyarrow.ArrowException as error:
-        raise DataError(f"{file} is not a readable parquet file: {error}") from error
+        raise DataError(
+            f"{file} is not a readable parquet file: {error}; write it again"
+        ) from error
 
 
 def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
@@ -160,6 +164,6 @@ def _arrow(file: Path) -> Iterator[tuple[str, Json]]:
         with pyarrow.memory_map(str(file)) as source:
             table = pyarrow.ipc.open_stream(source).read_all()
     except pyarrow.ArrowException as error:
-        raise DataError(f"{file} is not a readable arrow file: {error}") from error
+        raise DataError(f"{file} is not a readable arrow file: {error}; write it again") from error
     for number, data in enumerate(table.to_pylist(), start=1):
         yield f"row {number}", data

@@ -61,7 +61,7 @@ def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row
     name = str(source)
     path = _builtin_path(name, kind) if name.startswith(_BUILTIN) else Path(name)
     if _is_too_long(path):
-        raise DataError(f"{name:.60}...: no such file or folder: the name is too long")
+        raise DataError(f"{name:.60}...: no such file or folder: the name is too long; check it")
     if path.is_dir():
         files = _files_of(path)
         of_split = [file for file in files if split and _is_named_after(file, split)]
@@ -72,10 +72,12 @@ def iter_rows(source: str | Path, split: str | None, kind: Kind) -> Iterator[Row
     elif _HUB_ID.match(name) and not name.lower().endswith(SUFFIXES) and not path.parent.is_dir():
         rows = _hub_rows(name)
     else:
-        raise DataError(f"{name}: no such file or folder, and not the id of a data set on the hub")
+        raise DataError(
+            f"{name}: no such file or folder, and not the id of a data set on the hub; check it"
+        )
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{name} is empty")
+        raise DataError(f"{name} is empty; give a file with rows")
     rows = itertools.chain([first], rows)
     yield from rows if split is None else _of_split(rows, split, name)
 

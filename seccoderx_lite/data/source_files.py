@@ -85,7 +85,7 @@ def find_sources(
     seen: set[Path] = set()
     for path in paths:
         if not _exists(path):
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{path}: no such file or folder; check the path")
         for file in _below(path, counts) if path.is_dir() else [path]:
             if (place := file.resolve()) not in seen:
                 seen.add(place)

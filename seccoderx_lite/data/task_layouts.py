@@ -44,7 +44,7 @@ def _tests(data: Mapping[str, Json], language: str) -> Mapping[str, Json] | None
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise UnusableRow(f"tests are not valid JSON: {error}") from error
+            raise UnusableRow(f"tests are not valid JSON: {error}; correct them") from error
     if value is None:
         return None
     if not isinstance(value, Mapping):

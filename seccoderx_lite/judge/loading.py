@@ -23,6 +23,7 @@ from seccoderx_lite.core.records import Json, Verdict
 from seccoderx_lite.judge.analysers import ANALYSERS, Analyser
 from seccoderx_lite.judge.judge import CodeToJudge, Judge, judge_prompt, reasoned_verdict
 from seccoderx_lite.judge.unsure_band import SETTINGS_FILE, unsure_band
+from seccoderx_lite.models.adapter_files import CONFIG_FILE, read_adapter_config
 from seccoderx_lite.models.generation import Generator, render_chat, token_ids
 from seccoderx_lite.models.server_context import ServerContext
 from seccoderx_lite.recipe.reading import faults_of, invalid
@@ -214,7 +215,12 @@ def _adapter_judge(folder: Path, given: Mapping[str, Json]) -> LoadedJudge:
     for parent in folder.resolve().parents[:3]:
         if (parent / "recipe.yaml").is_file():
             return _run_judge(parent, folder, given)
-    base = folder_files.read_json(folder / "adapter_config.json")["base_model_name_or_path"]
+    base = read_adapter_config(folder, "judge").get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            f"judge: {folder / CONFIG_FILE} does not name the base of the adapter; give the base "
+            f"as the model and --adapter {folder}"
+        )
     return _local_judge(ModelRecipe(base=base), folder, {}, given, name=str(folder))
 
 
@@ -238,7 +244,7 @@ def trained_with(adapter: Path) -> dict[str, Json]:
     reads it.
     """
     file = adapter / SETTINGS_FILE
-    data = folder_files.read_json(file) if file.is_file() else {}
+    data = folder_files.read_object(file) if file.is_file() else {}
     return {field: data[field] for field in _ANSWERING if field in data and field != "unsure"}
 
 

@@ -85,9 +85,11 @@ def unsure_band(adapter: Path | None) -> tuple[float, float]:
         return UNSURE_BAND
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-        low, high = settings.get("unsure", UNSURE_BAND)
-        return float(low), float(high)
-    except (ValueError, AttributeError, TypeError) as error:
+        low, high = map(float, settings.get("unsure", UNSURE_BAND))
+        if not 0 <= low <= high <= 1:  # false for NaN
+            raise ValueError(f"got {low} and {high}")
+        return low, high
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(
             f"{file}: `unsure` must be two numbers ({error}); set judge.unsure, or delete the file"
         ) from error

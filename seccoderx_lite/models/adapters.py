@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from transformers import AutoModelForCausalLM
 
-from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.errors import ModelError, reason_of
+from seccoderx_lite.models.adapter_files import check_adapter, tensor_shapes
 from seccoderx_lite.models.backends import new_unsloth_adapter
-from seccoderx_lite.models.base import Base
+from seccoderx_lite.models.base import Base, resolve_base
 from seccoderx_lite.models.distributed import is_first_process
+from seccoderx_lite.models.random_weights import config_of
 from seccoderx_lite.recipe.recipe import LoraRecipe
 
 Role = Literal["trained", "reference", "judge", "warm_start"]
@@ -22,10 +25,6 @@ ADAPTER_NAMES: dict[Role, str] = {"trained": "default", "judge": "judge", "warm_
 """PEFT's name for each role's adapter; TRL and unsloth hard-code `default` for the one they train.
 TRL copies an adapter that it trains further to `ref`, against which it computes the KL term. The
 reference has no adapter."""
-
-
-CONFIG_FILE = "adapter_config.json"
-"""File in every folder of an adapter."""
 
 
 def lora_config(recipe: LoraRecipe) -> LoraConfig:
@@ -58,32 +57,69 @@ def attach_adapter(base: Base, folder: Path, role: Role, *, trainable: bool = Fa
     """Load a saved adapter onto the base under its role's name.
 
     Raises:
-        ModelError: the folder is not an adapter, or it was trained on another base.
+        ModelError: the folder is not a whole LoRA adapter, or it was trained on another base.
     """
-    name = ADAPTER_NAMES[role]
-    if not (folder / CONFIG_FILE).is_file():
-        raise ModelError(
-            f"{role} adapter: {folder} has no adapter_config.json; "
-            "give the folder of a PEFT adapter"
-        )
+    check_adapter(folder, f"{role} adapter")
     try:
-        if not isinstance(base.model, PeftModel):
-            config = PeftConfig.from_pretrained(str(folder))
-            config.inference_mode = not trainable
-            if base.backend == "unsloth" and trainable:
-                base.model = new_unsloth_adapter(base.model, _lora_recipe(config))
-            else:
-                base.model = get_peft_model(base.model, config, adapter_name=name)
-        loaded = base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
-        if strays := [*loaded.missing_keys, *loaded.unexpected_keys]:
-            raise ValueError(f"{len(strays)} tensors do not match, such as {strays[0]}")
-    except (RuntimeError, ValueError) as error:
+        _attach(base, folder, ADAPTER_NAMES[role], trainable)
+    except Exception as error:  # PEFT raises many kinds of error for a damaged or foreign adapter
         detach_adapters(base)
-        reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(
-            f"{role} adapter: {folder} does not fit the base {base.name!r} ({reason}); "
+            f"{role} adapter: {folder} does not fit the base {base.name!r} ({_last_line(error)}); "
             "use an adapter trained on this base, or set model.base to the base of the adapter"
         ) from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return reason_of(type(error)(lines[-1].strip())) if lines else type(error).__name__
+
+
+def _attach(base: Base, folder: Path, name: str, trainable: bool) -> None:
+    if not isinstance(base.model, PeftModel):
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = not trainable
+        if base.backend == "unsloth" and trainable:
+            base.model = new_unsloth_adapter(base.model, _lora_recipe(config))
+        else:
+            base.model = get_peft_model(base.model, config, adapter_name=name)
+    loaded = base.model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+    if strays := [*loaded.missing_keys, *loaded.unexpected_keys]:
+        raise ValueError(f"{len(strays)} tensors do not match, such as {strays[0]}")
+
+
+def check_adapter_fits(folder: Path, base_name: str, title: str) -> None:
+    """Check from files alone that an adapter has just the tensors that the base needs.
+
+    Raises:
+        ModelError: it is damaged, or was trained on another base.
+    """
+    check_adapter(folder, title)
+    try:
+        expected, found = _shapes_on(base_name, folder), tensor_shapes(folder)
+    except ModelError:
+        raise
+    except Exception as error:  # PEFT raises many kinds of error for a foreign config
+        raise ModelError(
+            f"{title}: {folder} does not fit the base {base_name!r} ({reason_of(error)}); use an "
+            "adapter trained on this base"
+        ) from error
+    wrong = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if found and wrong:
+        raise ModelError(
+            f"{title}: {folder} does not fit the base {base_name!r}: {len(wrong)} tensors differ, "
+            f"such as {wrong[0]} ({found.get(wrong[0])} there, {expected.get(wrong[0])} needed); "
+            "use an adapter trained on this base, or set model.base to the base of the adapter"
+        )
+
+
+def _shapes_on(base_name: str, folder: Path) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config_of(resolve_base(base_name)))
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = True
+        peft: Any = get_peft_model(model, config, low_cpu_mem_usage=True)
+    return {name: tuple(t.shape) for name, t in get_peft_model_state_dict(peft).items()}
 
 
 def _lora_recipe(config: Any) -> LoraRecipe:

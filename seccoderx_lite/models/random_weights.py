@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.errors import ModelError, reason_of
 
 PREFIX = "random:"
 
@@ -29,8 +29,11 @@ def config_of(base: str) -> Any:
     """
     try:
         return AutoConfig.from_pretrained(base.removeprefix(PREFIX)).get_text_config()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{base}: cannot load its config: {error}") from error
+    except Exception as error:  # whatever the library makes of a damaged or foreign config
+        raise ModelError(
+            f"{base}: cannot load its config: {reason_of(error)}; give a hub id, a folder "
+            "or a config.json"
+        ) from error
 
 
 def load_random(base: str, tokenizer: Any, **options: Any) -> Any:

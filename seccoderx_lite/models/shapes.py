@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoModelForCausalLM
 
-from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.errors import ModelError, reason_of
 from seccoderx_lite.models.base import resolve_base
 from seccoderx_lite.models.random_weights import config_of
 from seccoderx_lite.recipe.recipe import LoraRecipe
@@ -113,8 +113,10 @@ def model_shape(base: str) -> ModelShape:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{base}: cannot build a model of its config: {error}") from error
+    except Exception as error:  # whatever the library makes of the numbers of a damaged config
+        raise ModelError(
+            f"{base}: cannot build a model of its config: {reason_of(error)}; give another model"
+        ) from error
     try:
         return _shape_of(model, config)
     except AttributeError as error:

@@ -10,7 +10,7 @@ from seccoderx_lite.recipe.section import (
     HttpAddress,
     Mark,
     PathText,
-    Positive,
+    Seconds,
     Section,
     Text,
     Texts,
@@ -79,13 +79,13 @@ class EndpointRecipe(Section):
     """The model's name on the server."""
     api_key_env: Annotated[Text | None, Mark.NO_EFFECT] = None
     """Environment variable with the API key; never the key itself."""
-    timeout_s: Annotated[Positive, Mark.NO_EFFECT] = 60.0
+    timeout_s: Annotated[Seconds, Mark.NO_EFFECT] = 60.0
     """Timeout of one request in seconds."""
     concurrency: Annotated[Count, Mark.NO_EFFECT] = 8
     """Requests sent at the same time."""
     attempts: Annotated[Count, Mark.NO_EFFECT] = 5
     """Most attempts per request."""
-    backoff_s: Annotated[Positive, Mark.NO_EFFECT] = 1.0
+    backoff_s: Annotated[Seconds, Mark.NO_EFFECT] = 1.0
     """Seconds before the first retry; doubled for each further one, at most 60, with jitter."""
     request: dict[str, Any] = Field(default_factory=dict)
     """Further fields of each request, sent unchecked; null removes a field. For models that need
@@ -102,7 +102,7 @@ class SandboxRecipe(Section):
 
     isolation: Literal["strong", "confined", "limits-only"] = "confined"
     """Weakest isolation to accept; a machine that offers less stops the run."""
-    timeout_s: Positive = 10.0
+    timeout_s: Seconds = 10.0
     """Seconds for all tests of one completion."""
     memory_mb: Count = 512
     """Memory for the tests of one completion."""

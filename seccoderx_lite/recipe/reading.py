@@ -70,20 +70,77 @@ def to_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False)  # ASCII: \x85 breaks lines otherwise
 
 
+_MOST_BYTES = 1 << 20
+_MOST_NODES = 20_000
+"""Most keys and values of a document, each counted as often as aliases repeat it."""
+
+
 def parse_yaml(text: str, title: str) -> Any:
     """Return the data of one YAML document, None for an empty one.
 
     Raises:
-        RecipeError: the text is not valid YAML, or a mapping has a duplicate key.
+        RecipeError: the text is not valid YAML, a mapping has a duplicate key, or aliases make it
+            endless or huge.
     """
+    title = _SHORT.repr(title).strip("'\"") if len(title) > 200 else title
+    loader = None
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, {})
+        return _without_surrogates(loader.construct_document(node), title)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(f"{title}{place}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"{title} is not readable as YAML: {error}") from error
+        raise RecipeError(f"{title}{place}: {error.problem or error.context}; {_FIX}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{title} is nested too deeply; write it with fewer levels") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{title} is not readable as YAML: {reason}; {_FIX}") from error
+    finally:
+        if loader:
+            loader.dispose()
+
+
+_FIX = "correct it (text with special characters needs quotes)"
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Return how many nodes a node has with all that it refers to; `known` has those counted.
+
+    Raises:
+        ValueError: an alias is part of what it stands for, or the number is absurd.
+    """
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise ValueError(f"the alias in line {node.start_mark.line + 1} contains itself")
+        return count
+    known[id(node)] = None
+    count = 1
+    if isinstance(node, yaml.CollectionNode):
+        for entry in node.value:
+            for child in entry if isinstance(entry, tuple) else (entry,):
+                count += _count_nodes(child, known)
+    if count > _MOST_NODES:
+        raise ValueError(f"its aliases stand for more than {_MOST_NODES} values")
+    known[id(node)] = count
+    return count
+
+
+def _without_surrogates(data: Any, title: str) -> Any:
+    """Return the data of a document, whose texts can be written to a file."""
+    try:
+        to_yaml(data).encode()
+        repr(data).encode()
+    except UnicodeEncodeError as error:
+        raise RecipeError(f"{title} has half a surrogate pair in a text; {_FIX}") from error
+    except yaml.YAMLError:
+        pass  # data that a recipe does not allow, which its check names
+    return data
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -93,15 +150,19 @@ def read_document(path: Path) -> dict[str, Any]:
         RecipeError: the file is missing, empty, not text, not YAML, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise RecipeError(
-            f"{path}: no such recipe; check the path (the working folder is {Path.cwd()})"
-        ) from error
+        raise RecipeError(f"{path}: no such recipe; check the path") from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not a text file in UTF-8") from error
+        raise RecipeError(f"{path} is not a text file in UTF-8; save it as one") from error
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+        raise RecipeError(
+            f"{path} cannot be read: {error.strerror}; give the path of a recipe"
+        ) from error
+    if len(data) > _MOST_BYTES:
+        raise RecipeError(f"{path} is larger than 1 MiB; give the path of a recipe")
     document = parse_yaml(text, str(path))
     if document is None:
         raise RecipeError(f"{path} is empty; a recipe needs at least `name` and `model.base`")
@@ -135,7 +196,10 @@ def with_value(document: Any, parts: Sequence[str], value: Any, done: str = "") 
     if not parts:
         return value
     if document is not None and not isinstance(document, dict):
-        raise RecipeError(f"override {done}.{'.'.join(parts)}: {done} is a value, not a section")
+        raise RecipeError(
+            f"override {done}.{'.'.join(parts)}: {done} is a value, not a section; "
+            f"set {done} itself"
+        )
     head, *rest = parts
     section = document or {}
     inner = with_value(section.get(head), rest, value, f"{done}.{head}".lstrip("."))
@@ -260,5 +324,5 @@ def _unknown_key(path: Sequence[str], section: type[BaseModel], model: type[Base
     elif elsewhere:
         nearest = max(elsewhere, key=lambda dotted: dotted.startswith(f"{path[0]}."))
     else:
-        return f"unknown key; the keys here are {', '.join(section.model_fields)}"
+        return f"unknown key; use one of {', '.join(section.model_fields)}"
     return f"unknown key; did you mean {nearest}?"

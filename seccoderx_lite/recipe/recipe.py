@@ -53,7 +53,7 @@ from seccoderx_lite.recipe.results import (
     ExportRecipe,
     FunctionalityJudgeRecipe,
 )
-from seccoderx_lite.recipe.section import Mark, Section, marked_keys
+from seccoderx_lite.recipe.section import MOST, Mark, Section, marked_keys
 from seccoderx_lite.recipe.shipped import find_recipe
 
 __all__ = [
@@ -106,7 +106,7 @@ class Recipe(Section):
 
     name: Annotated[RunName, Mark.NO_EFFECT]
     """Name of the run and of its folder."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Seed of training: order of the data, initial adapter weights, sampling."""
     model: ModelRecipe
     """The base model."""

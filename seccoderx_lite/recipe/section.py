@@ -38,11 +38,14 @@ Sources = Annotated[
     Discriminator(lambda value: "list" if isinstance(value, list) else "one"),
 ]
 """One source of data or several."""
-Count = Annotated[int, Field(ge=1)]
+MOST = 1_000_000_000
+"""Greatest number in a recipe: with a greater one, a command would not end."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Steps = Annotated[Count, Mark.CAN_GROW]
 Interval = Annotated[Count, Mark.NO_EFFECT]
 """Steps between two checkpoints."""
 Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=MOST)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotZero = Annotated[float, AfterValidator(lambda value: _not_zero(value))]

@@ -32,7 +32,7 @@ def find_recipe(name: Path | str) -> Path:
     hint = f"did you mean {near[0]}? " if near else ""
     raise RecipeError(
         f"{path}: no such recipe file in {Path.cwd()}, and the package has none of this name; "
-        f"{hint}`seccoderx-lite recipes` lists its recipes"
+        f"{hint}check the path, or take a name that `seccoderx-lite recipes` lists"
     )
 
 

@@ -12,6 +12,7 @@ from seccoderx_lite.core.records import Language
 from seccoderx_lite.recipe.model import ModelRecipe, SandboxRecipe
 from seccoderx_lite.recipe.recipe import RunName
 from seccoderx_lite.recipe.section import (
+    MOST,
     Count,
     HttpAddress,
     Mark,
@@ -19,6 +20,7 @@ from seccoderx_lite.recipe.section import (
     OptionalPathText,
     PathText,
     Positive,
+    Seconds,
     Section,
     Share,
     Text,
@@ -64,11 +66,11 @@ class GeneratorRecipe(Section):
     """Prompts per batch of a local model."""
     concurrency: Annotated[Count, Mark.NO_EFFECT] = 8
     """Requests sent at the same time."""
-    timeout_s: Annotated[Positive, Mark.NO_EFFECT] = 120.0
+    timeout_s: Annotated[Seconds, Mark.NO_EFFECT] = 120.0
     """Timeout of one request in seconds."""
     attempts: Annotated[Count, Mark.NO_EFFECT] = 8
     """Most attempts per request before the run stops; it resumes when started again."""
-    backoff_s: Annotated[Positive, Mark.NO_EFFECT] = 1.0
+    backoff_s: Annotated[Seconds, Mark.NO_EFFECT] = 1.0
     """Seconds before the first retry; doubled for each further one, at most 60, with jitter."""
     skip_unanswered: bool = False
     """Skip a request that fails in all attempts, instead of stopping the run."""
@@ -176,7 +178,7 @@ class TestsRecipe(Section):
 
     __test__ = False  # pytest would collect it by its name
 
-    candidates: Annotated[int, Field(ge=0)] = 4
+    candidates: Annotated[int, Field(ge=0, le=MOST)] = 4
     """Completions of the policy base to prove them on, in addition to the generator's own two."""
     temperature: Positive = 0.8
     """Sampling temperature of those completions."""
@@ -211,7 +213,7 @@ class SynthRecipe(Section):
 
     name: Annotated[RunName, Mark.NO_EFFECT]
     """Name of the run and of its folder."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Seed of everything random: order of the seeds, languages, sampling."""
     seeds: SeedsRecipe
     """The vulnerable code to start from."""

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from seccoderx_lite.recipe.section import (
     GRPO_NAMES,
+    MOST,
     TRAINER_NAMES,
     Count,
     Interval,
@@ -43,7 +44,7 @@ class SupervisedRecipe(Section):
 class GroupRecipe(Section):
     """GRPO training."""
 
-    group_size: Annotated[int, Field(ge=2)] = 8
+    group_size: Annotated[int, Field(ge=2, le=MOST)] = 8
     """Completions sampled per prompt; their rewards are compared with each other."""
     prompts_per_step: Count = 4
     """Prompts per optimiser step."""

@@ -1,8 +1,10 @@
 """The model card of an export: what it is, how it was made, and what was measured."""
 
+from pathlib import Path
 from typing import Literal
 
 from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.hub import may_be_hub_id
 from seccoderx_lite.core.project import linked_name
 from seccoderx_lite.core.scores import PHASES, Evaluation
 from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
@@ -40,7 +42,7 @@ def model_card(
     return "\n".join(
         [
             "---",
-            f"base_model: {base}",
+            *_base_line(base),
             f"library_name: {library}",
             "tags: [code, security, lora, grpo, seccoderx-lite]",
             "---",
@@ -66,6 +68,12 @@ def model_card(
             "",
         ]
     )
+
+
+def _base_line(base: str) -> list[str]:
+    """The metadata of the base; a hub refuses a card that names a folder there."""
+    is_on_hub = may_be_hub_id(base) and not Path(base).exists()
+    return [f"base_model: {base}"] if is_on_hub else []
 
 
 def _made(base: str, role: str) -> str:

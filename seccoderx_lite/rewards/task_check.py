@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal
 
-from seccoderx_lite.core.errors import DataError, SandboxError
+from seccoderx_lite.core.errors import DataError, RunFolderError, SandboxError
 from seccoderx_lite.core.records import Task, TestResult
 from seccoderx_lite.run import files
 from seccoderx_lite.sandbox import Sandbox
@@ -64,10 +64,19 @@ def sound_tasks(
     return kept
 
 
+def _stored_reasons(known: Path) -> dict[str, str]:
+    """Return the reasons found before; none from a damaged file, which is written again."""
+    try:
+        stored = files.read_object(known) if known.exists() else {}
+    except RunFolderError as error:
+        logger.warning("%s; the references are run again", error)
+        return {}
+    return {key: reason for key, reason in stored.items() if isinstance(reason, str)}
+
+
 def _reasons(tasks: Sequence[Task], sandbox: Sandbox, known: Path) -> dict[str, str]:
     """Why each reference fails, by key; empty for one that passes."""
-    stored = files.read_json(known) if known.exists() else {}
-    reasons: dict[str, str] = stored if isinstance(stored, dict) else {}
+    reasons = _stored_reasons(known)
     runs: dict[str, tuple[Task, Future[TestResult]]] = {}
     for task in tasks:
         key = _key(task)

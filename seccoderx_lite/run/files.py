@@ -28,6 +28,7 @@ Record = TypeVar("Record")
 
 _LOCK = ".lock"
 _TEMPORARY = ".tmp"
+_LONGEST_REASON = 300
 _MAX_LINKS = 40
 """As many as Linux follows."""
 
@@ -135,9 +136,26 @@ def read_json(path: Path) -> Json:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunFolderError(f"{path} is missing") from error
-    except ValueError as error:
-        raise RunFolderError(f"{path} is damaged: {error}") from error
+        raise RunFolderError(f"{path} is missing; check the path of its folder") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_object(path: Path) -> dict[str, Json]:
+    """Return the data of a JSON file that has an object.
+
+    Raises:
+        RunFolderError: the file is missing or damaged, or has something else.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise _damaged(path, f"it must contain an object (got {data!r:.40})")
+    return data
+
+
+def _damaged(path: Path, why: object) -> RunFolderError:
+    text = f"{why}"[:_LONGEST_REASON].partition("\n")[0]
+    return RunFolderError(f"{path} is damaged: {text}; restore it, or delete it")
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
@@ -149,7 +167,9 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     try:
         return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
-        raise RunFolderError(f"{path} is damaged: {error}") from error
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"{place}: {first['msg']}") from error
 
 
 def append_jsonl(path: Path, record: Mapping[str, Json]) -> None:
@@ -165,8 +185,10 @@ def append_jsonl(path: Path, record: Mapping[str, Json]) -> None:
         os.close(descriptor)
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Json]]:
+def read_jsonl(path: Path, keys: Mapping[str, type] | None = None) -> Iterator[dict[str, Json]]:
     """Yield the records of a file, none if it is missing; an unfinished last line is skipped.
+
+    `keys` are those that every record must have, with the type of their values.
 
     Raises:
         RunFolderError: a line is damaged.
@@ -178,9 +200,21 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Json]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise RunFolderError(f"{path}, line {number} is damaged: {error}") from error
+                record = json.loads(line)
+                _check_keys(record, keys or {})
+            except (ValueError, RecursionError) as error:
+                raise RunFolderError(
+                    f"{path}, line {number} is damaged: {error}; restore or delete the line"
+                ) from error
+            yield record
+
+
+def _check_keys(record: Json, keys: Mapping[str, type]) -> None:
+    if not isinstance(record, dict):
+        raise ValueError(f"it must be an object (got {record!r:.40})")
+    for key, kind in keys.items():
+        if not isinstance(record.get(key), kind):
+            raise ValueError(f"{key} must be of type {kind.__name__} (got {record.get(key)!r:.40})")
 
 
 def repair(folder: Path) -> None:

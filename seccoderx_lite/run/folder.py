@@ -208,6 +208,14 @@ class RunFolder(Generic[RecipeOf]):
         """
         return files.read_jsonl(self.path / name)
 
+    def read_records(self, name: str) -> Iterator[dict[str, Json]]:
+        """Yield the records of one of the run's own files, which have the keys of their kind.
+
+        Raises:
+            RunFolderError: a line is damaged.
+        """
+        return files.read_jsonl(self.path / name, _KEYS[name])
+
     def truncate_jsonl(self, name: str, keep: Callable[[dict[str, Json]], bool]) -> None:
         """Keep only the records that pass the test, so that a resumed stage writes none twice.
 
@@ -219,7 +227,12 @@ class RunFolder(Generic[RecipeOf]):
     def _stages(self) -> dict[str, dict[str, Json]]:
         if not (self.path / _STAGES).exists():
             return {}
-        stages: dict[str, dict[str, Json]] = self.read_json(_STAGES)
+        stages = files.read_object(self.path / _STAGES)
+        if wrong := [name for name, summary in stages.items() if not isinstance(summary, dict)]:
+            raise RunFolderError(
+                f"{self.path / _STAGES} is damaged: the summary of {wrong[0]!r:.40} must be an "
+                "object; restore the file, or delete it to run all stages again"
+            )
         return stages
 
     def _check_owner(self) -> None:
@@ -255,7 +268,12 @@ class RunFolder(Generic[RecipeOf]):
 
     def _is_unclaimed(self, stored: RecipeOf) -> bool:
         """Whether the folder has only what opening it wrote: its run ended before any result."""
-        written = {self.path / _RECIPE, self.path / _ENVIRONMENT, self.path / AUDIT}
+        written = {
+            self.path / _RECIPE,
+            self.path / _ENVIRONMENT,
+            self.path / AUDIT,
+            self.task_checks,
+        }
         found = {
             entry
             for entry in self.path.rglob("*")
@@ -264,16 +282,33 @@ class RunFolder(Generic[RecipeOf]):
         is_ours = (self.path / _RECIPE).read_text("utf-8") == dump_recipe(stored)
         return is_ours and found <= written
 
+    def _environment_before(self) -> tuple[dict[str, Json], list[Json]]:
+        """Return the stored environment, and those before; a damaged file is replaced."""
+        try:
+            before = files.read_object(self.path / _ENVIRONMENT)
+        except RunFolderError as error:
+            logger.warning("%s; it is written anew", error)
+            return {}, []
+        earlier = before.pop("earlier", [])
+        return before, earlier if isinstance(earlier, list) else []
+
     def _write_environment(self, environment: Mapping[str, Json]) -> None:
         data = dict(environment)
         if (self.path / _ENVIRONMENT).exists():
-            before = self.read_json(_ENVIRONMENT)
-            earlier = before.pop("earlier", [])
-            if before != files.finite(data):
+            before, earlier = self._environment_before()
+            if before and before != files.finite(data):
                 earlier = [*earlier, before]
             if earlier:
                 data["earlier"] = earlier
         self.write_json(_ENVIRONMENT, data)
+
+
+_KEYS: dict[str, dict[str, type]] = {
+    "metrics.jsonl": {"stage": str, "step": int},
+    "completions.jsonl": {"stage": str, "step": int},
+    "answers.jsonl": {"phase": str, "suite": str, "task": str, "sample": int, "status": str},
+}
+"""Keys that every record of a file has."""
 
 
 def default_run_folder(recipe: Recipe) -> Path:

@@ -134,7 +134,7 @@ def groups_in(source: str, any_fixture: bool = False) -> Mapping[str, Group]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"the test text is not Python: {error}") from error
+        raise DataError(f"the test text is not Python: {error}; correct it") from error
     groups: dict[str, Group] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):

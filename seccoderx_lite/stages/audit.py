@@ -15,7 +15,8 @@ from seccoderx_lite.core.records import Task
 from seccoderx_lite.data.loading import load_tasks, training_tasks
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.judge.run_judge import judge_of
-from seccoderx_lite.models.adapters import CONFIG_FILE, attach_adapter
+from seccoderx_lite.models.adapter_files import CONFIG_FILE
+from seccoderx_lite.models.adapters import attach_adapter
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import Recipe, RewardRecipe, SandboxRecipe
 from seccoderx_lite.rewards.audit import Audit, BelievingJudge, audit

@@ -22,7 +22,8 @@ from seccoderx_lite.evaluation.suites.loading import (
     make_graders,
 )
 from seccoderx_lite.evaluation.suites.summary import summarise
-from seccoderx_lite.models.adapters import CONFIG_FILE, Role, attach_adapter, detach_adapters
+from seccoderx_lite.models.adapter_files import CONFIG_FILE
+from seccoderx_lite.models.adapters import Role, attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, load_base
 from seccoderx_lite.models.context import longest_prompt, too_long
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator

@@ -10,6 +10,7 @@ more than the recipe allows is rejected.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
-from seccoderx_lite.core.errors import ModelError, RunStopped
+from seccoderx_lite.core.errors import ModelError, RunStopped, reason_of
 from seccoderx_lite.core.esr import effective_safety_rate
 from seccoderx_lite.core.records import Json, Task, TestResult
 from seccoderx_lite.data.loading import validation_tasks
+from seccoderx_lite.models.adapter_files import check_adapter
 from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
@@ -41,8 +43,13 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 
+logger = logging.getLogger(__name__)
+
 GATE_PROMPTS = 8
 """Prompts whose logits are compared."""
+
+_MAKING = ".making-"
+"""Beginning of the names of folders that are not complete yet."""
 
 Role = Literal["policy", "judge"]
 
@@ -90,10 +97,11 @@ def run(
         expected = _behaviour(live, base.tokenizer, tasks, tested, recipe, sandbox)
     detach_adapters(base)
     figures: dict[str, Json] = {}
+    remove_half_made(target)
     for number, form in enumerate(settings.formats):
         stopping.check(f"before the export as {form}")
         note(progress, "export", f"writing the {form} export")
-        made = target / f".making-{form}"  # renamed only when it is complete and has passed
+        made = target / f"{_MAKING}{form}"  # renamed only when it is complete and has passed
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         model = _export_as(form, base, source, made, recipe)
@@ -107,6 +115,12 @@ def run(
         _replace_folder(made, target / form)
         progress("export", number + 1, len(settings.formats), figures[form])
     return figures
+
+
+def remove_half_made(target: Path) -> None:
+    """Remove what an export that was killed has left."""
+    for leftover in target.glob(f"{_MAKING}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _export_as(form: str, base: Base, source: Path, target: Path, recipe: Recipe) -> Any:
@@ -135,6 +149,7 @@ def _adapter_of(role: Role, recipe: Recipe, folder: RunFolder) -> Path:
         raise ModelError(
             f"export: {adapter} is not a judge adapter; run the stage cold_start or align first"
         )
+    check_adapter(adapter, "export")
     return adapter
 
 
@@ -145,7 +160,9 @@ def _refuse_judge(policy_adapter: Path, judge_adapter: Path) -> None:
         raise ModelError(
             f"export: {policy.parent} is not a policy adapter; run the stage policy first"
         )
+    check_adapter(policy_adapter, "export")
     if judge.is_file():
+        check_adapter(judge_adapter, "export")
         ours, theirs = load_file(policy), load_file(judge)
         same = ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
         if same:
@@ -267,8 +284,27 @@ def export_merged(base: Base, source: Path, target: Path, into_round_trip: bool)
     else:
         model = AutoModelForCausalLM.from_pretrained(place, dtype=half)
     peft = PeftModel.from_pretrained(model, str(source), autocast_adapter_dtype=True)
-    peft.merge_and_unload().to(half).save_pretrained(target, max_shard_size="4GB")
+    merged = peft.merge_and_unload().to(half)
+    merged.generation_config = valid_generation_config(merged.generation_config)
+    merged.save_pretrained(target, max_shard_size="4GB")
     base.tokenizer.save_pretrained(target)
+
+
+def valid_generation_config(config: GenerationConfig) -> GenerationConfig:
+    """Return a config that can be saved: that of the base, or its token ids if it is invalid.
+
+    Many published models have one that transformers loads but refuses to save.
+    """
+    try:
+        config.validate(strict=True)
+        return config
+    except ValueError as error:
+        logger.warning(
+            "the base's generation_config.json is invalid (%s): the export has only its token ids",
+            reason_of(error),
+        )
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(config, name, None) for name in names})
 
 
 def _export_gguf(

@@ -26,6 +26,7 @@ from seccoderx_lite.run import files, stopping
 from seccoderx_lite.run.progress import Progress, no_progress
 
 SETTINGS, ANSWERS, EVALUATION = "settings.json", "answers.jsonl", "evaluation.json"
+_KEYS = {"index": int, "sample": int, "reasoning": str}
 REASONING_CHARS = 4000
 """Longest reasoning stored per verdict."""
 
@@ -139,10 +140,10 @@ def read_verdicts(folder: Path, count: int, samples: int) -> list[list[Verdict]]
     """Return the stored verdicts per code sample; one that is missing is unscored."""
     missing = Verdict(None, error="not asked")
     verdicts = [[missing] * samples for _ in range(count)]
-    for row in files.read_jsonl(folder / ANSWERS):
+    for row in files.read_jsonl(folder / ANSWERS, _KEYS):
         if row["index"] < count and row["sample"] < samples:
             verdicts[row["index"]][row["sample"]] = Verdict(
-                row["label"], row["reasoning"], row["error"], row["p_vulnerable"]
+                row.get("label"), row["reasoning"], row.get("error"), row.get("p_vulnerable")
             )
     return verdicts
 

@@ -17,9 +17,7 @@ from seccoderx_lite.run.folder import RunFolder, default_run_folder
 from seccoderx_lite.run.open_sandbox import open_sandbox
 from seccoderx_lite.run.progress import Progress, default_progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.stages import (
-    policy_training,
-)
+from seccoderx_lite.stages import policy_training, start_checks
 from seccoderx_lite.stages.resuming import reopen_unfinished, run_stage
 from seccoderx_lite.stages.stage_table import StageRun, planned_stages, stages_of
 from seccoderx_lite.training.trackers import require_trackers
@@ -41,8 +39,8 @@ def train(
     training stage goes on from there if the recipe now has more steps. Ctrl-C ends the run at the
     next safe point. Without `progress`, a notebook shows a live display. `stages`
     names the only stages to run, even if they are finished; later stages that use their results
-    then count as unfinished. All data is loaded once before the first stage, so that a wrong file
-    is reported before hours of training.
+    then count as unfinished. Data, adapters and settings are checked before the first stage, so
+    that a fault is reported before hours of training.
 
     Raises:
         RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
@@ -69,10 +67,12 @@ def train(
             if is_first_process():
                 reopen_unfinished(folder, recipe)
             wait_for_all()
-            note(progress, "start", "reading the data of all stages")
+            note(progress, "start", "checking data, adapters and settings of all stages")
             for stage in chosen:
                 if stages or not folder.is_done(stage.name):
-                    stage.check_data(recipe)
+                    stage.check(recipe)
+            if not any(folder.is_done(stage.name) for stage in planned):
+                start_checks.check_disk(recipe, folder.path)
             if recipe.policy and not folder.is_done("policy"):
                 if is_first_process():
                     logger.info("%s", audit_line(recipe, folder))

@@ -30,8 +30,8 @@ from seccoderx_lite.evaluation.held_out import HeldOutTasks, hold_out
 from seccoderx_lite.evaluation.held_out_watch import HeldOutWatch
 from seccoderx_lite.judge.judge import Judge
 from seccoderx_lite.judge.run_judge import judge_of
+from seccoderx_lite.models.adapter_files import CONFIG_FILE, check_adapter
 from seccoderx_lite.models.adapters import (
-    CONFIG_FILE,
     Role,
     adapter_digest,
     attach_adapter,
@@ -266,7 +266,8 @@ def start_adapter(policy: PolicyRecipe, folder: RunFolder) -> Path | None:
         ModelError: it is missing.
     """
     if policy.adapter:
-        return require_adapter(Path(policy.adapter))
+        check_adapter(Path(policy.adapter), "policy.adapter")
+        return Path(policy.adapter)
     if policy.warm_start is None:
         return None
     if not (folder.warm_start_adapter / CONFIG_FILE).is_file():
@@ -275,19 +276,6 @@ def start_adapter(policy: PolicyRecipe, folder: RunFolder) -> Path | None:
             "warm_start first"
         )
     return folder.warm_start_adapter
-
-
-def require_adapter(adapter: Path) -> Path:
-    """Check that `policy.adapter` is the folder of an adapter, and return it.
-
-    Raises:
-        ModelError: it is not.
-    """
-    if not (adapter / CONFIG_FILE).is_file():
-        raise ModelError(
-            f"policy.adapter: {adapter} has no {CONFIG_FILE}; give the folder of a PEFT adapter"
-        )
-    return adapter
 
 
 def rewardable_tasks(tasks: Sequence[Task], policy: PolicyRecipe) -> list[Task]:

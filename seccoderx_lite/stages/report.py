@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.errors import RunFolderError, SeccoderxError, reason_of
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.core.scores import PHASES, CodeMetric, Difference, Evaluation, SuiteResult
 from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores, mcnemar
@@ -51,12 +51,30 @@ class ComparedRun:
 
 
 def run(folder: RunFolder) -> Path:
-    """Write report.html from the files of the run folder and return its path."""
+    """Write report.html from the files of the run folder and return its path.
+
+    Raises:
+        RunFolderError: a record of the run is damaged.
+    """
+    try:
+        text = _text(folder)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SeccoderxError):
+            raise
+        raise RunFolderError(
+            f"{folder.path}: a record in metrics.jsonl, completions.jsonl, answers.jsonl or "
+            f"evaluation.json is damaged ({reason_of(error)}); restore the file, or run the stage "
+            "that writes it again with train --stage"
+        ) from error
+    return folder.write_text("report.html", text)
+
+
+def _text(folder: RunFolder) -> str:
     recipe = folder.recipe
-    metrics = list(folder.read_jsonl("metrics.jsonl"))
-    kept = [shortened(row) for row in folder.read_jsonl("completions.jsonl")]
+    metrics = list(folder.read_records("metrics.jsonl"))
+    kept = [shortened(row) for row in folder.read_records("completions.jsonl")]
     pairs = PairCollector()
-    for row in folder.read_jsonl(ANSWERS):
+    for row in folder.read_records(ANSWERS):
         pairs.add(row)
     grpo = recipe.policy.grpo if recipe.policy else None
     sampled = grpo.group_size * grpo.prompts_per_step if grpo else None
@@ -71,7 +89,7 @@ def run(folder: RunFolder) -> Path:
         Section("environment", "Environment", shown),
     ]
     facts = [recipe.model.base, f"seed {recipe.seed}", *_kept(folder), *cost(metrics, environment)]
-    return folder.write_text("report.html", page(recipe.name, facts, sections))
+    return page(recipe.name, facts, sections)
 
 
 def _kept(folder: RunFolder) -> Iterator[str]:
@@ -85,7 +103,7 @@ def _kept(folder: RunFolder) -> Iterator[str]:
 def write_comparison(folders: Sequence[RunFolder], file: Path) -> Path:
     """Write one page that compares runs with the first of them, and return its path."""
     runs = dict(zip(_names(folders), folders, strict=True))
-    metrics = {name: list(folder.read_jsonl("metrics.jsonl")) for name, folder in runs.items()}
+    metrics = {name: list(folder.read_records("metrics.jsonl")) for name, folder in runs.items()}
     sections = [
         Section("result", "Result", _comparison_table(runs), COMPARISON_METHOD),
         comparison_section(metrics),
@@ -109,10 +127,9 @@ def _evaluation(folder: RunFolder) -> Evaluation:
 
 def _environment(folder: RunFolder) -> dict[str, Json]:
     try:
-        data: dict[str, Json] = folder.read_json("environment.json")
+        return files.read_object(folder.path / "environment.json")
     except RunFolderError:
         return {}
-    return data
 
 
 def _names(folders: Sequence[RunFolder]) -> list[str]:

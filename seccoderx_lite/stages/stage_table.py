@@ -19,13 +19,8 @@ from seccoderx_lite.stages import (
     judge_training,
     policy_training,
     report,
+    start_checks,
     warm_start,
-)
-from seccoderx_lite.stages.data_checks import (
-    check_judge_data,
-    check_policy_data,
-    check_suites,
-    check_warm_start_data,
 )
 
 
@@ -60,8 +55,8 @@ class Stage:
     """Key of the recipe's section that asks for the stage; None for a stage of every run."""
     run: Callable[[StageRun], dict[str, Json]]
     """Does the work and returns the summary to record."""
-    check_data: Callable[[Recipe], None] = lambda recipe: None
-    """Loads the stage's data once, so that a wrong file is reported before training starts."""
+    check: Callable[[Recipe], None] = lambda recipe: None
+    """Finds out before training starts what would fail later; see `start_checks`."""
     shared: bool = False
     """All processes of a run work on it together; otherwise the first one does it alone."""
     leaves: str | None = None
@@ -94,7 +89,7 @@ STAGES = (
         "cold_start",
         "judge.cold_start",
         lambda run: judge_training.cold_start(run.recipe, run.folder, run.base, run.progress),
-        check_data=lambda recipe: check_judge_data(recipe, "cold_start"),
+        check=lambda recipe: start_checks.check_judge(recipe, "cold_start"),
         shared=True,
         leaves="judge/cold_start",
         steps="judge.cold_start.steps",
@@ -103,7 +98,7 @@ STAGES = (
         "align",
         "judge.align",
         lambda run: judge_training.align(run.recipe, run.folder, run.base, run.progress),
-        check_data=lambda recipe: check_judge_data(recipe, "align"),
+        check=lambda recipe: start_checks.check_judge(recipe, "align"),
         shared=True,
         leaves="judge/align",
         rests_on=("cold_start",),
@@ -113,7 +108,7 @@ STAGES = (
         "warm_start",
         "policy.warm_start",
         lambda run: warm_start.run(run.recipe, run.folder, run.base, run.progress),
-        check_data=check_warm_start_data,
+        check=start_checks.check_warm_start,
         shared=True,
         leaves="warm_start",
         steps="policy.warm_start.steps",
@@ -124,7 +119,7 @@ STAGES = (
         lambda run: policy_training.run(
             run.recipe, run.folder, run.base, run.sandbox, run.progress
         ),
-        check_data=check_policy_data,
+        check=start_checks.check_policy,
         shared=True,
         leaves="policy",
         rests_on=("cold_start", "align", "warm_start"),
@@ -134,7 +129,7 @@ STAGES = (
         "evaluate",
         "evaluate",
         _evaluate,
-        check_data=check_suites,
+        check=start_checks.check_evaluation,
         leaves="answers.jsonl",
         rests_on=("cold_start", "align", "warm_start", "policy"),
     ),
@@ -142,6 +137,7 @@ STAGES = (
         "export",
         "export",
         lambda run: export.run(run.recipe, run.folder, run.base, run.sandbox, run.progress),
+        check=start_checks.check_export,
         leaves="export",
         rests_on=("cold_start", "align", "warm_start", "policy"),
     ),

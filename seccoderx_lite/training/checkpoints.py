@@ -9,13 +9,15 @@ import functools
 import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback
 
-from seccoderx_lite.core.errors import RunInterrupted
+from seccoderx_lite.core.errors import ModelError, RunInterrupted, reason_of
+from seccoderx_lite.models.adapter_files import check_adapter
 from seccoderx_lite.models.distributed import is_first_process, wait_for_all
 from seccoderx_lite.training.out_of_memory import train_within_memory
 from seccoderx_lite.training.trackers import finish_stage
@@ -23,20 +25,55 @@ from seccoderx_lite.training.trackers import finish_stage
 logger = logging.getLogger(__name__)
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint, and delete incomplete ones.
+_STATE = "trainer_state.json"
+_ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
-    The trainer writes its state file last: without a readable one a checkpoint is incomplete.
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint, and delete those that are not, with a warning.
+
+    Without its optimiser or random state a stage would go on, but not as if never interrupted.
     """
-    complete: list[tuple[int, Path]] = []
-    for checkpoint in folder.glob("checkpoint-*"):
+    found: list[tuple[int, Path]] = []
+    for checkpoint in sorted(folder.glob("checkpoint-*")):
         try:
-            step = int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(checkpoint)
-            continue
-        complete.append((step, checkpoint))
-    return max(complete)[1] if complete else None
+            found.append((_step_of(checkpoint), checkpoint))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            _discard(checkpoint, reason_of(error))
+    for _, checkpoint in sorted(found, reverse=True):
+        if (fault := _fault(checkpoint)) is None:
+            return checkpoint
+        _discard(checkpoint, fault)
+    return None
+
+
+def _step_of(checkpoint: Path) -> int:
+    """Return the step of a checkpoint; the trainer writes this file last."""
+    return int(json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))["global_step"])
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint, None for a whole one."""
+    try:
+        check_adapter(checkpoint, "checkpoint")
+        for pattern in _ARCHIVES:
+            archives = list(checkpoint.glob(pattern))
+            if not archives:
+                return f"{pattern} is missing"
+            for archive in archives:
+                with zipfile.ZipFile(archive) as file:
+                    if file.testzip() is not None:
+                        return f"{archive.name} is damaged"
+    except (ModelError, OSError, zipfile.BadZipFile) as error:
+        return reason_of(error)
+    return None
+
+
+def _discard(checkpoint: Path, fault: str) -> None:
+    logger.warning(
+        "the checkpoint %s is not whole (%s): going back to the one before", checkpoint, fault
+    )
+    shutil.rmtree(checkpoint)
 
 
 def train(

@@ -98,7 +98,7 @@ class CompositeReward:
     def _raise_alarms(self, step: int, shares: Mapping[str, float | None]) -> None:
         # Not before the first step: resuming has dropped the records past the checkpoint by then.
         if self._alarms is None:
-            records = self._folder.read_jsonl("metrics.jsonl")
+            records = self._folder.read_records("metrics.jsonl")
             # A record of held-out tasks alone belongs to no step of training.
             earlier = [r for r in records if r["stage"] == "policy" and "stub_share" in r]
             self._alarms = Alarms(self._alarm_settings, earlier)

@@ -202,7 +202,7 @@ def test_rows_of_the_judges_cold_start_set_give_reasoning_too(write, caplog):
         ),
         (
             [{"id": "a", "prompt": "p"}],
-            "line 1: missing column language, required by the layout 'tasks'; the row has id",
+            "line 1: missing column language, required by the layout 'tasks'; add it (the row",
         ),
         ([OWN_TASK, "", '{"id": '], "line 3: not valid JSON"),
         ([OWN_TASK, "[1]"], "line 2: must be a JSON object (got a list)"),

@@ -237,13 +237,14 @@ def test_a_failure_is_not_kept_in_the_cache(tmp_path):
     assert Judge(ScriptedGenerator(sees_eval), recipe).verdicts([SAFE])[0].label == "safe"
 
 
-def test_a_file_that_is_no_cache_is_refused_and_left_as_it_was(tmp_path):
+def test_a_file_that_is_no_cache_costs_time_and_not_the_work(tmp_path, caplog):
     file = tmp_path / "notes.txt"
     file.write_text("not a database, but long enough to be looked at " * 20)
     before = file.read_bytes()
     judge = Judge(ScriptedGenerator(sees_eval), JudgeRecipe(base="unused", cache=str(file)))
-    with pytest.raises(DataError, match=r"judge\.cache"):
-        judge.verdicts([SAFE])
+    assert [verdict.label for verdict in judge.verdicts([SAFE])] == ["safe"]
+    assert "judge.cache" in caplog.text
+    assert "going on without it" in caplog.text
     assert file.read_bytes() == before
 
 

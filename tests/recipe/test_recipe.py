@@ -123,7 +123,7 @@ report_to: [mlflow]
         ),
         (
             "model.zzz=1",
-            "model.zzz: unknown key; the keys here are "
+            "model.zzz: unknown key; use one of "
             "base, quantization, backend, fast_generation, lora, chat_template_kwargs, "
             "max_prompt_tokens",
         ),

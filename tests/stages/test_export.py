@@ -9,13 +9,14 @@ import torch
 from helpers.small_runs import COMPLETION, PROMPT, live_logprobs, run_with_policy
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base, resolve_base
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.stages import export
 from seccoderx_lite.stages.export import export_adapter, export_merged, fell_too_far, run
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
@@ -152,4 +153,25 @@ def test_the_card_says_what_was_measured(folder):
     folder.write_json("evaluation.json", {"before": {}, "after": {"builtin:tiny/held_out": scores}})
     card = model_card(folder.recipe, folder, "merged")
     assert "| builtin:tiny/held_out | after | 0.950 | 0.900 | 0.880 [0.800, 0.950] | 40 |" in card
-    assert card.startswith("---\nbase_model: builtin:tiny\n")
+    assert card.startswith("---\nlibrary_name: ")  # a hub refuses a base that it does not have
+
+
+def test_an_invalid_generation_config_of_the_base_does_not_fail_an_export(folder, tmp_path, caplog):
+    base = load_base(folder.recipe.model)
+    config = GenerationConfig(eos_token_id=3, do_sample=False)
+    config.temperature = 0.3
+    with pytest.raises(ValueError, match="invalid"):
+        config.save_pretrained(tmp_path)
+    valid = export.valid_generation_config(config)
+    valid.save_pretrained(tmp_path)
+    assert valid.eos_token_id == 3
+    assert "only its token ids" in caplog.text
+    own = base.model.generation_config
+    assert export.valid_generation_config(own) is own
+
+
+def test_a_half_made_export_of_a_killed_run_is_removed(tmp_path):
+    (tmp_path / ".making-merged").mkdir()
+    (tmp_path / "adapter").mkdir()
+    export.remove_half_made(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]

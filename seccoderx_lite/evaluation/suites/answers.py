@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from seccoderx_lite.core.code_blocks import CodeForm
-from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.errors import DataError, RunFolderError
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.core.scores import Phase
 from seccoderx_lite.evaluation.metrics import SampleScore
@@ -86,7 +86,7 @@ class SuiteRunner:
 
         Those in answers.jsonl are reused; what a failed request left there is asked again.
         """
-        self._folder.truncate_jsonl(ANSWERS, lambda row: row["completion"] is not None)
+        self._folder.truncate_jsonl(ANSWERS, lambda row: row.get("completion") is not None)
         answers = read_answers(self._folder)
         requests = [
             CompletionRequest(phase, suite, task, sample)
@@ -167,10 +167,19 @@ class SuiteRunner:
 def read_answers(folder: RunFolder) -> dict[AnswerKey, GradedAnswer]:
     """Return every answer stored in answers.jsonl."""
     answers: dict[AnswerKey, GradedAnswer] = {}
-    for row in folder.read_jsonl(ANSWERS):
-        score = SampleScore(**row["score"]) if row["score"] else None
-        answers[_key(row)] = GradedAnswer(score, row["status"], row.get("form"))
+    for row in folder.read_records(ANSWERS):
+        answers[_key(row)] = GradedAnswer(_score_of(row, folder), row["status"], row.get("form"))
     return answers
+
+
+def _score_of(row: Mapping[str, Json], folder: RunFolder) -> SampleScore | None:
+    try:
+        return SampleScore(**row["score"]) if row.get("score") else None
+    except TypeError as error:
+        raise RunFolderError(
+            f"{folder.path / ANSWERS} is damaged: the score of task {row['task']!r:.60} must have "
+            f"the fields of a score ({error}); delete its line"
+        ) from error
 
 
 def _key(row: Mapping[str, Json]) -> AnswerKey:
@@ -188,14 +197,14 @@ def regrade(
     Raises:
         DataError: there are no answers, or one is of a task that no suite has.
     """
-    total = sum(1 for _ in folder.read_jsonl(ANSWERS))
+    total = sum(1 for _ in folder.read_records(ANSWERS))
     if not total:
         raise DataError(f"{folder.path}: {ANSWERS} has no answers to grade; evaluate the run first")
     tasks = {(suite.name, task.id): (suite.kind, task) for suite in suites for task in suite.tasks}
     answers: dict[AnswerKey, GradedAnswer] = {}
 
     def graded_rows() -> Iterator[Mapping[str, Json]]:
-        for rows in in_chunks(folder.read_jsonl(ANSWERS), REGRADE_BATCH):
+        for rows in in_chunks(folder.read_records(ANSWERS), REGRADE_BATCH):
             for row, grade in zip(rows, _grade_rows(rows, tasks, graders), strict=True):
                 answers[_key(row)] = GradedAnswer(grade.score, grade.status, grade.form)
                 yield {**row, **asdict(grade)}
