@@ -49,7 +49,7 @@ app.add_typer(audit_app)
 
 _debug = False
 _is_scan = False
-"""Whether the command is `scan`, whose exit code 1 stands for findings."""
+"""Whether the command is `scan`, whose exit code 1 means findings."""
 
 
 def _print_version(wanted: bool) -> None:

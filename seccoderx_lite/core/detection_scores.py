@@ -76,7 +76,7 @@ class PairScores:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The code whose probability lies in (low, high]; the first bin includes its lower end."""
+    """The code whose probability is in (low, high]; the first bin includes its lower end."""
 
     low: float
     high: float

@@ -28,7 +28,7 @@ from seccoderx_lite.sandbox.planning import groups_of
 logger = logging.getLogger(__name__)
 
 MOST_TAKEN = 5
-"""Without a source of their own, held-out tasks are at most one in so many training tasks."""
+"""Without a source of their own, held-out tasks are at most one in this many training tasks."""
 
 
 def hold_out(

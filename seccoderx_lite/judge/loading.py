@@ -1,4 +1,4 @@
-"""Load the judge that a name on the command line stands for.
+"""Load the judge that a name on the command line refers to.
 
 A name is one of
 
@@ -130,7 +130,7 @@ def load_judge(
     adapter: Path | str | None = None,
     settings: Mapping[str, Json] | None = None,
 ) -> LoadedJudge:
-    """Return the judge that a name stands for, with its model loaded.
+    """Return the judge that a name refers to, with its model loaded.
 
     Args:
         name: See the top of this file.

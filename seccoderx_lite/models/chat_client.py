@@ -63,7 +63,7 @@ class ChatReply:
     text: str | None
     """Text parts joined, without thinking parts."""
     reasoning: str
-    """Thinking that the server gives apart from the text; "" without."""
+    """Thinking that the server returns separately from the text, or ""."""
     refusal: Json
     finish_reason: Json
     logprobs: Json

@@ -35,7 +35,7 @@ class EndpointGenerator:
     """A generator on an OpenAI-compatible server (`POST {url}/chat/completions`).
 
     A model that refuses, is filtered, calls a tool or thinks until its tokens are used up has
-    answered, without code or verdict. None stands for a request that failed on our side.
+    answered, without code or verdict. None means a request that failed on our side.
     """
 
     def __init__(self, recipe: EndpointRecipe) -> None:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Generator(Protocol):
-    """Completes prompts; None stands for a prompt whose generation failed."""
+    """Completes prompts; None for a prompt whose generation failed."""
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float

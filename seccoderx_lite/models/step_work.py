@@ -94,7 +94,7 @@ def generation_work(
 
 
 def evaluation_work(recipe: Recipe, shapes: Shapes, tasks: int) -> Work | None:
-    """Return the most that measuring all models on so many tasks generates."""
+    """Return the most that measuring all models on this many tasks generates."""
     evaluation = recipe.evaluate
     if evaluation is None or evaluation.endpoint:
         return None

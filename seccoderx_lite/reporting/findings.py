@@ -62,4 +62,4 @@ class ScanResult:
     """Verdicts that the judge failed to give."""
     lines: LineCount
     passed_over: Mapping[str, int]
-    """Number of files in the folders that are no part of the scan, by the reason."""
+    """Number of files in the folders that are not part of the scan, by the reason."""

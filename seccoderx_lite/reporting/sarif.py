@@ -164,7 +164,7 @@ def _result(finding: Finding, used: list[str], fingerprint: str, top: Path) -> d
 def _fingerprints(findings: list[Finding], top: Path) -> list[str]:
     """Return per finding a hash that stays the same while its file, function and code do.
 
-    Identical functions of a file are told apart by a number, as GitHub does it: "HASH:2".
+    Identical functions of a file are distinguished by a number, as GitHub does it: "HASH:2".
     """
     seen: Counter[str] = Counter()
     prints = []

@@ -37,7 +37,7 @@ def describe_evaluation(evaluation: Evaluation) -> Iterator[str]:
                 yield f"  worse: {describe_change(change)}"
     if evaluation.worse:
         yield (
-            f"worse: the 95% interval of the difference lies below 0; p is corrected for the "
+            f"worse: the 95% interval of the difference is below 0; p is corrected for the "
             f"{len(evaluation.group_changes)} comparisons made"
         )
 

@@ -128,7 +128,7 @@ class AnalysedReference:
 
     n_tokens: int
     token_numbers: dict[str, int]
-    """From 1 in the order of first use; 0 stands for any other token."""
+    """From 1 in the order of first use; 0 is any other token."""
     weights: list[float]
     """Weight of each token, by its number."""
     total_weight: float

@@ -84,9 +84,9 @@ def _temporary(target: Path) -> Path:
 
 
 def _to_replace(path: Path) -> Path | None:
-    """Return the file that `path` stands for, links followed; None if it is no regular file.
+    """Return the file that `path` leads to, links followed; None if it is not a regular file.
 
-    Links in /proc, where /dev/stdout leads to, stand for open files: replacing such a file by name
+    Links in /proc, where /dev/stdout leads to, are open files: replacing such a file by name
     would leave it open under no name.
 
     Raises:

@@ -8,7 +8,7 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base_digests import base_digests
 
 _STRIDE = 8
-"""One tensor in so many is compared at a checkpoint; each checkpoint takes the next ones."""
+"""One tensor in this many is compared at a checkpoint; each checkpoint takes the next ones."""
 
 
 class BaseGuard(TrainerCallback):

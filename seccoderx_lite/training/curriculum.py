@@ -27,7 +27,7 @@ MEMORY = 0.5
 LEAST = 0.1
 """Weight of a task that teaches nothing: it is drawn a tenth as often as one never seen."""
 DELAY = 2
-"""A draw uses what was learnt until so many draws before: data loaders read one batch ahead."""
+"""A draw uses what was learnt up to this many draws before: data loaders read one batch ahead."""
 
 
 def spread_of_groups(

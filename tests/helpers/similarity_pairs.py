@@ -13,7 +13,7 @@ SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 def similarity_pairs(
     languages: tuple[Language, ...] = LANGUAGES, *, is_joined: bool = False
 ) -> list[tuple[Language, str, str]]:
-    """(language, code, reference): each sample, whole, rewritten, damaged, and beside another.
+    """(language, code, reference): each sample, whole, rewritten, damaged, and paired with another.
 
     Joined: the samples of a language are one, of about 100 lines.
     """

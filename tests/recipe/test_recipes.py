@@ -48,7 +48,7 @@ def shape_of(base, folder):
 def test_the_header_says_the_estimated_memory_and_the_recipe_fits_its_card(file, tmp_path):
     recipe = load_recipe(file)
     other = recipe.judge.base
-    told = estimate(
+    estimated = estimate(
         recipe,
         Shapes(
             shape_of(recipe.model.base, tmp_path / "base"),
@@ -60,9 +60,9 @@ def test_the_header_says_the_estimated_memory_and_the_recipe_fits_its_card(file,
         file.read_text(),
     )
     assert header is not None
-    assert float(header[1]) == pytest.approx(told.peak_bytes / GIB, abs=0.051)
-    assert header[2] == told.worst.name
-    assert told.peak_bytes < GPUS[header[3]].memory_bytes
+    assert float(header[1]) == pytest.approx(estimated.peak_bytes / GIB, abs=0.051)
+    assert header[2] == estimated.worst.name
+    assert estimated.peak_bytes < GPUS[header[3]].memory_bytes
 
 
 def labelled_rows():
@@ -125,7 +125,7 @@ SHORTER = {
 
 
 def shortened(file):
-    """The recipe for two steps a stage, where it has such a setting."""
+    """The recipe for two steps per stage, where it has such a setting."""
     document = load_recipe(file).model_dump()
     overrides = [f"{key}={value}" for key, value in SHORTER.items() if value_at(document, key)]
     overrides += ["model.base=random", "evaluate=null", "export=null"]

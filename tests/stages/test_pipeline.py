@@ -223,7 +223,7 @@ def test_a_cascade_without_code_to_calibrate_on_is_refused_before_training(recip
 
 
 def test_a_stage_that_runs_again_makes_void_what_rests_on_it(recipe_file, tmp_path):
-    """Here it fails for want of a judge, after the old result has been given up."""
+    """Here it fails because there is no judge, after the old result was discarded."""
     recipe = load_recipe(recipe_file)
     with RunFolder.open(tmp_path / "run", recipe) as folder:
         for stage in planned_stages(recipe):

@@ -95,7 +95,7 @@ def test_canaries_that_no_judge_answered_have_no_accuracy():
 
 
 def wrong_on(share):
-    """A judge that is wrong on every so many samples."""
+    """A judge that is wrong on every n-th sample."""
 
     def answer(prompt):
         number = int(re.search(r"\(text, (\d+)\)", prompt)[1])

@@ -45,7 +45,7 @@ def has_cases(task: SuiteTask) -> bool:
 
 
 def rule_of(task: SuiteTask) -> str:
-    """Return the rule in words of a row; "" for one without."""
+    """Return the rule in words of a row, or "" if it has none."""
     assert isinstance(task.source, Task)
     return str(task.source.extra.get("rule") or "").strip()
 

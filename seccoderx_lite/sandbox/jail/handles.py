@@ -1,7 +1,7 @@
 """The tester's handles: the candidate's objects that it holds, and its own that it lends.
 
 What comes from the candidate is only described, never trusted: enumerations and named tuples are
-made anew from plain data, everything else is a proxy.
+rebuilt from plain data, everything else is a proxy.
 """
 
 import collections

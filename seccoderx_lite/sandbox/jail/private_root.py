@@ -13,7 +13,7 @@ SYSTEM_FILES = (
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/localtime",
-    # Node exits if it may not read its OpenSSL configuration; a missing file is no problem.
+    # Node exits if it may not read its OpenSSL configuration; a missing file is not a problem.
     "/etc/ssl/openssl.cnf",
     "/etc/ssl/certs",
     "/etc/pki/tls/openssl.cnf",
@@ -114,7 +114,7 @@ def _show(path: str, target: str = "") -> None:
 
 
 def _writable_above(path: str) -> str | None:
-    """The writable folder of a jail that this path lies below, or None."""
+    """The writable folder of a jail that contains this path, or None."""
     return next((folder for folder in WRITABLE if path.startswith(f"{folder}/")), None)
 
 

@@ -38,7 +38,7 @@ _YES_OR_NO = frozenset(
     if name.startswith(("is", "startswith", "endswith"))
 )
 _FIRST_ITEMS, _MOST_ITEMS = 16, 256
-"""After so many single items of an iterator, more are fetched at once, up to a limit."""
+"""After this many single items of an iterator, more are fetched at once, up to a limit."""
 KINDS = ("class", "function", "object")
 
 

@@ -45,10 +45,12 @@ def test_rows_with_cases_and_rows_with_a_rule_are_suites_of_their_own(file):
 
 
 def test_the_policy_is_in_the_prompt_only_where_it_is_asked_for(file):
-    plain, told = (load_suite(f"{name}:{file}")[0] for name in ("seccodeplt", "seccodeplt-policy"))
+    plain, with_rule = (
+        load_suite(f"{name}:{file}")[0] for name in ("seccodeplt", "seccodeplt-policy")
+    )
     assert "Refuse long names." not in plain.tasks[0].prompt
-    assert "Security policy: Refuse long names." in told.tasks[0].prompt
-    assert plain.name != told.name
+    assert "Security policy: Refuse long names." in with_rule.tasks[0].prompt
+    assert plain.name != with_rule.name
 
 
 def test_without_a_judge_the_rules_are_left_out_aloud(file, caplog):
