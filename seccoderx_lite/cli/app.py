@@ -151,7 +151,7 @@ def export(
         typer.Option(metavar="ORG/NAME", help="Upload to this Hugging Face hub repository."),
     ] = None,
 ) -> None:
-    """Export the policy or the judge of a run again.
+    """Export the policy or the judge of a run again, for example in another format.
 
     Every export is loaded again and compared with the trained adapter before it is delivered. Run
     `hf auth login` once before --push; a new repository is private.

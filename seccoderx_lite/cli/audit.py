@@ -23,16 +23,14 @@ def audit(
     ],
     override: Overrides = None,
     run_folder: RunFolderOption = None,
-    tasks: Annotated[
-        int, typer.Option(min=1, help="Play on at most this many tasks, drawn at random.")
-    ] = 50,
+    tasks: Annotated[int, typer.Option(min=1, help="Use at most N tasks, drawn at random.")] = 50,
     output: Annotated[Path | None, typer.Option(help="JSON file of the result.")] = None,
 ) -> None:
-    """Play known bad answers against a recipe's reward, judge and tasks, before training.
+    """Test a recipe's reward, judge and tasks with known bad answers, before training.
 
-    Empty answers, stubs, insecure code, code that talks to the judge, ends or patches the tests,
-    and more: what each earns and should earn at most, and which tasks have wrong tests. Exits with
-    1 if one earns as much as honest code.
+    Shows what empty answers, stubs, insecure code, code that addresses the judge, exits or patches
+    the tests, and others earn and may earn at most, and which tasks have wrong tests. Exits with 1
+    if one of them earns as much as honest code.
     """
     from seccoderx_lite.cli import audit_table as table
     from seccoderx_lite.recipe.recipe import SandboxRecipe, load_recipe

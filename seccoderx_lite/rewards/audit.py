@@ -1,4 +1,4 @@
-"""Play known bad answers against a reward before training: does one of them earn enough?
+"""Reward known bad answers before training: does one of them earn too much?
 
 The reference of each task is the honest answer. A bad answer that earns as much would be found by
 the policy. Tasks whose own tests are wrong are named too: they pay the same to everybody.
@@ -103,7 +103,7 @@ def audit(
     believes: bool = False,
     on_played: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
-    """Play every attack on the tasks; `believes` says that `scorer` has a `BelievingJudge`.
+    """Try every attack on the tasks; `believes` says that `scorer` has a `BelievingJudge`.
 
     Raises:
         DataError: no task has a reference whose reward is known, so there is nothing to compare.

@@ -22,8 +22,8 @@ def audit_line(recipe: Recipe, folder: RunFolder) -> str:
     record = _record(folder)
     if record is None or record.get("of") != audited_part(recipe):
         return (
-            "no audit of this recipe was made: `seccoderx-lite audit RECIPE` plays known bad "
-            "answers against its reward, judge and tasks, without training"
+            "this recipe was not audited: `seccoderx-lite audit RECIPE` tests its reward, judge "
+            "and tasks with known bad answers, without training"
         )
     if record["holes"]:
         return f"the audit found bad answers that earn as much as honest code: {record['holes']}"

@@ -1,4 +1,4 @@
-"""Play known bad answers against a recipe's own reward, judge, sandbox and tasks; nothing trains.
+"""Reward known bad answers with a recipe's own reward, judge, sandbox and tasks, without training.
 
 For a plain file of tasks the reward is `guarded` with functional and security tests, no judge.
 """

@@ -71,12 +71,14 @@ def test_a_recipe_is_audited_with_its_own_reward_and_train_says_so(tmp_path, rew
     tasks = task_file(tmp_path / "t.jsonl", {})
     file.write_text(RECIPE.format(tasks=tasks, reward=reward))
     recipe, folder = load_recipe(file), tmp_path / "run"
-    assert audit_line(recipe, RunFolder.following(folder, recipe)).startswith("no audit of this")
+    assert audit_line(recipe, RunFolder.following(folder, recipe)).startswith(
+        "this recipe was not audited"
+    )
     done = audit(file, "--run-folder", folder)
     assert done.exit_code == code, done.output
     assert says in audit_line(recipe, RunFolder.existing(folder))
     other = load_recipe(file, ["policy.reward.functional_tests=true", "sandbox.timeout_s=3.0"])
-    assert audit_line(other, RunFolder.existing(folder)).startswith("no audit of this")
+    assert audit_line(other, RunFolder.existing(folder)).startswith("this recipe was not audited")
     with RunFolder.open(folder, load_recipe(file, ["seed=7"])):
         pass  # an audit does not bind the folder to its recipe
 
