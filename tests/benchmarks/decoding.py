@@ -3,7 +3,7 @@
     python tests/benchmarks/decoding.py SHAPE [--rows 8] [--prompt 256] [--tokens 64]
 
 SHAPE is a config.json, a model folder, a hub id or builtin:tiny; the weights are random, with an
-adapter, as in a rollout. Three ways to generate the same number of tokens are timed. On a GPU the
+adapter, as in a rollout. Four ways to generate the same number of tokens are timed. On a GPU the
 time in kernels and the time to read all weights once show whether launches or bandwidth limit it.
 """
 
@@ -18,7 +18,7 @@ from peft import get_peft_model
 from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import lora_config
 from seccoderx_lite.models.base import compute_dtype, load_base
-from seccoderx_lite.models.decoding import generating
+from seccoderx_lite.models.decoding import decode, decode_in_graphs, generating
 from seccoderx_lite.models.gpus import GPUS
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
@@ -56,7 +56,8 @@ def main() -> None:
 
 
 WAYS = {
-    "decode": lambda fast: fast,
+    "decode": lambda fast: fast and {**fast, "custom_generate": decode},
+    "decode, graph": lambda fast: fast and {**fast, "custom_generate": decode_in_graphs},
     "transformers": lambda fast: {},
     "transformers, static cache": lambda fast: {"cache_implementation": "static"},
 }

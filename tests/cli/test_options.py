@@ -37,6 +37,7 @@ def test_an_option_of_several_commands_has_one_meaning():
         "audit",
         "synth",
         "bench",
+        "doctor",
         "estimate",
         "code",
         "judge",

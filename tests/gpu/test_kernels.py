@@ -15,7 +15,12 @@ from seccoderx_lite.models.adapters import (
     save_random_adapter,
 )
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.models.decoding import decode
+from seccoderx_lite.models.decoding import (
+    choose_decoding,
+    decode,
+    decode_in_graphs,
+    generating,
+)
 from seccoderx_lite.models.generation import generate_texts
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
 from seccoderx_lite.training.role_proofs import check_rollout_weights, sequence_logprobs
@@ -97,16 +102,37 @@ TASKS = ["Write a Python function add(a, b).", "Write f(x).", "Write f(x)."]
 TASKS += ["Write a Python function that returns the number of words in the recipe text."]
 
 
+@pytest.mark.parametrize("way", [decode, decode_in_graphs])
 @pytest.mark.parametrize(("precision", "least_equal"), [("float32", 1.0), ("16 bits", 0.5)])
-def test_decoding_writes_the_greedy_text_of_transformers(precision, least_equal):
+def test_decoding_writes_the_greedy_text_of_transformers(precision, least_equal, way):
     """In 16 bits a row that leaves the batch may change the rounding, and so a close call."""
     base = load_base(ModelRecipe(base="builtin:tiny", quantization="none"))
     model = base.model.float() if precision == "float32" else base.model
     settings = {"max_new_tokens": 48, "temperature": 0.0, "batch_size": 8}
     texts = [
         generate_texts(model.eval(), base.tokenizer, TASKS, **settings, **options)
-        for options in ({}, {"custom_generate": decode, "use_cache": True})
+        for options in ({}, {"custom_generate": way, "use_cache": True})
     ]
     equal = [ours == theirs for theirs, ours in zip(*texts, strict=True)]
     assert any(texts[0])
     assert sum(equal) / len(equal) >= least_equal
+
+
+@pytest.mark.gpu(only=True)
+def test_a_step_is_recorded_as_a_graph_also_with_4_bits_and_an_adapter(caplog):
+    base = load_base(ModelRecipe(base="builtin:tiny"))
+    base.model = get_peft_model(base.model, lora_config(LoraRecipe(rank=4)))
+    settings = {"max_new_tokens": 32, "temperature": 0.0, "batch_size": 8}
+    options = {"custom_generate": decode_in_graphs, "use_cache": True}
+    with caplog.at_level("WARNING"):
+        generate_texts(base.model.eval(), base.tokenizer, TASKS, **settings, **options)
+    assert "cannot be recorded as a graph" not in caplog.text
+
+
+@pytest.mark.gpu(only=True)
+def test_the_faster_way_to_decode_is_measured_once():
+    base = load_base(ModelRecipe(base="builtin:tiny"))
+    assert choose_decoding(base) in ("plain", "graph")
+    with generating(base) as options:
+        assert options["custom_generate"] in (decode, decode_in_graphs)
+    assert base.decoding != "auto"

@@ -124,7 +124,7 @@ report_to: [mlflow]
         (
             "model.zzz=1",
             "model.zzz: unknown key; use one of "
-            "base, quantization, backend, fast_generation, lora, chat_template_kwargs, "
+            "base, quantization, backend, fast_generation, decoding, lora, chat_template_kwargs, "
             "max_prompt_tokens",
         ),
     ],
@@ -363,6 +363,7 @@ def test_the_fields_without_effect_on_the_result_are_marked():
         "name",
         "report_to",
         "model.fast_generation",
+        "model.decoding",
         "sandbox.workers",
         "judge.cold_start.save_every",
         "judge.align.save_every",
@@ -373,6 +374,7 @@ def test_the_fields_without_effect_on_the_result_are_marked():
     assert set(marked_keys(SynthRecipe, Mark.NO_EFFECT)) == {
         "name",
         "model.fast_generation",
+        "model.decoding",
         "sandbox.workers",
         "generator.max_cost",
         *(f"generator.{field}" for field in ENDPOINT),
