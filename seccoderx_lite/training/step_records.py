@@ -9,7 +9,6 @@ import torch
 from transformers import TrainerCallback
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.distributed import (
@@ -19,6 +18,7 @@ from seccoderx_lite.models.distributed import (
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import STEP_FILES, RunFolder
 from seccoderx_lite.run.progress import Progress
+from seccoderx_lite.training.divergence import DivergenceGuard
 from seccoderx_lite.training.role_proofs import check_optimizer
 
 
@@ -70,6 +70,7 @@ class StepRecorder(TrainerCallback):
         self._progress = progress
         self._clock = clock
         self._step_values = step_values
+        self._guard = DivergenceGuard(stage)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check the optimiser's parameters, and drop the records past the checkpoint."""
@@ -82,11 +83,12 @@ class StepRecorder(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0:
             _check_gradients(kwargs["model"])
+        self._guard.check_gradients(args, state.global_step + 1, kwargs["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End after this step if a signal asked for it, in all processes alike."""
         self._clock.lap("update")
-        check_weights(kwargs["model"], self._stage, state.global_step)
+        self._guard.check_weights(args, state.global_step, kwargs["model"])
         if any(gather_values(stopping.is_requested())):
             control.should_save = control.should_training_stop = True
 
@@ -106,11 +108,7 @@ class StepRecorder(TrainerCallback):
         record["peak_memory_bytes"] = peak_memory_bytes()
         self._folder.append_jsonl("metrics.jsonl", record)
         self._progress(self._stage, state.global_step, state.max_steps, record)
-        if finite(float(logs["loss"])) is None:
-            raise ModelError(
-                f"{self._stage}: the loss of step {state.global_step} is {logs['loss']}; lower the "
-                "learning rate. The last checkpoint is from before that step"
-            )
+        self._guard.check_values(args, state.global_step, record)
 
 
 _SAME_NAME = ("loss", "grad_norm", "learning_rate", "reward", "reward_std", "kl", "entropy")
@@ -123,20 +121,6 @@ _KEPT_LOGS = {
     "sampling/sampling_logp_difference/mean": "sampling_logprob_gap",
 }
 """TRL's names of what is recorded, and the names in metrics.jsonl."""
-
-
-def check_weights(model: Any, stage: str, step: int) -> None:
-    """Check that the trained adapter is made of numbers, before a checkpoint of it is saved.
-
-    Raises:
-        ModelError: a weight is NaN or infinite.
-    """
-    for name, parameter in adapter_parameters(model, "trained").items():
-        if not parameter.isfinite().all():
-            raise ModelError(
-                f"{stage}: after step {step} the adapter has weights that are not finite, such as "
-                f"in {name}; lower the learning rate. The last checkpoint is from before that step"
-            )
 
 
 def _drop_records_after(folder: RunFolder, stage: str, step: int) -> None:
