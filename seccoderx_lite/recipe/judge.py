@@ -37,7 +37,7 @@ class AlignRecipe(GroupRecipe):
 
 
 class CanariesRecipe(Section):
-    """Labelled code on which the judge is tested now and then while the policy trains."""
+    """Labelled code on which the judge is tested regularly while the policy trains."""
 
     data: OptionalPathText = None
     """Labelled code to draw from (default: that of judge.align or judge.cold_start)."""
@@ -46,10 +46,10 @@ class CanariesRecipe(Section):
     count: Count = 128
     """Code samples per test, half of them vulnerable; drawn again for each test."""
     min_accuracy: Share = 0.7
-    """A surely lower accuracy (the upper end of its 95% interval is lower) stops the run."""
+    """The run stops if the upper end of the accuracy's 95% interval is below this."""
     refuse_chance: bool = True
-    """Refuse to train the policy with a judge whose accuracy on `count` samples of held-out code is
-    not surely better than chance: its 95% interval includes 0.5."""
+    """Refuse to train the policy with a judge that may be no better than chance: the 95% interval
+    of its accuracy on `count` held-out samples includes 0.5."""
 
 
 class JudgeRecipe(Section):

@@ -40,7 +40,7 @@ class TermRecipe(Section):
     analyser: Literal["bandit", "semgrep", "codeshield"] | None = None
     """Or a static analyser: 1 if it finds none of the task's weaknesses, else 0."""
     weight: NotZero = 1.0
-    """The value is multiplied by it; below 0 for a penalty."""
+    """Factor of the value; below 0 for a penalty."""
     gate: Literal["none", "code", "works", "safe"] = "works"
     """What a completion must be to get the term: anything (none), real code, code that passes its
     functional tests (works), or such code that the judge also calls safe."""
@@ -48,7 +48,7 @@ class TermRecipe(Section):
     """The function takes lists of all completions, tasks and evidence of a step, and returns a list
     of values."""
     name: Text | None = None
-    """Its name in metrics and report (default: that of the function or the analyser)."""
+    """Name in metrics and report (default: that of the function or the analyser)."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -153,8 +153,8 @@ class GrpoRecipe(GroupRecipe):
     """GRPO training of the policy."""
 
     curriculum: Literal["none", "spread"] = "none"
-    """none: all tasks in turn, in random order. spread: tasks whose groups had unequal rewards
-    lately are drawn more often; those whose groups teach nothing, solved or hopeless, seldom."""
+    """none: all tasks in turn, in random order. spread: draw a task more often if the rewards of
+    its recent groups differed, and less often if they were all equal."""
     rollout_engine: Literal["generate", "vllm"] = "generate"
     """What samples the rollouts: the model itself, or vLLM in the same process, which then also
     answers for a judge on the same base and in the evaluation."""
@@ -178,11 +178,11 @@ class HeldOutRecipe(Section):
     samples: Count = 2
     """Completions per task, at the temperature of training."""
     max_functional_drop: Share = 0.02
-    """With policy.keep best, a checkpoint qualifies only if its functional rate is at most this far
-    below that before training."""
+    """With `policy.keep: best`, the most that a checkpoint's functional rate may be below the rate
+    before training."""
     min_gain: Share | None = None
-    """End training when the ESR of the last `window` measurements is, by the upper end of its 95%
-    interval, less than this above that of the `window` before (default: never)."""
+    """End training when the last `window` measurements gain less ESR than this over the `window`
+    before, even at the upper end of the 95% interval (default: never)."""
     window: Count = 3
     """Measurements on each side of that comparison."""
 
@@ -235,7 +235,8 @@ class PolicyRecipe(Section):
     alarms: AlarmsRecipe = AlarmsRecipe()
     """When to warn or stop."""
     check_tasks: Annotated[int, Field(ge=0)] = 32
-    """Training tasks answered before the first step, to show how much of it works; 0 for none."""
+    """Training tasks that the model solves before the first step, to show how often its code works;
+    0 for none."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -53,8 +53,7 @@ class GroupRecipe(Section):
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     kl: NotNegative = 0.01
-    """Weight of the KL term against the model at the start of GRPO: for the judge, after its cold
-    start; for the policy, the base model, or after `warm_start`, or with `adapter`. 0: no term."""
+    """Weight of the KL term against the model from which GRPO starts; 0 turns it off."""
     temperature: Positive = 0.8
     """Sampling temperature of the completions."""
     max_completion_tokens: Count = 1024
