@@ -19,7 +19,7 @@ from seccoderx_lite.evaluation.metrics import (
     paired_difference,
     score_sample,
 )
-from seccoderx_lite.models.generation import Generator
+from seccoderx_lite.models.generation import TextGenerator
 from seccoderx_lite.recipe.recipe import HeldOutRecipe, PolicyRecipe
 from seccoderx_lite.rewards.unit_tests import measured_code, run_tests
 from seccoderx_lite.sandbox import Sandbox
@@ -188,7 +188,7 @@ class HeldOutTasks:
     """The held-out tasks, and what solves and tests them."""
 
     tasks: tuple[Task, ...]
-    generator: Generator
+    generator: TextGenerator
     sandbox: Sandbox
     samples: int
     max_new_tokens: int

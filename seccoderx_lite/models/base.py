@@ -1,5 +1,6 @@
 """Load a base model once, in 4 bits or unquantised."""
 
+import gc
 import json
 import math
 from dataclasses import dataclass
@@ -46,6 +47,13 @@ class Base:
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    def release(self) -> None:
+        """Free the memory of the model, which cannot be used any more."""
+        self.model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def resolve_base(name: str) -> str:

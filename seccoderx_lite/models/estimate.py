@@ -240,21 +240,23 @@ def _with_engine(
 def gate_batch(recipe: Recipe) -> int:
     """Return how many texts the export's check generates at once.
 
-    A quarter of the evaluation's, because a 16-bit model is in memory in addition to the base.
+    A quarter of the evaluation's, because the model is in 16 bits.
     """
     batch = recipe.evaluate.batch_size if recipe.evaluate else 64
     return max(1, batch // 4)
 
 
 def _export_phase(recipe: Recipe, base: ModelShape, width: int) -> Part:
-    """The check of an export: a merged model is loaded in 16 bits in addition to the base."""
+    """The check of an export: a merged model is loaded in 16 bits, when the base is released."""
     export = recipe.export
     assert export is not None
     longest = recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
     rows, prompt = min(gate_batch(recipe), export.gate_tasks), prompt_tokens(recipe, base)
-    merged = 0 if set(export.formats) == {"adapter"} else base.parameters * width
-    size = merged + generation_bytes(base, rows, prompt, longest, None, width)
-    what = f"the merged model in {8 * width} bits, " if merged else ""
+    is_merged = set(export.formats) != {"adapter"}
+    released = base.base_bytes(recipe.model.quantization, width)
+    more = max(0, base.parameters * width - released) if is_merged else 0
+    size = more + generation_bytes(base, rows, prompt, longest, None, width)
+    what = f"the merged model in {8 * width} bits in place of the base, " if is_merged else ""
     return Part("export: check", size, f"{what}{rows} x ({prompt} + {longest}) tokens")
 
 

@@ -17,13 +17,17 @@ Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
 
-class Generator(Protocol):
+class TextGenerator(Protocol):
     """Completes prompts; None for a prompt whose generation failed."""
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
     ) -> list[str | None]:
         """Return one completion per prompt, in order; temperature 0 is greedy."""
+
+
+class Generator(TextGenerator, Protocol):
+    """Completes prompts, and compares two answers to each."""
 
     def answer_probabilities(
         self, prompts: Sequence[str], prefixes: Sequence[str], answers: tuple[str, str]
@@ -136,6 +140,29 @@ def _sampling(temperature: float) -> dict[str, Any]:
     if temperature > 0:
         return {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, **plain}
     return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None, **plain}
+
+
+class PlainGenerator:
+    """Generates with a model as it is: its active adapter, or none."""
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float
+    ) -> list[str | None]:
+        return list(
+            generate_texts(
+                self._model,
+                self._tokenizer,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                batch_size=self._batch_size,
+            )
+        )
 
 
 _ANSWER_TOKENS = 16

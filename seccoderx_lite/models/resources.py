@@ -39,11 +39,8 @@ def main_memory(recipe: Recipe, shapes: Shapes) -> tuple[Part, ...]:
     if uses_engine(recipe):
         size = shapes.base.base_bytes(recipe.model.quantization, GPU_DTYPE_BYTES)
         parts.append(Part("vLLM asleep", size, "its base, during the update"))
-    if recipe.export and _is_merged(recipe):
-        nf4 = recipe.export.merge_into == "nf4" and recipe.model.quantization == "nf4"
-        width = 4 if nf4 else 2
-        size = shapes.base.parameters * width
-        parts.append(Part("export: merge", size, f"the base in {8 * width} bits"))
+    if _is_merged(recipe):
+        parts.append(Part("export: merge", 2 * shapes.base.parameters, "the base in 16 bits"))
     return tuple(parts)
 
 

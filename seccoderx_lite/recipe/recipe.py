@@ -51,6 +51,7 @@ from seccoderx_lite.recipe.results import (
     BENCHMARKS,
     EvaluateRecipe,
     ExportRecipe,
+    Format,
     FunctionalityJudgeRecipe,
 )
 from seccoderx_lite.recipe.section import MOST, Mark, Section, marked_keys
@@ -64,6 +65,7 @@ __all__ = [
     "EndpointRecipe",
     "EvaluateRecipe",
     "ExportRecipe",
+    "Format",
     "FunctionalityJudgeRecipe",
     "GrpoRecipe",
     "HeldOutRecipe",

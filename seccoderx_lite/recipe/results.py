@@ -97,10 +97,11 @@ class ExportRecipe(Section):
     """Folder of a llama.cpp checkout, for gguf (default: an installed converter)."""
     merge_into: Literal["base", "nf4"] = "base"
     """Merge into the 16-bit base, or into the base quantised to NF4 and back, stored in 16 bits."""
-    max_logit_difference: Positive = 1.0
-    """Largest mean absolute difference between the logits of the export and the trained policy."""
+    max_kl: Positive = 0.1
+    """Largest KL divergence per token of an export from what it should be, as a share of that of
+    the bare base."""
     max_esr_drop: Share = 0.05
-    """Largest drop of ESR from the trained policy to the export; a drop on a single task is
-    ignored."""
+    """Largest drop of ESR or of the functional share from the trained policy to the export; a drop
+    on a single task is ignored."""
     gate_tasks: Count = 16
     """Held-out tasks on which that drop is measured."""

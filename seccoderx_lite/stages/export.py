@@ -4,15 +4,19 @@ An adapter is merged into the 16-bit base (`merge_into: base`), or into the base
 and back, in 16 bits (`nf4`: the very weights that training used); never into 4-bit weights, which
 would round small changes away. Each sum is computed in float32 and rounded once.
 
-Every export is loaded again with plain transformers and PEFT and compared with the trained adapter:
-by logits, and for a policy by running the tests of a few held-out tasks. An export that differs by
-more than the recipe allows is rejected.
+Every export is loaded again with plain transformers and PEFT and compared with the trained adapter,
+like with like (see `evaluation.fidelity`): an adapter on the base it was trained on, a merged model
+with the adapter on the very weights it was merged into. For a policy, the tests of a few held-out
+tasks are run as well, and compared with those of the policy as it was trained. An export that
+differs by more than the recipe allows is rejected; the others are still made.
+
+At most one model is in memory: the loaded base is released before the first merge.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,20 +28,30 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from seccoderx_lite.core.errors import ModelError, RunStopped, reason_of
-from seccoderx_lite.core.esr import effective_safety_rate
-from seccoderx_lite.core.records import Json, Task, TestResult
+from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.loading import validation_tasks
+from seccoderx_lite.evaluation.fidelity import (
+    Expected,
+    Probe,
+    distance,
+    is_close,
+    logprobs_of,
+    make_probes,
+    mean_kl,
+)
+from seccoderx_lite.evaluation.held_out import HeldOutTasks, Measurement, measurements_of
+from seccoderx_lite.judge.judge import CodeToJudge, judge_prompt, verdict_forms
 from seccoderx_lite.models.adapter_files import check_adapter
 from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_base
 from seccoderx_lite.models.context import too_long
 from seccoderx_lite.models.estimate import gate_batch
-from seccoderx_lite.models.generation import generate_texts, prompt_ids
+from seccoderx_lite.models.generation import PlainGenerator, RoleGenerator, TextGenerator
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
-from seccoderx_lite.recipe.recipe import ExportRecipe, Recipe
+from seccoderx_lite.models.shapes import model_shape
+from seccoderx_lite.recipe.recipe import ExportRecipe, Format, Recipe
 from seccoderx_lite.reporting.model_card import model_card
-from seccoderx_lite.rewards.unit_tests import measured_code, run_tests
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
@@ -46,7 +60,7 @@ from seccoderx_lite.sandbox import Sandbox
 logger = logging.getLogger(__name__)
 
 GATE_PROMPTS = 8
-"""Prompts whose logits are compared."""
+"""Prompts along whose answers models are compared."""
 
 _MAKING = ".making-"
 """Beginning of the names of folders that are not complete yet."""
@@ -54,16 +68,39 @@ _MAKING = ".making-"
 Role = Literal["policy", "judge"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Behaviour:
-    """What an export and the trained adapter are compared by."""
+_MERGED: tuple[Format, ...] = ("merged", "gguf")
+"""Formats that contain the base, for which it is loaded in 16 bits."""
 
-    logits: list[torch.Tensor]
-    """Of each prompt; shape (T, vocabulary)."""
-    esr: float | None
-    """Mean over the tasks, None if none of them has an ESR."""
-    tasks: int
-    """Tasks with an ESR."""
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """The trained adapter on the base it was trained on."""
+
+    probes: list[Probe]
+    expected: Expected
+    solved: Measurement | None
+    """What its code does in the held-out tasks; None for a judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """What every export is measured by."""
+
+    tasks: list[Task]
+    prompts: list[str]
+    solves: bool
+    """Whether the tasks are solved, as a policy does."""
+    recipe: Recipe
+    sandbox: Sandbox
+
+    def solve(self, generator: TextGenerator) -> tuple[Measurement | None, list[str]]:
+        """Return how greedy answers do in the tests, and the answers to the prompts to compare."""
+        if not self.solves:
+            return None, [""] * len(self.prompts)
+        limit = _completion_limit(self.recipe)
+        tasks = HeldOutTasks(tuple(self.tasks), generator, self.sandbox, 1, limit, 0.0)
+        rows = tasks.solve(0)
+        return measurements_of(rows)[0], [row["completion"] for row in rows[:GATE_PROMPTS]]
 
 
 def run(
@@ -78,42 +115,48 @@ def run(
 ) -> dict[str, Json]:
     """Export a trained adapter in every format of the recipe; return each format's gate figures.
 
-    `base` must be the one that the role's adapter was trained on. The exports go to `target`
-    (default: the run folder's `export/`), where they replace earlier ones of the same format.
+    `base` must be the one that the role's adapter was trained on; its model is released if a
+    format contains the base. The exports go to `target` (default: the run folder's `export/`),
+    where they replace earlier ones of the same format.
 
     Raises:
         ModelError: the role's adapter is missing, or the policy's is the judge's.
-        RunStopped: an export differs too much from the trained adapter; it is kept in `rejected`.
+        RunStopped: exports differ too much from the trained adapter; they are kept in `rejected`,
+            and all others are made.
     """
     settings = recipe.export or ExportRecipe()
     target = target or folder.export
     source = _adapter_of(role, recipe, folder)
     tasks = _gate_tasks(recipe, settings.gate_tasks, base)
-    tested = tasks if role == "policy" else []
+    check = _Check(tasks, _prompts(tasks, recipe, role), role == "policy", recipe, sandbox)
     note(progress, "export", f"measuring the trained {role}, to compare the exports with it")
-    detach_adapters(base)
-    attach_adapter(base, source, "trained")
-    with acting_as("trained", base.model, base.tokenizer) as live:
-        expected = _behaviour(live, base.tokenizer, tasks, tested, recipe, sandbox)
-    detach_adapters(base)
+    live = _measure_live(base, source, check)
     figures: dict[str, Json] = {}
     remove_half_made(target)
-    for number, form in enumerate(settings.formats):
+    faults: list[str] = []
+    forms = sorted(settings.formats, key=_MERGED.__contains__)  # others need the loaded base
+    for number, form in enumerate(forms):
         stopping.check(f"before the export as {form}")
         note(progress, "export", f"writing the {form} export")
         made = target / f"{_MAKING}{form}"  # renamed only when it is complete and has passed
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        model = _export_as(form, base, source, made, recipe)
+        if form in _MERGED:
+            base.release()
+        expected = _write(form, base, source, made, recipe, live)
         (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
         note(progress, "export", f"comparing the {form} export with the trained {role}")
-        got = _behaviour(model.eval(), base.tokenizer, tasks, tested, recipe, sandbox)
-        if form == "adapter":
-            base.model = model
-            detach_adapters(base)
-        figures[form] = _gate(form, expected, got, settings, made)
-        _replace_folder(made, target / form)
-        progress("export", number + 1, len(settings.formats), figures[form])
+        figures[form], found = _compare(form, base, made, expected, live, check)
+        _replace_folder(made, target / "rejected" / form if found else target / form)
+        if found:
+            faults.append(f"the {form} export differs from the trained {role}: {'; '.join(found)}")
+            logger.error("export: %s", faults[-1])
+        progress("export", number + 1, len(forms), figures[form])
+    if faults:
+        raise RunStopped(
+            f"export: {'. '.join(faults)}. Rejected exports are in {target / 'rejected'}; set "
+            "export.merge_into: nf4 if quantisation is the cause, or use the adapter"
+        )
     return figures
 
 
@@ -123,20 +166,107 @@ def remove_half_made(target: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _export_as(form: str, base: Base, source: Path, target: Path, recipe: Recipe) -> Any:
-    """Write one format into a folder, and return the model as loaded from there."""
+def _prompts(tasks: Sequence[Task], recipe: Recipe, role: Role) -> list[str]:
+    """Return what models are asked when they are compared: a judge, about the references."""
+    if role == "policy" or recipe.judge is None:
+        return [task.prompt for task in tasks[:GATE_PROMPTS]]
+    form = verdict_forms(recipe.judge)[0]
+    return [
+        judge_prompt(
+            CodeToJudge(task.reference or task.prompt, task.language, task.cwe), recipe.judge, form
+        )
+        for task in tasks[:GATE_PROMPTS]
+    ]
+
+
+def _measure_live(base: Base, source: Path, check: _Check) -> _Live:
+    detach_adapters(base)
+    attach_adapter(base, source, "trained")
+    solved, answers = check.solve(RoleGenerator(base, "trained", gate_batch(check.recipe)))
+    probes = make_probes(base.tokenizer, check.prompts, answers)
+    with acting_as("trained", base.model, base.tokenizer) as model:
+        logprobs = logprobs_of(model, probes)
+    with acting_as("reference", base.model, base.tokenizer) as model:
+        from_bare = mean_kl(logprobs, logprobs_of(model, probes))
+    detach_adapters(base)
+    return _Live(probes, Expected(logprobs, from_bare, base.model.dtype), solved)
+
+
+def _write(
+    form: Format, base: Base, source: Path, target: Path, recipe: Recipe, live: _Live
+) -> Expected:
+    """Write one format into a folder; return what it should be like."""
+    settings = recipe.export or ExportRecipe()
     if form == "adapter":
         export_adapter(base.name, source, target)
         if base.arguments:
             base.tokenizer.save_pretrained(target)  # the adapter needs this chat template
-        return PeftModel.from_pretrained(base.model, str(target))
-    settings = recipe.export or ExportRecipe()
-    quantized = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
+        return live.expected
+    into_round_trip = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
+    expected: list[Expected] = []
+
+    def measure(model: Any) -> None:
+        logprobs = logprobs_of(model, live.probes)
+        with model.disable_adapter():
+            from_bare = mean_kl(logprobs, logprobs_of(model, live.probes))
+        expected.append(Expected(logprobs, from_bare, model.dtype))
+
     if form == "merged":
-        export_merged(base, source, target, quantized)
-        return load_plain(target)
-    _export_gguf(base, source, target, quantized, settings.llama_cpp)
-    return load_plain(target, FILE)
+        export_merged(base, source, target, into_round_trip, measure)
+    else:
+        _export_gguf(base, source, target, into_round_trip, settings.llama_cpp, measure)
+    return expected[0]
+
+
+def _compare(
+    form: Format, base: Base, made: Path, expected: Expected, live: _Live, check: _Check
+) -> tuple[dict[str, Json], list[str]]:
+    """Load an export; return the figures, and how it differs too much."""
+    batch = gate_batch(check.recipe)
+    if form == "adapter":
+        base.model = PeftModel.from_pretrained(base.model, str(made)).eval()
+        logprobs = logprobs_of(base.model, live.probes)
+        solved, _ = check.solve(RoleGenerator(base, "trained", batch))
+        detach_adapters(base)
+    else:
+        model = load_plain(made, FILE if form == "gguf" else None).eval()
+        logprobs = logprobs_of(model, live.probes)
+        solved, _ = check.solve(PlainGenerator(model, base.tokenizer, batch))
+    near = distance(expected, logprobs)
+    figures: dict[str, Json] = {
+        "kl": near.kl,
+        "agreement": near.agreement,
+        "bare_kl": expected.from_bare,
+        "kl_to_live": mean_kl(live.expected.logprobs, logprobs),
+    }
+    settings = check.recipe.export or ExportRecipe()
+    faults = []
+    if not is_close(expected, near.kl, settings.max_kl):
+        faults.append(
+            f"its KL divergence per token is {near.kl:.3g}, more than export.max_kl "
+            f"{settings.max_kl:g} x {expected.from_bare:.3g}, that of the bare base"
+        )
+    if live.solved and solved:
+        figures |= {"live_functional": live.solved.functional, "live_esr": live.solved.esr}
+        figures |= {"export_functional": solved.functional, "export_esr": solved.esr}
+        faults += _lost(live.solved, solved, settings.max_esr_drop)
+    return figures, faults
+
+
+def _lost(live: Measurement, export: Measurement, most: float) -> list[str]:
+    """Return what an export does too much worse than the live policy."""
+    values = (
+        ("functional share", live.functional, export.functional, len(export.tasks)),
+        ("ESR", live.esr, export.esr, sum(task.mean("esr") is not None for task in export.tasks)),
+    )
+    faults = []
+    for name, before, after, tasks in values:
+        if before is not None and after is not None and fell_too_far(before - after, tasks, most):
+            faults.append(
+                f"its {name} on {tasks} tasks is {after:.3f} and that of the trained policy "
+                f"{before:.3f}, a drop of more than export.max_esr_drop {most:g}"
+            )
+    return faults
 
 
 def _adapter_of(role: Role, recipe: Recipe, folder: RunFolder) -> Path:
@@ -184,77 +314,9 @@ def _completion_limit(recipe: Recipe) -> int:
     return recipe.evaluate.max_completion_tokens if recipe.evaluate else 1024
 
 
-def _behaviour(
-    model: Any,
-    tokenizer: Any,
-    tasks: Sequence[Task],
-    tested: Sequence[Task],
-    recipe: Recipe,
-    sandbox: Sandbox,
-) -> _Behaviour:
-    """Return the model's logits along some prompts, and its greedy ESR on the tasks to test."""
-    logits = []
-    device = next(model.parameters()).device
-    for ids in prompt_ids(tokenizer, [task.prompt for task in tasks[:GATE_PROMPTS]]):
-        with torch.no_grad():
-            batch = torch.tensor([ids], device=device)
-            logits.append(model(input_ids=batch).logits[0].float().cpu())
-    texts = generate_texts(
-        model,
-        tokenizer,
-        [task.prompt for task in tested],
-        max_new_tokens=_completion_limit(recipe),
-        temperature=0.0,
-        batch_size=gate_batch(recipe),
-    )
-    codes = [measured_code(task, text).code for task, text in zip(tested, texts, strict=True)]
-    results = run_tests(sandbox, tested, codes)
-    rates = [_safety_rate(result) for result in results if result is not None]
-    esr = [rate for rate in rates if rate is not None]
-    return _Behaviour(logits, sum(esr) / len(esr) if esr else None, len(esr))
-
-
-def _safety_rate(result: TestResult) -> float | None:
-    """ESR; None for a task without security tests. Code that cannot be loaded has no counts: 0."""
-    is_benign = result.functional_total and not result.security_total
-    secure = None if is_benign else float(result.is_secure)
-    return effective_safety_rate(result.functional_share or 0.0, secure)
-
-
 def fell_too_far(drop: float, tasks: int, most: float) -> bool:
     """Whether an ESR dropped by more than `most`, which a single task alone cannot cause."""
     return drop > most and drop * tasks > 1 + 1e-9
-
-
-def _gate(
-    form: str, expected: _Behaviour, got: _Behaviour, settings: ExportRecipe, made: Path
-) -> dict[str, Json]:
-    """Compare an export with the trained adapter; return the figures, or reject it."""
-    gaps = [(a - b).abs().mean().item() for a, b in zip(expected.logits, got.logits, strict=True)]
-    gap = max(gaps, default=0.0)
-    faults = []
-    if gap > settings.max_logit_difference:
-        faults.append(
-            f"its logits differ by {gap:.3f} on average, more than export.max_logit_difference "
-            f"{settings.max_logit_difference:g}"
-        )
-    if (
-        expected.esr is not None
-        and got.esr is not None
-        and fell_too_far(expected.esr - got.esr, got.tasks, settings.max_esr_drop)
-    ):
-        faults.append(
-            f"its ESR on {got.tasks} tasks is {got.esr:.3f} and that of the trained policy "
-            f"{expected.esr:.3f}, a drop of more than export.max_esr_drop {settings.max_esr_drop:g}"
-        )
-    if faults:
-        rejected = made.parent / "rejected" / form
-        _replace_folder(made, rejected)
-        raise RunStopped(
-            f"export: the {form} export differs from the trained adapter: {'; '.join(faults)}. "
-            f"It is in {rejected}; set export.merge_into: nf4, or export an adapter"
-        )
-    return {"logit_difference": round(gap, 4), "live_esr": expected.esr, "export_esr": got.esr}
 
 
 def _replace_folder(made: Path, target: Path) -> None:
@@ -272,18 +334,30 @@ def export_adapter(base_name: str, source: Path, target: Path) -> None:
     config_file.write_text(json.dumps(config, indent=2))
 
 
-def export_merged(base: Base, source: Path, target: Path, into_round_trip: bool) -> None:
-    """Write the merged model in 16 bits, in shards, with tokenizer and generation config."""
+def export_merged(
+    base: Base,
+    source: Path,
+    target: Path,
+    into_round_trip: bool,
+    before_merge: Callable[[Any], None] = lambda model: None,
+) -> None:
+    """Write the merged model in 16 bits, in shards, with tokenizer and generation config.
+
+    `before_merge` is called with the adapter on the base that it is then merged into.
+    """
     half = torch.float16 if compute_dtype() is torch.float16 else torch.bfloat16
     place = resolve_base(base.name)
+    options = _placed(2 * model_shape(base.name).parameters)
     if into_round_trip:
         quantized = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, quantization_config=nf4_config(torch.float32)
+            place, dtype=compute_dtype(), quantization_config=nf4_config(compute_dtype()), **options
         )
-        model = quantized.dequantize(dtype=torch.float32)
+        model: Any = quantized.dequantize(dtype=compute_dtype())
     else:
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=half)
-    peft = PeftModel.from_pretrained(model, str(source), autocast_adapter_dtype=True)
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=half, **options)
+        model.to(dtype=compute_dtype())  # adds in float32 on a CPU without 16-bit arithmetic
+    peft = PeftModel.from_pretrained(model, str(source), autocast_adapter_dtype=True).eval()
+    before_merge(peft)
     merged = peft.merge_and_unload().to(half)
     merged.generation_config = valid_generation_config(merged.generation_config)
     merged.save_pretrained(target, max_shard_size="4GB")
@@ -308,17 +382,30 @@ def valid_generation_config(config: GenerationConfig) -> GenerationConfig:
 
 
 def _export_gguf(
-    base: Base, source: Path, target: Path, into_round_trip: bool, checkout: str | None
+    base: Base,
+    source: Path,
+    target: Path,
+    into_round_trip: bool,
+    checkout: str | None,
+    before_merge: Callable[[Any], None],
 ) -> None:
     converter = find_converter(checkout)
     with TemporaryDirectory(dir=target) as merged:  # goes with it if the process is killed
-        export_merged(base, source, Path(merged), into_round_trip)
+        export_merged(base, source, Path(merged), into_round_trip, before_merge)
         convert(Path(merged), target, converter)
     (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")
 
 
 def load_plain(folder: Path, gguf_file: str | None = None) -> Any:
+    """Load an export as anyone would, on the GPU as far as it fits."""
     options: dict[str, Any] = {"dtype": compute_dtype(), "gguf_file": gguf_file}
     if torch.cuda.is_available():
-        options["device_map"] = {"": torch.cuda.current_device()}
+        options["device_map"] = "auto"
     return AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+def _placed(model_bytes: int) -> dict[str, Any]:
+    """Return the options that load a model on the GPU if it fits there, else in main memory."""
+    if torch.cuda.is_available() and 1.2 * model_bytes < torch.cuda.mem_get_info()[0]:
+        return {"device_map": {"": torch.cuda.current_device()}}
+    return {}

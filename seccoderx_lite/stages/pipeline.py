@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from seccoderx_lite.core.errors import RecipeError
+from seccoderx_lite.core.errors import RecipeError, RunInterrupted, SeccoderxError
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.evaluation.suites.cweval_packages import shown_folders
 from seccoderx_lite.models.backends import chosen_backend
@@ -18,8 +18,8 @@ from seccoderx_lite.run.open_sandbox import open_sandbox
 from seccoderx_lite.run.progress import Progress, default_progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import policy_training, start_checks
-from seccoderx_lite.stages.resuming import reopen_unfinished, run_stage
-from seccoderx_lite.stages.stage_table import StageRun, planned_stages, stages_of
+from seccoderx_lite.stages.resuming import forget_dependents, reopen_unfinished, run_stage
+from seccoderx_lite.stages.stage_table import Stage, StageRun, planned_stages, stages_of
 from seccoderx_lite.training.trackers import require_trackers
 
 logger = logging.getLogger(__name__)
@@ -78,13 +78,28 @@ def train(
                     logger.info("%s", audit_line(recipe, folder))
                 policy_training.policy_tasks(recipe, folder, sandbox)
             try:
-                for stage in chosen:
-                    stopping.check(f"before the stage {stage.name}")
-                    if stage.shared or is_first_process():
-                        run_stage(run, stage, again=bool(stages))
+                _run_stages(run, chosen, again=bool(stages))
             finally:
                 run.close_engine()
             return folder.path
+
+
+def _run_stages(run: StageRun, stages: Sequence[Stage], again: bool) -> None:
+    """Run stages in order; one that may fail ends the run only after the later ones."""
+    failed: list[tuple[Stage, SeccoderxError]] = []
+    for stage in stages:
+        stopping.check(f"before the stage {stage.name}")
+        try:
+            if stage.shared or is_first_process():
+                run_stage(run, stage, again)
+        except SeccoderxError as error:
+            if not stage.may_fail or isinstance(error, RunInterrupted):
+                raise
+            logger.error("%s: failed; the stages after it are still run", stage.name)
+            failed.append((stage, error))
+    for stage, failure in failed:
+        forget_dependents(run.folder, stage)  # made again when it succeeds
+        raise failure
 
 
 def _run_folder(

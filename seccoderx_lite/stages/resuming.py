@@ -27,7 +27,7 @@ def reopen_unfinished(folder: RunFolder, recipe: Recipe) -> None:
             continue
         if missing := folder.read_summary(stage.name).get("unanswered"):
             logger.info("%s: asks again for %d answers that failed", stage.name, missing)
-            _forget_dependents(folder, stage)
+            forget_dependents(folder, stage)
             folder.forget(stage.name)
         if stage.steps is None or not folder.is_done(stage.name):
             continue
@@ -35,11 +35,11 @@ def reopen_unfinished(folder: RunFolder, recipe: Recipe) -> None:
         done = folder.read_summary(stage.name).get("steps", steps)
         if done < steps:
             logger.info("%s: has %d steps, goes on to %d", stage.name, done, steps)
-            _forget_dependents(folder, stage)
+            forget_dependents(folder, stage)
             folder.forget(stage.name)
 
 
-def _forget_dependents(folder: RunFolder, stage: Stage) -> None:
+def forget_dependents(folder: RunFolder, stage: Stage) -> None:
     """Count as unfinished, and delete what they would resume from, all that use its results."""
     for other in STAGES:
         if stage.name in other.rests_on:
@@ -51,7 +51,7 @@ def run_stage(run: StageRun, stage: Stage, again: bool) -> None:
     """Run a stage unless it is finished; the processes of a shared one start and end together."""
     meet = wait_for_all if stage.shared else lambda: None
     if again and is_first_process():
-        _forget_dependents(run.folder, stage)
+        forget_dependents(run.folder, stage)
         run.folder.forget(stage.name)
         _delete_progress(run.folder, stage)
         if stage.leaves:

@@ -65,6 +65,8 @@ class Stage:
     """Stages whose results it uses; it has to run again when one of them has."""
     steps: str | None = None
     """Key of its number of steps; with a higher number a finished stage goes on."""
+    may_fail: bool = False
+    """Whether the stages after it are worth running when it fails; the run fails after them."""
 
 
 def _evaluate(run: StageRun) -> dict[str, Json]:
@@ -140,6 +142,7 @@ STAGES = (
         check=start_checks.check_export,
         leaves="export",
         rests_on=("cold_start", "align", "warm_start", "policy"),
+        may_fail=True,
     ),
     Stage(
         "report",

@@ -8,10 +8,13 @@ import pytest
 import torch
 from helpers.small_runs import COMPLETION, PROMPT, live_logprobs, run_with_policy
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from seccoderx_lite.core.errors import ModelError
+from seccoderx_lite.core.errors import ModelError, RunStopped
+from seccoderx_lite.evaluation.fidelity import Expected, is_close
+from seccoderx_lite.evaluation.held_out import Measurement
+from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores
 from seccoderx_lite.models.base import load_base, resolve_base
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.reporting.model_card import model_card
@@ -121,12 +124,86 @@ def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
         run(folder.recipe, folder, load_base(folder.recipe.model), sandbox, role="judge")
 
 
+def other_adapter(folder, source, kind):
+    """A copy of the policy adapter that is wrong in some way."""
+    shutil.copytree(source, folder)
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    settings, tensors = json.loads(config.read_text()), load_file(weights)
+    if kind == "bare base":
+        tensors = {name: tensor * ("lora_A" in name) for name, tensor in tensors.items()}
+    elif kind == "half the scale":
+        config.write_text(json.dumps({**settings, "lora_alpha": settings["lora_alpha"] / 2}))
+    elif kind == "another adapter":
+        noise = torch.Generator().manual_seed(1)
+        tensors = {
+            name: torch.randn(tensor.shape, generator=noise) * tensor.std()
+            for name, tensor in tensors.items()
+        }
+    save_file(tensors, weights)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+@pytest.mark.parametrize("kind", ["right", "bare base", "half the scale", "another adapter"])
+def test_the_gate_passes_the_right_export_and_no_other(kind, form, folder, tmp_path, monkeypatch):
+    """Tests run no code here: the models alone are compared."""
+    wrong = other_adapter(tmp_path / "wrong", folder.policy_adapter, kind)
+    true_adapter, true_merged = export.export_adapter, export.export_merged
+
+    def merged(base, source, target, into_round_trip, before_merge):
+        true_merged(base, source, tmp_path / "unused", into_round_trip, before_merge)
+        true_merged(base, wrong, target, into_round_trip)
+
+    monkeypatch.setattr(export, "export_merged", merged)
+    monkeypatch.setattr(
+        export, "export_adapter", lambda name, source, target: true_adapter(name, wrong, target)
+    )
+    document = folder.recipe.model_dump(mode="json")
+    document["export"] = {"formats": [form], "gate_tasks": 2, "max_esr_drop": 1.0}
+    document["evaluate"] = {"suites": ["builtin:tiny"], "max_completion_tokens": 24}
+    recipe = check_recipe(document, "x")
+    with Sandbox("limits-only", 1) as sandbox:
+        arguments = recipe, folder, load_base(recipe.model), sandbox
+        if kind == "right":
+            figures = run(*arguments)[form]
+            assert figures["kl"] < figures["bare_kl"] / 50
+            assert (folder.export / form).is_dir()
+            return
+        with pytest.raises(RunStopped, match=rf"the {form} export differs .*KL divergence"):
+            run(*arguments)
+    assert not (folder.export / form).exists() and (folder.export / "rejected" / form).is_dir()
+
+
 @pytest.mark.parametrize(
     ("failed", "tasks", "is_refused"),
     [(1, 64, False), (4, 64, True), (1, 16, False), (1, 2, False), (2, 16, True)],
 )
 def test_a_fall_of_esr_is_never_that_of_one_task_alone(failed, tasks, is_refused):
     assert fell_too_far(failed / tasks, tasks, 0.05) is is_refused
+
+
+def solved(*scores):
+    samples = [SampleScore(functional, secure) for functional, secure in scores]
+    return Measurement(0, tuple(TaskScores(str(n), (), (s,)) for n, s in enumerate(samples)))
+
+
+@pytest.mark.parametrize(
+    ("live", "exported", "fault"),
+    [
+        ([(1.0, None)] * 8, [(0.0, None)] * 8, "functional share on 8 tasks is 0.000"),
+        ([(1.0, 1.0)] * 8, [(1.0, 0.0)] * 8, "ESR on 8 tasks is 0.000"),
+        ([(1.0, None)] * 8, [(1.0, None)] * 7 + [(0.0, None)], None),
+        ([(0.0, None)] * 8, [(1.0, None)] * 8, None),
+    ],
+)
+def test_function_counts_where_tasks_have_no_security_tests(live, exported, fault):
+    found = export._lost(solved(*live), solved(*exported), 0.05)
+    assert (fault in found[0]) if fault else not found
+
+
+@pytest.mark.parametrize("kl", [float("nan"), float("inf"), 0.2])
+def test_a_divergence_that_is_no_number_or_too_large_is_not_close(kl):
+    assert not is_close(Expected(torch.zeros(1, 1), from_bare=1.0), kl, most=0.1)
 
 
 def test_a_judge_from_elsewhere_is_not_exported_in_the_policys_place_either(folder, tmp_path):

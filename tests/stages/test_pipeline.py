@@ -22,6 +22,7 @@ from seccoderx_lite.models.adapters import attach_adapter
 from seccoderx_lite.models.base import load_base, resolve_base
 from seccoderx_lite.recipe.recipe import load_recipe
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.stages import export
 from seccoderx_lite.stages.finished_run import export_again
 from seccoderx_lite.stages.pipeline import train
 from seccoderx_lite.stages.stage_table import planned_stages
@@ -338,21 +339,25 @@ def test_the_judge_is_not_exported_in_the_policys_place(finished, tmp_path, reci
         export_again(copy, ["adapter"])
 
 
-def test_an_export_that_strays_from_the_policy_is_not_handed_over(finished, tmp_path, recipe_file):
+def test_a_rejected_export_costs_neither_the_adapter_nor_the_report(
+    finished, tmp_path, recipe_file, monkeypatch
+):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
-    strict = load_recipe(recipe_file, ["export.max_logit_difference=1e-9"])
     shutil.rmtree(copy / "export")
+    (copy / "report.html").unlink()
     with RunFolder.open(copy, load_recipe(recipe_file)) as folder:
         folder.forget("export")
-        folder.write_text("recipe.yaml", "")
-    from seccoderx_lite.recipe.recipe import dump_recipe
-
-    (copy / "recipe.yaml").write_text(dump_recipe(strict))
-    with pytest.raises(RunStopped, match="max_logit_difference 1e-09"):
-        train(strict, copy, stages=["export"])
-    assert not (copy / "export" / "merged").exists()
-    assert (copy / "export" / "rejected").is_dir()
+        folder.forget("report")
+    adapter_then_merged = iter([True, False])
+    monkeypatch.setattr(export, "is_close", lambda *figures: next(adapter_then_merged))
+    with pytest.raises(RunStopped, match="the merged export differs from the trained policy"):
+        train(load_recipe(recipe_file), copy)
+    assert (copy / "report.html").exists()
+    assert {path.name for path in (copy / "export").iterdir()} == {"adapter", "rejected"}
+    monkeypatch.undo()
+    train(load_recipe(recipe_file), copy)
+    assert (copy / "export" / "merged").is_dir()
 
 
 def test_a_recipe_without_a_section_has_fewer_stages(recipe_file):
