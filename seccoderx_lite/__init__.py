@@ -9,6 +9,7 @@ What needs torch is imported when it is first used.
 """
 
 import logging
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,10 @@ _HOMES = {
     "scan": "stages.scan",
     "train": "stages.pipeline",
 }
+
+# Waiting threads of torch would keep processors busy that the sandbox needs. It has an effect only
+# before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # On a CPU bitsandbytes warns at every start that an optional kernel is not installed.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

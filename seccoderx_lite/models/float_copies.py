@@ -2,8 +2,8 @@
 
 Normally every generated token unpacks the 4-bit weights of each layer and multiplies with the two
 matrices of the adapter, which takes much of a small model's time on a CPU. Inside a `float_copies`
-block, each layer uses one float32 matrix instead: its weights with the active adapter added. The
-weights themselves are not changed. (The export's merge is in `stages.export`.)
+block, each layer uses one float32 matrix instead: its weights with the active adapter added, if
+there is one. The weights themselves are not changed. (The export's merge is in `stages.export`.)
 
 Models in 16 bits are left alone: adding would round small updates of the adapter away, and the
 sampled policy would not be the one in training.
@@ -37,8 +37,10 @@ def float_copies(model: Any) -> Iterator[None]:
         ):
             layers = _plain_layers(model)
             weights = sum(layer.in_features * layer.out_features for layer in layers)
-            for layer in layers if 4 * weights <= MAX_BYTES else []:
-                stack.enter_context(_replaced_forward(layer, _forward_with_copy(layer)))
+            if 4 * weights <= MAX_BYTES:
+                for layer in layers:
+                    stack.enter_context(_replaced_forward(layer, _forward_with_copy(layer)))
+                stack.enter_context(_without_autocast(model))
         yield
 
 
@@ -48,11 +50,11 @@ def has_float_copies(model: Any) -> bool:
 
 
 def _plain_layers(model: Any) -> list[Any]:
-    """Return the layers that are one matrix plus plain LoRA; the others are left alone.
+    """Return the layers that are one matrix, in 4 bits or plus plain LoRA; others are left alone.
 
     Subclasses of Linear may compute something else, as DoRA does, and `lora_bias` adds a bias.
     """
-    return [
+    adapted = [
         module
         for module in model.modules()
         if isinstance(module, LoraLayer)
@@ -60,10 +62,27 @@ def _plain_layers(model: Any) -> list[Any]:
         and not module.lora_variant
         and not any(module.lora_bias.values())
     ]
+    inside = {id(layer.get_base_layer()) for layer in adapted}
+    bare = [one for one in model.modules() if _is_4bit(one) and id(one) not in inside]
+    return adapted + bare
 
 
 def _is_4bit(layer: Any) -> bool:
-    return type(layer).__name__ == "Linear4bit"
+    """Whether a layer is bitsandbytes' own; PEFT's layer around it has the same name."""
+    return type(layer).__name__ == "Linear4bit" and not isinstance(layer, LoraLayer)
+
+
+@contextmanager
+def _without_autocast(model: Any) -> Iterator[None]:
+    """Undo accelerate's autocast for a while: it would convert every copy for every token."""
+    own, plain = vars(model).get("forward"), vars(model).get("_original_forward")
+    if plain:
+        model.forward = plain
+    try:
+        yield
+    finally:
+        if plain:
+            model.forward = own
 
 
 @contextmanager
@@ -77,9 +96,10 @@ def _replaced_forward(layer: Any, forward: Callable[..., torch.Tensor]) -> Itera
 
 @torch.no_grad()
 def _forward_with_copy(layer: Any) -> Callable[..., torch.Tensor]:
-    base = layer.get_base_layer()
+    is_adapted = isinstance(layer, LoraLayer)
+    base = layer.get_base_layer() if is_adapted else layer
     weight = dequantize_bnb_weight(base.weight) if _is_4bit(base) else base.weight.detach()
-    if not layer.disable_adapters:
+    if is_adapted and not layer.disable_adapters:
         for name in layer.active_adapters:
             if name in layer.lora_A:
                 weight = weight + layer.get_delta_weight(name)

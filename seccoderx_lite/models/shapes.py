@@ -103,25 +103,41 @@ def _is_target(linear: Linear, targets: str | Sequence[str]) -> bool:
     return any(linear.name == name or linear.name.endswith(f".{name}") for name in targets)
 
 
+def parameter_count(base: str) -> int:
+    """Return how many parameters a base model has; tied ones count once.
+
+    Raises:
+        ModelError: there is no such config.
+    """
+    model, _ = _without_weights(base)
+    model.tie_weights()
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def model_shape(base: str) -> ModelShape:
     """Return the shape of a base model; for a hub id only the config is downloaded.
 
     Raises:
         ModelError: there is no such config, or the model is not a dense decoder.
     """
-    config = config_of(resolve_base(base))
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except Exception as error:  # whatever the library makes of the numbers of a damaged config
-        raise ModelError(
-            f"{base}: cannot build a model of its config: {reason_of(error)}; give another model"
-        ) from error
+    model, config = _without_weights(base)
     try:
         return _shape_of(model, config)
     except AttributeError as error:
         raise ModelError(
             f"{base}: only dense decoders such as Qwen and Llama can be estimated ({error})"
+        ) from error
+
+
+def _without_weights(base: str) -> tuple[Any, Any]:
+    """The model on the meta device, and its config."""
+    config = config_of(resolve_base(base))
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config), config
+    except Exception as error:  # whatever the library makes of the numbers of a damaged config
+        raise ModelError(
+            f"{base}: cannot build a model of its config: {reason_of(error)}; give another model"
         ) from error
 
 

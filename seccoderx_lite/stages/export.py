@@ -25,9 +25,9 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM
 
-from seccoderx_lite.core.errors import ModelError, RunStopped, reason_of
+from seccoderx_lite.core.errors import ModelError, RunStopped
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.data.loading import validation_tasks
 from seccoderx_lite.evaluation.fidelity import (
@@ -49,7 +49,8 @@ from seccoderx_lite.models.context import too_long
 from seccoderx_lite.models.estimate import gate_batch
 from seccoderx_lite.models.generation import PlainGenerator, RoleGenerator, TextGenerator
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
-from seccoderx_lite.models.shapes import model_shape
+from seccoderx_lite.models.plain_models import load_plain, placed, valid_generation_config
+from seccoderx_lite.models.shapes import parameter_count
 from seccoderx_lite.recipe.recipe import ExportRecipe, Format, Recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.run import stopping
@@ -347,7 +348,7 @@ def export_merged(
     """
     half = torch.float16 if compute_dtype() is torch.float16 else torch.bfloat16
     place = resolve_base(base.name)
-    options = _placed(2 * model_shape(base.name).parameters)
+    options = placed(2 * parameter_count(base.name))
     if into_round_trip:
         quantized = AutoModelForCausalLM.from_pretrained(
             place, dtype=compute_dtype(), quantization_config=nf4_config(compute_dtype()), **options
@@ -364,23 +365,6 @@ def export_merged(
     base.tokenizer.save_pretrained(target)
 
 
-def valid_generation_config(config: GenerationConfig) -> GenerationConfig:
-    """Return a config that can be saved: that of the base, or its token ids if it is invalid.
-
-    Many published models have one that transformers loads but refuses to save.
-    """
-    try:
-        config.validate(strict=True)
-        return config
-    except ValueError as error:
-        logger.warning(
-            "the base's generation_config.json is invalid (%s): the export has only its token ids",
-            reason_of(error),
-        )
-    names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return GenerationConfig(**{name: getattr(config, name, None) for name in names})
-
-
 def _export_gguf(
     base: Base,
     source: Path,
@@ -394,18 +378,3 @@ def _export_gguf(
         export_merged(base, source, Path(merged), into_round_trip, before_merge)
         convert(Path(merged), target, converter)
     (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")
-
-
-def load_plain(folder: Path, gguf_file: str | None = None) -> Any:
-    """Load an export as anyone would, on the GPU as far as it fits."""
-    options: dict[str, Any] = {"dtype": compute_dtype(), "gguf_file": gguf_file}
-    if torch.cuda.is_available():
-        options["device_map"] = "auto"
-    return AutoModelForCausalLM.from_pretrained(folder, **options)
-
-
-def _placed(model_bytes: int) -> dict[str, Any]:
-    """Return the options that load a model on the GPU if it fits there, else in main memory."""
-    if torch.cuda.is_available() and 1.2 * model_bytes < torch.cuda.mem_get_info()[0]:
-        return {"device_map": {"": torch.cuda.current_device()}}
-    return {}

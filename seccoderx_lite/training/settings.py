@@ -7,11 +7,11 @@ import torch
 from trl import GRPOConfig, SFTConfig
 
 from seccoderx_lite.core.errors import ModelError
-from seccoderx_lite.models.base import compute_dtype
 from seccoderx_lite.models.distributed import (
     process_count,
 )
 from seccoderx_lite.models.estimate import micro_batch
+from seccoderx_lite.models.precision import training_dtype
 from seccoderx_lite.recipe.recipe import (
     Recipe,
 )
@@ -23,7 +23,7 @@ def _common_arguments(
     recipe: Recipe, section: SupervisedRecipe | GroupRecipe, checkpoints: Path
 ) -> dict[str, Any]:
     on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and compute_dtype() is torch.bfloat16
+    dtype = training_dtype(recipe.model.base)
     return {
         "output_dir": str(checkpoints),
         "max_steps": section.steps,
@@ -35,8 +35,8 @@ def _common_arguments(
         "save_total_limit": 2,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
-        "bf16": bf16,
-        "fp16": on_gpu and not bf16,
+        "bf16": dtype is torch.bfloat16,
+        "fp16": dtype is torch.float16,
         "use_cpu": not on_gpu,
         "gradient_checkpointing": on_gpu,
         **tracker_arguments(recipe.report_to, recipe.name, checkpoints.parent.name),

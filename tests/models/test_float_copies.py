@@ -52,6 +52,16 @@ def test_a_layer_with_a_copy_computes_what_weights_and_adapter_do(base, role):
     assert (logits_of(base, other, with_copies=True) - plain).abs().max() > 0.1
 
 
+def test_a_bare_base_in_4_bits_has_copies_too():
+    base = load_base(ModelRecipe(base="builtin:tiny"))
+    plain = logits_of(base, "reference", with_copies=False)
+    with float_copies(base.model):
+        assert has_float_copies(base.model)
+    with_copies = logits_of(base, "reference", with_copies=True)
+    torch.testing.assert_close(with_copies, plain, atol=1e-3, rtol=1e-4)
+    assert not has_float_copies(base.model)
+
+
 @pytest.mark.parametrize("kind", [{"use_dora": True}, {"use_rslora": True}, {"lora_bias": True}])
 def test_every_kind_of_lora_computes_what_it_does_without_copies(kind):
     base = load_base(ModelRecipe(base="builtin:tiny"))

@@ -12,7 +12,8 @@ from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import generate_texts
 from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
-from seccoderx_lite.stages.export import export_merged, load_plain
+from seccoderx_lite.models.plain_models import load_plain
+from seccoderx_lite.stages.export import export_merged
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 

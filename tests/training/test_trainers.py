@@ -7,6 +7,7 @@ import torch
 from helpers.small_runs import GROUP, CountingReward, small_recipe
 
 from seccoderx_lite.core.errors import ModelError, RecipeError
+from seccoderx_lite.models import precision
 from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
@@ -149,6 +150,18 @@ def test_phases_of_a_step_add_up_to_its_time():
     seconds = clock.read()
     assert seconds["step"] == pytest.approx(seconds["rollout"] + seconds["judge"])
     assert GrpoRecipe().group_size >= 2
+
+
+def test_a_large_model_trains_in_bfloat16_on_a_cpu_that_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "has_bfloat16", lambda file: True)
+    monkeypatch.setattr(precision, "_LARGE", 1)
+    recipe = small_recipe(steps=1)
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        assert grpo_config(recipe, recipe.policy.grpo, tmp_path).bf16
+        base = run_steps(folder, recipe, CountingReward([1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]))
+    trained = adapter_parameters(base.model, "trained")
+    assert all(parameter.dtype is torch.float32 for parameter in trained.values())
+    assert any(values.any() for name, values in trained.items() if "lora_B" in name)
 
 
 def test_a_step_that_ruins_the_weights_ends_training_and_leaves_no_checkpoint(tmp_path):
