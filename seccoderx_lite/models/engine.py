@@ -206,7 +206,13 @@ def _start(base: Base, size: EngineSize) -> Any:
     from vllm import LLM
 
     settings: dict[str, Any] = (
-        {"enforce_eager": True, "block_size": 32}
+        {
+            "enforce_eager": True,
+            "block_size": 32,
+            # On a CPU, vLLM fails on a request with a seed whose prompt it reads in parts.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(size.max_tokens, 4096),
+        }
         if on_cpu
         else {"gpu_memory_utilization": size.gpu_share, "enable_sleep_mode": True}
     )

@@ -88,7 +88,7 @@ def greedy_logprobs(
     chosen: list[int] = []
     logprobs: list[float] = []
     for _ in range(tokens):
-        settings = {"temperature": 1.0, "max_tokens": 1, "logprobs": 1, "seed": 0}
+        settings = {"temperature": 1.0, "max_tokens": 1, "logprobs": 1}
         (output,) = engine.complete(role, [[*prompt, *chosen]], [settings])
         token, entry = max(output.logprobs[0].items(), key=lambda item: item[1].logprob)
         chosen.append(token)
@@ -108,13 +108,13 @@ class EngineGenerator(RoleGenerator):
     ) -> list[str | None]:
         """Return one completion per prompt; None for a prompt that is too long."""
         ids = prompt_ids(self._base.tokenizer, prompts)
-        first = int(torch.randint(2**31, ()).item()) if temperature else 0
+        first = int(torch.randint(2**31, ()).item()) if temperature else None
         settings = [
             {
                 "temperature": temperature,
                 "max_tokens": max(1, min(max_new_tokens, self._engine.max_tokens - len(row))),
                 "stop_token_ids": self._ends(),
-                "seed": first + place,
+                "seed": None if first is None else first + place,
             }
             for place, row in enumerate(ids)
         ]
@@ -139,7 +139,6 @@ class EngineGenerator(RoleGenerator):
                 "max_tokens": 1,
                 "logprobs": 2,
                 "allowed_token_ids": list(tokens),
-                "seed": 0,
             }
             for _, tokens in split
         ]

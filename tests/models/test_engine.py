@@ -113,10 +113,8 @@ def test_direct_probabilities_are_those_of_the_model(world):
 def test_a_changed_adapter_is_another_one_after_a_sync_and_caught_before(world):
     base, engine, _ = world
     (prompt,) = prompt_ids(base.tokenizer, QUESTIONS[:1])
-    for _ in range(3):
-        randomise(base.model, "trained", 0.2)
-        for parameter in adapter_parameters(base.model, "trained").values():
-            parameter.data.mul_(1.5)
+    for std in (0.2, 0.1, 0.05):
+        randomise(base.model, "trained", std)
         assert gap(base, engine, "trained", "trained") > 0.02
         with pytest.raises(ModelError, match="rollouts do not come from the trained adapter"):
             check_rollout_weights(
@@ -179,6 +177,15 @@ def test_rollouts_have_the_log_probabilities_of_the_model_and_repeat_by_step(wor
             assert torch.tensor(logprobs)[:, 0].tolist() == pytest.approx(
                 expected.tolist(), abs=1e-3
             )
+
+
+@needs_vllm
+def test_more_prompt_tokens_than_vllm_reads_at_once_are_answered_with_seeds_too(world):
+    _, engine, _ = world
+    prompts = [f"{n} " + "word " * 300 for n in range(40)]
+    torch.manual_seed(0)
+    answers = EngineGenerator(engine, "judge").generate(prompts, max_new_tokens=2, temperature=0.8)
+    assert len(answers) == 40 and None not in answers
 
 
 @needs_vllm
