@@ -25,7 +25,7 @@ from seccoderx_lite.cli.bench_figures import LAYOUTS, BenchResult, LayoutFigures
 from seccoderx_lite.cli.bench_random import random_recipe
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.records import Json
-from seccoderx_lite.recipe.recipe import Recipe, check_recipe
+from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder, default_run_folder
 
 _NO_LEARNING = 1e-12
@@ -61,15 +61,7 @@ def bench(
     Raises:
         RecipeError: the recipe has no policy, there is no trained judge, or an argument is wrong.
     """
-    if recipe.policy is None:
-        raise RecipeError("bench: the recipe has no policy section, so there is no step to measure")
-    if steps < 2:
-        raise RecipeError(
-            f"--steps: must be at least 2, because the first is a warm-up (got {steps})"
-        )
-    if unknown := [name for name in layouts if name not in LAYOUTS]:
-        raise RecipeError(f"--layout: must be one of {', '.join(LAYOUTS)} (got {unknown[0]!r})")
-    grpo = recipe.policy.grpo
+    grpo = _required_policy(recipe, steps, layouts).grpo
     figures: dict[str, LayoutFigures] = {}
     failed: dict[str, str] = {}
     result = BenchResult(
@@ -95,6 +87,18 @@ def bench(
             )
             on_figures(result)
     return result
+
+
+def _required_policy(recipe: Recipe, steps: int, layouts: Sequence[str]) -> PolicyRecipe:
+    if recipe.policy is None:
+        raise RecipeError("bench: the recipe has no policy section, so there is no step to measure")
+    if steps < 2:
+        raise RecipeError(
+            f"--steps: must be at least 2, because the first is a warm-up (got {steps})"
+        )
+    if unknown := [name for name in layouts if name not in LAYOUTS]:
+        raise RecipeError(f"--layout: must be one of {', '.join(LAYOUTS)} (got {unknown[0]!r})")
+    return recipe.policy
 
 
 def _order(layouts: Sequence[str], rounds: int) -> list[str]:

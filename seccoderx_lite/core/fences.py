@@ -49,11 +49,6 @@ class CodeBlock:
     """False when the text ended inside the block; `code` is then the rest of it."""
 
     @property
-    def language_label(self) -> str:
-        """First word after the opening fence, as written: "c++", "Python", or ""."""
-        return "".join(self.info.split(maxsplit=1)[:1])
-
-    @property
     def label_language(self) -> str | None:
         """Language that the label names, also one without support; None if it names none."""
         return label_language(self.info)

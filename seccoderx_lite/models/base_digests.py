@@ -24,11 +24,6 @@ def base_digests(model: Any, start: int = 0, stride: int = 1) -> dict[str, str]:
     }
 
 
-def is_quantised(model: Any) -> bool:
-    """Return whether the base is held in 4 or 8 bits, where merging an adapter destroys it."""
-    return any(not parameter.is_floating_point() for _, parameter in _base_parameters(model))
-
-
 def _base_parameters(model: Any) -> Iterator[tuple[str, torch.nn.Parameter]]:
     return (pair for pair in model.named_parameters() if "lora_" not in pair[0])
 

@@ -29,7 +29,6 @@ class Linear:
     name: str
     inputs: int
     outputs: int
-    has_bias: bool
 
     @property
     def weights(self) -> int:
@@ -144,7 +143,7 @@ def _without_weights(base: str) -> tuple[Any, Any]:
 def _shape_of(model: Any, config: Any) -> ModelShape:
     head = model.get_output_embeddings()
     linears = tuple(
-        Linear(name, module.in_features, module.out_features, module.bias is not None)
+        Linear(name, module.in_features, module.out_features)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     )

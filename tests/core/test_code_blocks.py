@@ -54,13 +54,13 @@ def test_no_block_is_none(text):
 
 def test_unclosed_block_yields_the_rest_and_says_so():
     block = extract_block("Here:\n```python\nx = 1\ny =")
-    assert (block.code, block.language_label, block.is_closed) == ("x = 1\ny =", "python", False)
+    assert (block.code, block.info, block.is_closed) == ("x = 1\ny =", "python", False)
     assert extract_block("```python\nx = 1\n```").is_closed
 
 
 def test_label_is_kept_as_written():
-    assert extract_block("```C++ title\nint x;\n```").language_label == "C++"
-    assert extract_block("```\nx\n```").language_label == ""
+    assert extract_block("```C++ title\nint x;\n```").info == "C++ title"
+    assert extract_block("```\nx\n```").info == ""
 
 
 @pytest.mark.parametrize(

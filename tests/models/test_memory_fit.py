@@ -21,7 +21,7 @@ SHAPE = ModelShape(
     vocabulary=151936,
     max_tokens=32768,
     linears=tuple(
-        Linear(f"layers.{n}.{name}", inputs, outputs, False)
+        Linear(f"layers.{n}.{name}", inputs, outputs)
         for n in range(LAYERS)
         for name, inputs, outputs in (
             ("q", 1536, 1536),
