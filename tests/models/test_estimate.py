@@ -334,5 +334,5 @@ def test_hours_are_bounds_of_every_stage_and_of_both_models_in_the_evaluation():
 
 
 def test_a_missing_config_is_named(tmp_path):
-    with pytest.raises(ModelError, match="cannot load its config"):
+    with pytest.raises(ModelError, match="no such folder"):
         model_shape(str(tmp_path / "nowhere"))
