@@ -262,6 +262,8 @@ def eval_judge(
     if output:
         write_judge_results(result, output)
         typer.echo(output)
+    if result.refusal:
+        raise JudgeError(result.refusal)
     if not result.detection.n:
         raise JudgeError(
             f"{folder}: nothing could be scored; see the errors above, correct what they name and "

@@ -14,6 +14,7 @@ from seccoderx_lite.judge.loading import load_judge
 from seccoderx_lite.run import files
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.stages import judge_evaluation
+from seccoderx_lite.training.judge_probe import why_it_cannot_judge
 
 
 def evaluate_judge(
@@ -48,7 +49,11 @@ def evaluate_judge(
         progress=progress,
     )
     folder = run_folder or default_folder(model, data, settings)
-    result = measure(load_judge(model, adapter=adapter, settings=settings), folder=folder)
+    judge = load_judge(model, adapter=adapter, settings=settings)
+    result = measure(judge, folder=folder)
+    if refusal := why_it_cannot_judge(judge, _stored_labels(folder, len(labelled))):
+        result = dataclasses.replace(result, refusal=refusal)
+        files.write_json(folder / judge_evaluation.EVALUATION, result.as_json())
     if against is None:
         return folder, result
     earlier = Path(against)

@@ -157,10 +157,13 @@ class JudgeEvaluation:
     """Verdicts of this call; the others were stored by earlier ones."""
     seconds: float
     comparison: Comparison | None = None
+    refusal: str | None = None
+    """Why this is no judge: it gives everything the same verdict."""
 
     def as_json(self) -> dict[str, Json]:
         """Return the content of evaluation.json."""
         data = asdict(self)
-        if self.comparison is None:
-            del data["comparison"]
+        for name in ("comparison", "refusal"):
+            if data[name] is None:
+                del data[name]
         return data

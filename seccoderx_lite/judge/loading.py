@@ -12,7 +12,7 @@ A name is one of
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +56,8 @@ class LoadedJudge:
     batch_size: int
     why_unreadable: Callable[[CodeToJudge], str | None] = lambda item: None
     """Returns why the judge cannot read all of a piece of code; None if it can."""
+    canaries: str | None = None
+    """Labelled code, of its training if known, on which a local judge can be tried."""
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
         """Return one verdict per item; unclear, with the reason, for code it cannot read."""
@@ -208,7 +210,16 @@ def _run_judge(run: Path, adapter: Path | None, given: Mapping[str, Json]) -> Lo
         )
     model = recipe.model.model_copy(update={"base": trained.get("base") or recipe.model.base})
     kept = {key: trained[key] for key in _ANSWERING if trained.get(key) is not None}
-    return _local_judge(model, chosen if has_adapter else None, kept, given, name=str(run))
+    judge = _local_judge(model, chosen if has_adapter else None, kept, given, name=str(run))
+    return replace(judge, canaries=_labelled_code(recipe.judge) or judge.canaries)
+
+
+def _labelled_code(judge: JudgeRecipe | None) -> str | None:
+    """Return the labelled code that a run's judge is tried or trained on."""
+    if judge is None:
+        return None
+    section = judge.align or judge.cold_start
+    return judge.canaries.data or (section.data if section else None)
 
 
 def _adapter_judge(folder: Path, given: Mapping[str, Json]) -> LoadedJudge:
@@ -280,9 +291,8 @@ def _local_judge(
         "unsure": list(judge.unsure),
     }
     label = name or (f"{model.base} with {adapter}" if adapter else model.base)
-    return LoadedJudge(
-        label, identity, judge, recipe, recipe.batch_size, _context_check(base, recipe)
-    )
+    readable = _context_check(base, recipe)
+    return LoadedJudge(label, identity, judge, recipe, recipe.batch_size, readable, "builtin:tiny")
 
 
 def _digest(adapter: Path) -> str:

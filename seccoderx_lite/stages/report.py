@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import TemplateError
 from markupsafe import Markup
 
 from seccoderx_lite.core.errors import RunFolderError, SeccoderxError, reason_of
@@ -58,7 +59,7 @@ def run(folder: RunFolder) -> Path:
     """
     try:
         text = _text(folder)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, TemplateError) as error:
         if isinstance(error, SeccoderxError):
             raise
         raise RunFolderError(

@@ -23,6 +23,7 @@ from seccoderx_lite.judge.loading import LoadedJudge, in_batches, load_judge
 from seccoderx_lite.judge.prompt import is_cut_for_judge
 from seccoderx_lite.reporting.findings import Finding, LineCount, ScanResult
 from seccoderx_lite.run.progress import Progress, default_progress
+from seccoderx_lite.training.judge_probe import check_that_it_tells_apart
 
 _CALLS_NOTHING = "blank lines, comments, and code outside functions that calls nothing"
 _NO_VERDICT = "the judge gave no verdict"
@@ -115,6 +116,8 @@ def scan(
     verdicts = _verdicts(loaded, [item for _, item in questions], progress or default_progress())
     labels = [verdict.label for verdict in verdicts]
     _check_that_it_answers(loaded, verdicts)
+    if labels:
+        check_that_it_tells_apart(loaded, labels)
     _count_judged([piece for piece, _ in questions], verdicts)
     findings = [
         _finding(piece, item.cwe[0], verdict)

@@ -33,7 +33,7 @@ class Canaries:
         Raises:
             RunStopped: it is not surely better than chance, and the recipe does not allow that.
         """
-        rows = _balanced(self._held_out, self._settings.count, random.Random(self._seed))
+        rows = balanced(self._held_out, self._settings.count, random.Random(self._seed))
         if not rows:
             logger.warning(
                 "judge.canaries: the labelled code is all of one kind, so the judge is "
@@ -63,7 +63,7 @@ class Canaries:
         """
         rng = random.Random(f"{self._seed} {step}")
         is_due = step % self._settings.every == 0
-        rows = _balanced(self._rows, self._settings.count, rng) if is_due else []
+        rows = balanced(self._rows, self._settings.count, rng) if is_due else []
         if not rows:
             return {}
         # Without its cache: cached verdicts would hide that the judge has changed.
@@ -107,7 +107,7 @@ def _held_out(labelled: Sequence[LabelledCode]) -> tuple[list[LabelledCode], str
     return list(labelled), "labelled code without splits, which it may have been trained on"
 
 
-def _balanced(
+def balanced(
     labelled: Sequence[LabelledCode], count: int, rng: random.Random
 ) -> list[LabelledCode]:
     """Draw at most `count` samples, as many vulnerable as safe ones."""

@@ -18,7 +18,7 @@ CODES = (0, 1, 2, 3, 130)
 _ADVICE = re.compile(
     r"\b(use|give|set|remove|add|delete|check|choose|lower|raise|run|train|must|needs?|try|write|"
     r"correct|rename|repeat|replace|change|keep|leave|install|see|did you mean|is required|measure|"
-    r"save|convert|end|free|shorten|--help)\b",
+    r"save|download|convert|end|free|shorten|--help)\b",
     re.IGNORECASE,
 )
 
