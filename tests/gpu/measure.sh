@@ -48,11 +48,11 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     $configs/Qwen2.5-Coder-1.5B-Instruct.json --memory 16GB --layout shared "${lengths[@]}" \
     -o policy.grpo.group_size=8 -o policy.grpo.max_completion_tokens=183
 else
-  part 150 tests "$python" -m pytest tests/gpu/test_kernels.py -p no:cacheprovider --device cpu \
+  part 400 tests "$python" -m pytest tests/gpu/test_kernels.py -p no:cacheprovider --device cpu \
     -k "4_bit or roles or decoding"
-  bench 150 step-tiny recipes/tiny.yaml builtin:tiny --layout shared -o model.max_prompt_tokens=64 \
+  bench 400 step-tiny recipes/tiny.yaml builtin:tiny --layout shared -o model.max_prompt_tokens=64 \
     -o policy.grpo.prompts_per_step=1 -o policy.grpo.max_completion_tokens=32
-  part 100 decoding-tiny "$python" tests/benchmarks/decoding.py builtin:tiny --rows 2 --prompt 16 \
+  part 300 decoding-tiny "$python" tests/benchmarks/decoding.py builtin:tiny --rows 2 --prompt 16 \
     --tokens 8 --output "$out/decoding-tiny.json"
 fi
 exit $failed

@@ -378,3 +378,57 @@ def f(): return {given}
     tests = {"kind": "calls", "entry_point": "f", "functionality": [{"expect": expect}]}
     result = sandbox.run_tests(code, "python", tests)
     assert (result.status == "passed") is passes, result.output
+
+
+COUNTING = """
+import functools
+from collections import Counter
+
+def letters(text): return Counter(text)
+def commonest(counted): return counted.most_common(1)
+def plus_one(function):
+    @functools.wraps(function)
+    def wrapper(*args): return function(*args) + 1
+    return wrapper
+def add(a, b):
+    "Add two numbers."
+    return a + b
+class Row:
+    def __init__(self, *items): self.items = items
+    def __getitem__(self, place): return list(self.items[place])
+class Base:
+    def run(self): return 1
+"""
+
+
+def test_counters_slices_and_names_of_functions_cross(sandbox: Sandbox) -> None:
+    tests = """
+    from collections import Counter
+    from candidate import Row, add, commonest, letters, plus_one
+    def test_counter():
+        assert letters("aab") == Counter("aab") and letters("aab").most_common(1) == [("a", 2)]
+        assert letters("a")["z"] == 0 and commonest(Counter("aab")) == [("a", 2)]
+    def test_slice():
+        assert Row(1, 2, 3)[:2] == [1, 2] and Row(1, 2, 3)[::-2] == [3, 1]
+    def test_names():
+        @plus_one
+        def double(n):
+            "Double it."
+            return 2 * n
+        assert (double(1), double.__name__, double.__doc__) == (3, "double", "Double it.")
+        assert add.__doc__ == "Add two numbers."
+    """
+    result = run(sandbox, COUNTING, tests)
+    assert result.status == "passed", result.output
+
+
+def test_a_counter_equals_the_object_of_its_counts(sandbox: Sandbox) -> None:
+    case = {"args": ["aab"], "expect": {"a": 2, "b": 1}}
+    tests = {"kind": "calls", "entry_point": "letters", "functionality": [case]}
+    assert sandbox.run_tests(COUNTING, "python", tests).status == "passed"
+
+
+def test_a_class_of_the_code_as_a_base_is_a_fault_of_the_tests(sandbox: Sandbox) -> None:
+    tests = "from candidate import Base\ndef test_a():\n    class Own(Base): pass\n"
+    with pytest.raises(DataError, match=r"test_a: .*Base\) cannot be derived from"):
+        run(sandbox, COUNTING, tests)

@@ -12,6 +12,7 @@ import json
 import math
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path, PurePath
@@ -103,6 +104,8 @@ def _pack_compound(value: object, depth: int, packer: Packer) -> Any:
         if type(value) is not tuple and values.is_named_tuple(value):
             return _pack_object(value, depth, packer)
         return {"t": [_pack(item, deeper, packer) for item in tuple.__iter__(value)]}
+    if type(value) is Counter:
+        return {"v": ["Counter", _pack(dict(value), deeper, packer)]}
     if isinstance(value, dict):
         return {"d": [_pack(pair, deeper, packer) for pair in dict.items(value)]}
     if isinstance(value, bytes | bytearray):

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from . import values
+from .errors import BadTest
 
 _ARITHMETIC = (
     "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
@@ -170,7 +171,8 @@ class RemoteClass(Remote):
         return self._remote_info.names[0] in names
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        raise TypeError(f"a class of the candidate ({_short_name(self)}) cannot be derived from")
+        note = f"a class of the candidate ({_short_name(self)}) cannot be derived from"
+        raise BadTest(note) if self._remote_peer.decides else TypeError(note)
 
 
 def make_remote(peer: Peer, ref: object, info: Info) -> Remote:
@@ -179,9 +181,12 @@ def make_remote(peer: Peer, ref: object, info: Info) -> Remote:
     return made
 
 
+_DOC = property(lambda self: self._remote_peer.ask("attr", self, "__doc__"))
+
+
 @lru_cache(maxsize=512)
 def _proxy_type(info: Info) -> Any:
-    body: dict[str, Any] = {"__slots__": ()}
+    body: dict[str, Any] = {"__slots__": (), "__doc__": _DOC}
     if info.kind == "class":
         specials = info.specials & {"__iter__", "__len__", "__getitem__", "__contains__"}
         return type("RemoteClass", (RemoteClass,), body | _methods(specials))

@@ -13,7 +13,7 @@ import socket
 import sys
 import traceback
 import types
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import date
 from datetime import time as time_of_day
@@ -197,6 +197,8 @@ def _as_json(value: Any, expected: Any) -> Any:
         return _remote_as_json(value)
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, Counter):
+        return dict(value)
     if isinstance(value, tuple):
         fields = getattr(type(value), "_fields", ())
         is_record = isinstance(expected, dict) and len(fields) == len(value)

@@ -1,8 +1,8 @@
 """Values of the standard library that cross by value, and objects that cross as handles.
 
-By value: dates and times, Decimal, Fraction, complex, UUID, IP addresses, deque, arrays of numpy,
-enum members and named tuples. Every constructor called here belongs to the standard library or to
-numpy, and gets plain data of a bounded size.
+By value: dates and times, Decimal, Fraction, complex, UUID, IP addresses, deque, Counter, slices,
+arrays of numpy, enum members and named tuples. Every constructor called here belongs to the
+standard library or to numpy, and gets plain data of a bounded size.
 """
 
 import datetime
@@ -16,7 +16,7 @@ import sys
 import types
 import uuid
 import zoneinfo
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +67,8 @@ def _pack_number(value: object) -> tuple[str, list[object]] | None:
         return type(value).__name__, [str(value)]
     if isinstance(value, deque):
         return "deque", [list(value), value.maxlen]
+    if isinstance(value, slice):
+        return "slice", [value.start, value.stop, value.step]
     return None
 
 
@@ -99,6 +101,14 @@ def _deque(items: Any, size: Any) -> deque[Any]:
     return deque(items, size)
 
 
+def _counter(items: Any) -> Counter[Any]:
+    if type(items) is not dict:
+        raise ValueError("not a counter")
+    made: Counter[Any] = Counter()
+    dict.update(made, items)
+    return made
+
+
 def _complex(real: Any, imaginary: Any) -> complex:
     if not all(isinstance(part, int | float) for part in (real, imaginary)):
         raise ValueError("not a complex number")
@@ -121,6 +131,8 @@ STANDARD: dict[str, Callable[..., Any]] = {
     "UUID": lambda number: uuid.UUID(int=_integers(number)[0]),
     "complex": _complex,
     "deque": _deque,
+    "Counter": _counter,
+    "slice": slice,
     **{kind: _address(kind) for kind in _ADDRESSES},
 }
 """Tag -> what makes the value from its parts."""
