@@ -42,10 +42,16 @@ class ServerContext:
     @functools.cached_property
     def _context(self) -> int | None:
         models = self._ask("GET", f"{self._url}/models")
-        entries = models.get("data") if isinstance(models, dict) else None
-        for entry in entries if isinstance(entries, list) else []:
-            length = isinstance(entry, dict) and entry.get("max_model_len")
-            if isinstance(length, int) and entry.get("id") == self._recipe.model:
+        data = models.get("data") if isinstance(models, dict) else None
+        entries = {
+            entry.get("id"): entry
+            for entry in (data if isinstance(data, list) else [])
+            if isinstance(entry, dict)
+        }
+        own = entries.get(self._recipe.model, {})
+        # vLLM gives no length for an adapter, but the name of its base as `parent`.
+        for entry in (own, entries.get(own.get("parent"), {})):
+            if isinstance(length := entry.get("max_model_len"), int):
                 return length
         return None
 

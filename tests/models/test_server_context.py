@@ -20,7 +20,10 @@ def pages(context, name="m"):
         words = body["messages"][0]["content"].split()
         return 200, json.dumps({"count": len(words)}).encode()
 
-    models = json.dumps({"data": [{"id": name, "max_model_len": context}]}).encode()
+    entries = [{"id": name, "max_model_len": context}]
+    if name == "base":
+        entries.append({"id": "m", "parent": "base", "max_model_len": None})
+    models = json.dumps({"data": entries}).encode()
     return {"/v1/models": lambda body: (200, models), "/tokenize": tokenize}
 
 
@@ -32,8 +35,9 @@ def verdicts(known):
     return found, asked
 
 
-def test_code_beyond_the_context_of_the_server_is_unclear_and_not_asked():
-    found, asked = verdicts(pages(context=400))
+@pytest.mark.parametrize("name", ["m", "base"], ids=["a model", "an adapter on a base"])
+def test_code_beyond_the_context_of_the_server_is_unclear_and_not_asked(name):
+    found, asked = verdicts(pages(context=400, name=name))
     assert [verdict.label for verdict in found] == ["safe", "unclear"]
     assert "too long for the judge" in found[1].error and "its limit is 336" in found[1].error
     assert len(asked) == 1
