@@ -6,9 +6,11 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from seccoderx_lite.cli import app
@@ -59,9 +61,14 @@ def _logging_as_before() -> Iterator[None]:
         package.setLevel(levels[1])
 
 
-def start(*arguments: str, log: Path) -> multiprocessing.process.BaseProcess:
+def start(*arguments: str, log: Path) -> BaseProcess:
     """Start a command in a process of its own, which has imported the libraries already."""
-    process = _ready.Process(target=_logged, args=(arguments, log))
+    return start_function(_logged, arguments, log)
+
+
+def start_function(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Call a function in a process of its own, which has imported the libraries already."""
+    process = _ready.Process(target=function, args=arguments)
     process.start()
     return process
 

@@ -1,10 +1,10 @@
 """One process of a two-process run: GRPO steps on recorded rollouts, by the functions of a stage.
 
 Sampling differs between processes by design, so the completions are recorded ones: what is compared
-is everything after them. Usage: two_processes.py FOLDER
+is everything after them.
 """
 
-import sys
+import os
 from pathlib import Path
 
 import torch
@@ -53,5 +53,8 @@ def main(target: Path) -> None:
     save_adapter(base.model, "trained", target / "adapter")
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def as_one_of_two(rank: int, port: int, target: Path) -> None:
+    """Run `main` as a launcher would have it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    main(target)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 from helpers import two_processes
+from helpers.command_line import start_function
 from safetensors.torch import load_file
 
 from seccoderx_lite.core.errors import ModelError
@@ -58,30 +59,15 @@ def environment(**more):
     return {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **more}
 
 
-def run_pair(*command):
-    """Start two processes that find each other as a launcher would have them."""
+def run_pair(target):
+    """Start two processes that find each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    pair = [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(
-                RANK=rank,
-                LOCAL_RANK=rank,
-                WORLD_SIZE="2",
-                LOCAL_WORLD_SIZE="2",
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port,
-            ),
-        )
-        for rank in ("0", "1")
-    ]
+        port = free.getsockname()[1]
+    pair = [start_function(two_processes.as_one_of_two, rank, port, target) for rank in (0, 1)]
     for process in pair:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-3000:]
+        process.join(timeout=900)
+    assert [process.exitcode for process in pair] == [0, 0]
 
 
 def test_two_processes_train_as_one_does(tmp_path):
@@ -89,7 +75,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     two_processes.main(tmp_path / "one")
-    run_pair(TESTS / "helpers" / "two_processes.py", tmp_path / "two")
+    run_pair(tmp_path / "two")
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
