@@ -1,10 +1,10 @@
 """Which tasks the next step trains on: those whose rollout groups had unequal rewards lately.
 
 A group whose rewards are all equal has no advantage, so it teaches nothing and still costs a
-rollout, a reward and an update. TRL offers no callable between the rewards and the update, and an
-update over a part of the batch is not possible without overriding its methods. So the groups that
-teach nothing are avoided before they are sampled: a task's weight is a running mean of how far the
-rewards of its groups were apart, compared with the whole step.
+rollout, a reward and an update. TRL offers no callable between the rewards and the update, so an
+update over a part of the batch would need an overridden method. So the groups that teach nothing
+are avoided before they are sampled: a task's weight is a running mean of how far the rewards of its
+groups were apart, compared with the whole step.
 """
 
 import math
@@ -22,10 +22,11 @@ from transformers.trainer_callback import ExportableState
 from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import Json
 
-MEMORY = 0.5
+MEMORY = 0.3
 """Weight of all earlier groups of a task against its last one."""
 LEAST = 0.1
-"""Weight of a task that teaches nothing: it is drawn a tenth as often as one never seen."""
+"""Least weight, of a task whose last two groups taught nothing: it is drawn a tenth as often as one
+never seen."""
 DELAY = 2
 """A draw uses what was learnt up to this many draws before: data loaders read one batch ahead."""
 
@@ -108,8 +109,8 @@ class Curriculum(TrainerCallback, ExportableState):
 
     @property
     def seldom_share(self) -> float:
-        """Share of the tasks that are drawn seldom now, because their groups taught nothing."""
-        return sum(w <= LEAST for w in self._weights.values()) / len(self._task_ids)
+        """Share of the tasks that are drawn seldom now, because their last group taught nothing."""
+        return sum(w <= MEMORY for w in self._weights.values()) / len(self._task_ids)
 
     def state(self) -> dict[str, Any]:
         """Return what `trainer_state.json` of a checkpoint keeps."""

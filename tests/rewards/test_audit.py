@@ -8,8 +8,9 @@ from helpers.judges import RuleJudge
 
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import Task, Verdict
-from seccoderx_lite.recipe.recipe import RewardRecipe
-from seccoderx_lite.rewards.attacks import ATTACKS, honest, nothing_code
+from seccoderx_lite.data.loading import load_tasks
+from seccoderx_lite.recipe.recipe import RewardRecipe, load_recipe
+from seccoderx_lite.rewards.attacks import ATTACKS, honest, insecure_code, nothing_code
 from seccoderx_lite.rewards.audit import BelievingJudge, audit, task_faults
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.sandbox import Sandbox
@@ -257,3 +258,17 @@ def test_a_function_that_does_nothing_keeps_the_shape_of_the_reference():
     tree = ast.parse(nothing_code(TASK))
     assert [type(node) for node in tree.body[0].body] == [ast.Pass]
     assert [argument.arg for argument in tree.body[0].args.args] == ["folder", "name"]
+
+
+def test_the_tasks_and_the_reward_of_the_tiny_recipe_have_no_hole(sandbox):
+    tasks = [task for task in load_tasks("builtin:tiny") if insecure_code(task)][:60:10]
+    twins = [insecure_code(task).strip() for task in tasks]
+
+    def knows_the_twins(item):
+        return SAYS_VULNERABLE if any(twin in item.code for twin in twins) else SAYS_SAFE
+
+    judge = RuleJudge(knows_the_twins)
+    judge.is_on_cpu = True
+    found = audit(tasks, Scorer(load_recipe("tiny").policy.reward, judge, sandbox))
+    assert found.is_sound and found.faults == {}
+    assert len(found.attacks) == len(ATTACKS) and not any(a.unscored for a in found.attacks)
