@@ -123,14 +123,7 @@ def run(
         attach_adapter(base, start, "trained", trainable=True)
     held_out, tasks = policy_tasks(recipe, folder, sandbox)
     tasks, dropped = _fitting(rewardable_tasks(tasks, policy), base, recipe)
-    rows: list[dict[str, Json]] = [
-        {
-            "prompt": [{"role": "user", "content": task.prompt}],
-            "task_id": task.id,
-            "source": task.source,
-        }
-        for task in tasks
-    ]
+    rows = _rows(tasks)
     clock = PhaseClock()
     canaries = _canaries(recipe, judge) if judge else None
     scorer = make_scorer(policy.reward, judge, sandbox)
@@ -173,6 +166,17 @@ def run(
         "kept_step": last if kept is None else kept,
         **checks,
     }
+
+
+def _rows(tasks: Sequence[Task]) -> list[dict[str, Json]]:
+    return [
+        {
+            "prompt": [{"role": "user", "content": task.prompt}],
+            "task_id": task.id,
+            "source": task.source,
+        }
+        for task in tasks
+    ]
 
 
 def _curriculum(
