@@ -33,13 +33,13 @@ def figures_of(
     seconds = {
         phase: statistics.median(row["seconds"].get(phase, 0.0) for row in rows) for phase in PHASES
     }
-    sampled = [
-        row["tokens_per_s"] * row["seconds"]["step"] / row["seconds"]["rollout"] for row in rows
+    whole = [
+        row["tokens_per_s"] * row["seconds"]["rollout"] / row["seconds"]["step"] for row in rows
     ]
     return LayoutFigures(
         seconds,
+        round(statistics.median(whole), 1),
         statistics.median(row["tokens_per_s"] for row in rows),
-        round(statistics.median(sampled), 1),
         max(row["peak_memory_bytes"] for row in rows),
         estimated_peak_bytes,
     )

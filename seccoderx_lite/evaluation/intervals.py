@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from seccoderx_lite.core.numbers import wilson_interval
 from seccoderx_lite.core.scores import Interval
 
 Floats = NDArray[np.float64]
@@ -40,6 +41,23 @@ def bootstrap_interval(values: Sequence[float], seed: int, resamples: int = 2000
     # scipy's own interval takes percentile 2.5000000000000022, which shows in the last digit.
     low, high = np.percentile(resampled.bootstrap_distribution, [2.5, 97.5])
     return float(low), float(high)
+
+
+def share_interval(shares: Sequence[float], seed: int, resamples: int = 2000) -> Interval:
+    """Return the 95% interval of the mean of values in [0, 1], one per task.
+
+    By bootstrap; but resampling values that are all 0, or all 1, gives an interval without width,
+    as if nothing else could ever happen. Then it is Wilson's.
+
+    >>> low, high = share_interval([0.0] * 12, seed=0)
+    >>> low, round(high, 2)
+    (0.0, 0.24)
+    >>> share_interval([0.5, 0.5, 0.5], seed=0)
+    (0.5, 0.5)
+    """
+    if set(shares) in ({0.0}, {1.0}):
+        return wilson_interval(round(sum(shares)), len(shares))
+    return bootstrap_interval(shares, seed, resamples)
 
 
 def bootstrap_counts(

@@ -23,7 +23,7 @@ from seccoderx_lite.core.scores import (
     Interval,
     McNemar,
 )
-from seccoderx_lite.evaluation.intervals import bootstrap_interval
+from seccoderx_lite.evaluation.intervals import bootstrap_interval, share_interval
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -200,7 +200,7 @@ def _score_group(tasks: Sequence[TaskScores], seed: int, resamples: int) -> Grou
         values = [value for task in tasks if (value := task.mean(metric)) is not None]
         means[metric] = math.fsum(values) / len(values) if values else None
         if len(values) > 1:
-            intervals[metric] = bootstrap_interval(values, seed, resamples)
+            intervals[metric] = share_interval(values, seed, resamples)
     return GroupScores(
         **means,
         n=sum(bool(task.scored) for task in tasks),

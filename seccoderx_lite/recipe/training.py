@@ -32,7 +32,7 @@ class SupervisedRecipe(Section):
     max_tokens: Count = 2048
     """Longest prompt plus completion; longer examples are skipped and counted."""
     save_every: Interval = 50
-    """Steps between two checkpoints; a killed run loses at most this many."""
+    """Most steps between two checkpoints; one is also saved every ten minutes."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Further settings of TRL's SFTConfig, passed on unchecked."""
 
@@ -59,7 +59,7 @@ class GroupRecipe(Section):
     max_completion_tokens: Count = 1024
     """Longest completion."""
     save_every: Interval = 25
-    """Steps between two checkpoints; a killed run loses at most this many."""
+    """Most steps between two checkpoints; one is also saved every ten minutes."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Further settings of TRL's GRPOConfig, passed on unchecked."""
 

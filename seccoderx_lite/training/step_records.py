@@ -54,6 +54,10 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+SAVE_SECONDS = 600.0
+"""A checkpoint is saved after a step when the last one is older than this."""
+
+
 class StepRecorder(TrainerCallback):
     """Writes one metrics record per step, and stops a run that would train the wrong weights."""
 
@@ -71,11 +75,13 @@ class StepRecorder(TrainerCallback):
         self._clock = clock
         self._step_values = step_values
         self._guard = DivergenceGuard(stage)
+        self._saved_at = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check the optimiser's parameters, and drop the records past the checkpoint."""
         check_optimizer(kwargs["optimizer"], kwargs["model"])
         _drop_records_after(self._folder, self._stage, state.global_step)
+        self._saved_at = time.monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._clock.start()
@@ -91,6 +97,11 @@ class StepRecorder(TrainerCallback):
         self._guard.check_weights(args, state.global_step, kwargs["model"])
         if any(gather_values(stopping.is_requested())):
             control.should_save = control.should_training_stop = True
+        if any(gather_values(time.monotonic() - self._saved_at > SAVE_SECONDS)):
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._saved_at = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Append the step's record and report it."""
@@ -104,7 +115,8 @@ class StepRecorder(TrainerCallback):
             record["verdict_accuracy"] = record.pop("token_accuracy", None)
         record["seconds"] = {name: round(s, 4) for name, s in self._clock.read().items()}
         if tokens := record.pop("completion_tokens", None):
-            record["tokens_per_s"] = round(tokens / max(record["seconds"]["step"], 1e-9), 1)
+            sampling = record["seconds"].get("rollout", record["seconds"]["step"])
+            record["tokens_per_s"] = round(tokens / max(sampling, 1e-9), 1)
         record["peak_memory_bytes"] = peak_memory_bytes()
         self._folder.append_jsonl("metrics.jsonl", record)
         self._progress(self._stage, state.global_step, state.max_steps, record)

@@ -186,7 +186,8 @@ def test_figures_of_a_layout_that_did_not_fit_are_missing_and_the_reason_is_show
 def test_tokens_sampled_per_second_leave_out_the_rest_of_the_step():
     seconds = {"rollout": 2.0, "step": 10.0}
     rows = [{"seconds": seconds, "tokens_per_s": 20.0, "peak_memory_bytes": 5}]
-    assert figures_of(rows, None).rollout_tokens_per_s == 100.0
+    figures = figures_of(rows, None)
+    assert (figures.rollout_tokens_per_s, figures.tokens_per_s) == (20.0, 4.0)
 
 
 @pytest.mark.slow

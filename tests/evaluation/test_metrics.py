@@ -200,7 +200,18 @@ def test_strict_func_sec_is_at_most_esr_which_is_at_most_its_factors(samples):
     assert scores.esr <= min(scores.functional, scores.secure) + tiny <= 1 + 2 * tiny
     for metric, (low, high) in scores.interval_95.items():
         values = [task("x", *s).mean(metric) for s in samples]
-        assert min(values) - tiny <= low <= high <= max(values) + tiny
+        if set(values) in ({0.0}, {1.0}):  # Wilson's interval, which has a width
+            assert 0 <= low <= values[0] <= high <= 1 and low < high
+        else:
+            assert min(values) - tiny <= low <= high <= max(values) + tiny
+
+
+def test_none_of_a_dozen_tasks_is_not_surely_none():
+    scores = score_code([task(str(n), SampleScore(0.0, 1.0)) for n in range(12)], seed=0)
+    low, high = scores.interval_95["functional"]
+    assert (low, round(high, 2)) == (0.0, 0.24)
+    low, high = scores.interval_95["secure"]
+    assert (round(low, 2), high) == (0.76, 1.0)
 
 
 def test_a_paired_difference_is_taken_task_by_task():

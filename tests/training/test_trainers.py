@@ -12,6 +12,7 @@ from seccoderx_lite.models.adapters import adapter_parameters
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
+from seccoderx_lite.training import step_records
 from seccoderx_lite.training.checkpoints import latest_checkpoint, train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
@@ -162,6 +163,16 @@ def test_a_large_model_trains_in_bfloat16_on_a_cpu_that_has_it(tmp_path, monkeyp
     trained = adapter_parameters(base.model, "trained")
     assert all(parameter.dtype is torch.float32 for parameter in trained.values())
     assert any(values.any() for name, values in trained.items() if "lora_B" in name)
+
+
+def test_a_checkpoint_is_also_saved_when_the_last_one_is_old(tmp_path, monkeypatch):
+    recipe = small_recipe(steps=2, save_every=50)
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        monkeypatch.setattr(step_records, "SAVE_SECONDS", 0.0)
+        run_steps(folder, recipe, CountingReward([1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]))
+        assert (folder.checkpoints("policy") / "checkpoint-1").is_dir()
+        rows = list(folder.read_jsonl("metrics.jsonl"))
+    assert [row["step"] for row in rows] == [1, 2]
 
 
 def test_a_step_that_ruins_the_weights_ends_training_and_leaves_no_checkpoint(tmp_path):
