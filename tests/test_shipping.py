@@ -1,5 +1,6 @@
 """What ships: recipes that load, and a wheel that works far from the checkout."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,11 @@ from seccoderx_lite.recipe.synth import SynthRecipe
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+PAGES = [
+    page
+    for folder in ("", "recipes", "seccoderx_lite", "tests")
+    for page in sorted((ROOT / folder).glob("**/README.md" if folder else "README.md"))
+]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
@@ -54,3 +60,18 @@ def test_a_wheel_carries_the_tiny_world_and_works_outside_the_checkout(tmp_path)
 def test_the_tiny_base_takes_at_most_eight_megabytes():
     folder = ROOT / "seccoderx_lite" / "data" / "builtin" / "tiny" / "model"
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000
+
+
+def headings(page):
+    """The anchors of a page, as GitHub makes them."""
+    for title in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_readme_leads_to_a_file_and_a_heading(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target), link
