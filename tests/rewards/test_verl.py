@@ -1,6 +1,7 @@
 """The reward as EasyR1 and verl call it, on inputs in the form they pass them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
@@ -9,7 +10,8 @@ from helpers.chat_server import chat_reply, server
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import Task, Verdict
 from seccoderx_lite.rewards.composite import reward_parts
-from seccoderx_lite.rewards.verl import compute_score, scorer_of
+from seccoderx_lite.rewards.verl import compute_score
+from seccoderx_lite.rewards.verl_scorer import scorer_of
 
 SAFE = "def run(text):\n    return int(text)"
 UNSAFE = "def run(text):\n    return eval(text)"
@@ -28,6 +30,9 @@ COLUMNS = {
 }
 """The columns of the alignment set as EasyR1's `non_tensor_batch` holds them: without the prompt,
 which its data loader takes out, and with lists as arrays."""
+
+
+JUDGED = ((SAFE, "safe"), (UNSAFE, "vulnerable"))
 
 
 def easyr1_input(code):
@@ -114,3 +119,46 @@ def test_a_judge_that_would_need_the_trainers_gpu_is_refused(tmp_path):
     file.write_text("name: x\nmodel: {base: b}\njudge: {adapter: a}\npolicy: {tasks: t}\n")
     with pytest.raises(RecipeError, match="endpoint is required here"):
         compute_score([easyr1_input(SAFE)], recipe=str(file))
+
+
+def verl_rollout(code, recipe):
+    return compute_score(
+        data_source="own",
+        solution_str=easyr1_input(code)["response"],
+        ground_truth="",
+        extra_info=dict(COLUMNS),
+        recipe=recipe,
+    )
+
+
+def test_verl_asks_for_one_rollout_at_a_time_from_several_threads(recipe):
+    codes = [SAFE, UNSAFE] * 4
+    with server(judged) as (url, requests), ThreadPoolExecutor(8) as pool:
+        file = recipe(url)
+        scores = list(pool.map(lambda code: verl_rollout(code, file), codes))
+    good, bad = (expected(code, label)["reward"] for code, label in JUDGED)
+    assert [score["score"] for score in scores] == pytest.approx([good, bad] * 4)
+    assert all(score.keys() == {"score", "unscored"} for score in scores)
+    assert len(requests) == 2
+
+
+def test_a_rollout_of_verl_that_cannot_be_scored_gets_the_mean_of_the_ones_before(recipe):
+    fails = []
+
+    def reply(body):
+        return (422, b"no") if fails else judged(body)
+
+    with server(reply) as (url, _):
+        file = recipe(url)
+        good = verl_rollout(SAFE, file)
+        fails.append(True)
+        failed = verl_rollout(UNSAFE, file)
+    assert failed == {"score": good["score"], "unscored": 1.0}
+
+
+def test_a_first_rollout_of_verl_that_cannot_be_scored_is_an_error(recipe):
+    with (
+        server(lambda body: (422, b"no")) as (url, _),
+        pytest.raises(JudgeError, match="could be scored"),
+    ):
+        verl_rollout(SAFE, recipe(url))
