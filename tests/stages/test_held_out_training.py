@@ -56,3 +56,12 @@ def test_measuring_held_out_tasks_leaves_training_as_it_was(tmp_path, sandbox):
     assert summary["last_step"] == 3 and summary["kept_step"] in measured
     candidate = tmp_path / "watched" / "policy" / "candidates" / f"step-{summary['kept_step']}"
     assert all(torch.equal(kept[name], value) for name, value in weights(candidate).items())
+
+
+def test_training_that_gains_no_more_ends_early_and_is_finished(tmp_path, sandbox):
+    settings = {"every": 1, "count": 3, "samples": 1, "window": 1, "min_gain": 1.0}
+    recipe = recipe_of(held_out=settings)
+    summary, metrics, _ = trained(tmp_path / "run", recipe, sandbox)
+    # After two measurements, a gain of 1.0 is out of reach unless every task became secure.
+    assert summary["last_step"] == 2 and metrics[-1]["step"] == 2
+    assert (tmp_path / "run" / "policy" / "checkpoints" / "checkpoint-2").is_dir()
