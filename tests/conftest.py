@@ -34,13 +34,16 @@ LONGEST = ("test_pipeline.py", "test_notebooks.py", "test_distributed.py")
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Run the whole default suite on two workers, a file on one of them; a part of it on none."""
+    """Run the whole default suite on two workers, a file on one of them; a part of it on none.
+
+    Tests that measure a GPU do not share it.
+    """
     option = config.option
     is_whole = config.args_source is config.ArgsSource.TESTPATHS and not (
         option.markexpr or option.keyword or option.usepdb
     )
-    is_worker = hasattr(config, "workerinput")
-    if is_whole and not is_worker and getattr(option, "numprocesses", 0) is None:
+    is_alone = hasattr(config, "workerinput") or torch.cuda.is_available()
+    if is_whole and not is_alone and getattr(option, "numprocesses", 0) is None:
         option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
 
 

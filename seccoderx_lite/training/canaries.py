@@ -50,7 +50,7 @@ class Canaries:
                     f"judge.canaries: {text}. That is not surely better than chance (0.5), so its "
                     f"reward would teach the policy nothing; {_MORE_TRAINING}, raise "
                     "judge.canaries.count for a narrower interval, or set "
-                    "judge.canaries.refuse_chance: false to train all the same"
+                    "judge.canaries.refuse_chance: false to train anyway"
                 )
             logger.warning("judge.canaries: %s: not surely better than chance", text)
         return {**result, "interval_95": interval}

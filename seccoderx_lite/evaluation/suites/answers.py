@@ -223,7 +223,7 @@ def _grade_rows(
     if unknown := [row for row in rows if (row["suite"], row["task"]) not in tasks]:
         row = unknown[0]
         raise DataError(
-            f"{ANSWERS}: suite {row['suite']!r} has no such task as {row['task']!r}; evaluate the "
+            f"{ANSWERS}: suite {row['suite']!r} has no task {row['task']!r}; evaluate the "
             "run again if the suite has changed"
         )
     found = [tasks[row["suite"], row["task"]] for row in rows]
