@@ -11,6 +11,7 @@ import typer
 from seccoderx_lite.cli.audit import audit_app
 from seccoderx_lite.cli.endings import (
     describe_os_error,
+    ended_with_another,
     forgive_closed_pipe,
     keep_traceback,
     require_working_folder,
@@ -277,6 +278,9 @@ def main() -> None:
             typer.echo("interrupted", err=True)
         raise
     except Exception as error:
+        if ended_with_another(error):
+            text = "another process of this run has ended; its message says why"
+            _fail(SeccoderxError(text), 1)
         if isinstance(error, OSError) and error.errno is not None:
             _fail(SeccoderxError(describe_os_error(error)), 3 if _is_scan else 1)
         if _debug:

@@ -82,6 +82,15 @@ def shortened(message: str) -> str:
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
+def ended_with_another(error: Exception) -> bool:
+    """Whether it is one of several processes and failed because another one did."""
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    from seccoderx_lite.models.distributed import is_loss_of_another
+
+    return is_loss_of_another(error)
+
+
 def keep_traceback(error: BaseException) -> str:
     """Write an error's traceback to a new file and return its path."""
     with tempfile.NamedTemporaryFile(

@@ -5,7 +5,8 @@ first process writes the run folder.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -43,6 +44,36 @@ def wait_for_all() -> None:
     """Block until every process has called this."""
     if process_count() > 1:
         PartialState(cpu=not torch.cuda.is_available(), timeout=_TIMEOUT).wait_for_everyone()
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Leave the group of processes in order when the block ends.
+
+    Threads of a group that is never destroyed can abort the process at its end. After a failure the
+    others are not waited for: they may never come. Whoever is waiting then gets an error.
+    """
+    try:
+        yield
+        wait_for_all()
+    except BaseException:
+        if _in_group() and torch.distributed.get_backend() == "gloo":  # NCCL could wait for others
+            torch.distributed.destroy_process_group()
+        raise
+    if _in_group():
+        torch.distributed.destroy_process_group()
+
+
+def _in_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+
+
+def is_loss_of_another(error: BaseException) -> bool:
+    """Return whether an error only says that another process of this launched run has ended."""
+    return process_count() > 1 and any(text in str(error) for text in _LOST)
 
 
 def gather_values(value: Value) -> list[Value]:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import vl_convert
 from markupsafe import Markup
 
 from seccoderx_lite.core.scores import PHASES, Interval, Phase
+from seccoderx_lite.reporting.chart_engine import ChartEngine
 from seccoderx_lite.reporting.page import render
 
 MOST_POINTS = 120
@@ -272,4 +272,8 @@ def _svg(spec: Mapping[str, Any]) -> Markup:
         "autosize": {"type": "fit-x", "contains": "padding"},
         **spec,
     }
-    return Markup(vl_convert.vegalite_to_svg(whole))
+    svg = _ENGINE.svg(whole)
+    return Markup(svg) if svg is not None else Markup("<p>This chart could not be drawn.</p>")
+
+
+_ENGINE = ChartEngine()

@@ -8,7 +8,7 @@ from seccoderx_lite.core.errors import RecipeError, RunInterrupted, SeccoderxErr
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.evaluation.suites.cweval_packages import shown_folders
 from seccoderx_lite.models.backends import chosen_backend
-from seccoderx_lite.models.distributed import is_first_process, wait_for_all
+from seccoderx_lite.models.distributed import is_first_process, process_group, wait_for_all
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.audit_record import audit_line
@@ -51,13 +51,13 @@ def train(
     if unknown := [name for name in stages if name not in planned_stages(recipe)]:
         raise RecipeError(
             f"--stage: {unknown[0]} is not a stage of this recipe; "
-            f"its stages are {', '.join(planned_stages(recipe))}"
+            f"choose one of {', '.join(planned_stages(recipe))}"
         )
     require_trackers(recipe.report_to)
     target = Path(run_folder) if run_folder else default_run_folder(recipe)
     progress = (progress or default_progress()) if is_first_process() else no_progress
     note(progress, "start", "checking the sandbox")
-    with stopping.safe_points(), open_sandbox_for(recipe) as sandbox:
+    with process_group(), stopping.safe_points(), open_sandbox_for(recipe) as sandbox:
         backend, why = chosen_backend(recipe.model)
         logger.info("model.backend: %s (%s)", backend, why)
         environment = {**describe_environment(sandbox), "backend": backend}

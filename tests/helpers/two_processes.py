@@ -12,7 +12,7 @@ from helpers.small_runs import small_recipe
 
 from seccoderx_lite.models.adapters import save_adapter
 from seccoderx_lite.models.base import load_base
-from seccoderx_lite.models.distributed import is_first_process
+from seccoderx_lite.models.distributed import is_first_process, process_group
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.settings import grpo_config
@@ -57,4 +57,5 @@ def as_one_of_two(rank: int, port: int, target: Path) -> None:
     """Run `main` as a launcher would have it."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    main(target)
+    with process_group():
+        main(target)

@@ -215,3 +215,13 @@ def test_a_folder_that_another_process_writes_is_only_read(tmp_path):
         other.mark_done("policy", {})
         assert list(other.read_jsonl("metrics.jsonl")) == [{"step": 1}]
         assert not other.is_done("policy")
+
+
+@pytest.mark.slow
+def test_a_failure_of_one_process_ends_the_others_with_its_message(tmp_path):
+    command = train_command(tmp_path, *LAUNCH)
+    command += ["-o", "policy.tasks=nowhere.jsonl"]
+    done = subprocess.run(command, env=environment(), timeout=300, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "nowhere.jsonl: no such file or folder" in done.stderr
+    assert "terminate called" not in done.stderr
