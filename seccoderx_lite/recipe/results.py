@@ -98,8 +98,8 @@ class ExportRecipe(Section):
     merge_into: Literal["base", "nf4"] = "base"
     """Merge into the 16-bit base, or into the base quantised to NF4 and back, stored in 16 bits."""
     max_kl: Positive = 0.1
-    """Largest KL divergence per token of an export from what it should be, as a share of that of
-    the bare base."""
+    """Largest KL divergence per token of a merged model from its base with the adapter, as a share
+    of that of the bare base; an exported adapter may differ by rounding alone."""
     max_esr_drop: Share = 0.05
     """Largest drop of ESR or of the functional share from the trained policy to the export; a drop
     on a single task is ignored."""

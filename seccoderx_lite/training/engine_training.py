@@ -10,6 +10,7 @@ from seccoderx_lite.core.errors import RunStopped
 from seccoderx_lite.models.adapters import Role
 from seccoderx_lite.models.engine import Engine
 from seccoderx_lite.models.engine_roles import EngineRollouts, greedy_logprobs
+from seccoderx_lite.models.precision import training_dtype
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.training.role_proofs import Sample
 from seccoderx_lite.training.step_records import PhaseClock
@@ -36,7 +37,7 @@ def sample_with(engine: Engine, trainer: Any, recipe: Recipe, clock: PhaseClock)
     )
     trainer.use_vllm = True
     trainer._last_loaded_step = -1
-    trainer.add_callback(GapGuard(engine.base.model.dtype))
+    trainer.add_callback(GapGuard(training_dtype(recipe.model.base)))
 
 
 class GapGuard(TrainerCallback):
