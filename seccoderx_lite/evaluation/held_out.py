@@ -48,7 +48,7 @@ def hold_out(
     is_taken = not others and settings.tasks is None
     usable = [task for task in (training if is_taken else others) if _groups(task)]
     most = min(settings.count, len(training) // MOST_TAKEN) if is_taken else settings.count
-    chosen = random.Random(seed).sample(usable, min(most, len(usable)))
+    chosen = _drawn(usable, min(most, len(usable)), random.Random(seed))
     _require_tests(chosen, source, policy, is_taken=is_taken)
     prompts = {task.prompt for task in chosen}
     kept = [task for task in training if task.prompt not in prompts]
@@ -64,6 +64,15 @@ def hold_out(
             len(training),
         )
     return chosen, kept
+
+
+def _drawn(tasks: Sequence[Task], count: int, rng: random.Random) -> list[Task]:
+    """Draw tasks with and without security tests in proportion, at least one with them."""
+    secure = [task for task in tasks if "security" in _groups(task)]
+    plain = [task for task in tasks if "security" not in _groups(task)]
+    share = round(count * len(secure) / len(tasks)) if tasks else 0
+    attacked = min(count, len(secure), max(share, count - len(plain), 1))
+    return rng.sample(secure, attacked) + rng.sample(plain, count - attacked)
 
 
 def _other_tasks(sources: str | list[str], is_own: bool) -> list[Task]:

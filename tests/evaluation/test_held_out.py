@@ -74,6 +74,14 @@ def test_without_a_split_at_most_a_fifth_is_held_out_and_not_trained_on(tmp_path
     assert names(hold_out(policy(file), tasks_of(rows), seed=0)[0]) == names(chosen)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_sample_has_tasks_of_both_kinds(tmp_path, seed):
+    rows = [row(n, BOTH if n < 2 else WORKS) for n in range(20)]
+    file = source(tmp_path / "t.jsonl", *rows)
+    chosen, _ = hold_out(policy(file, keep="best"), tasks_of(rows), seed=seed)
+    assert len(chosen) == 4 and sum(task.id in ("t0", "t1") for task in chosen) == 1
+
+
 def test_a_task_with_the_prompt_of_a_held_out_one_is_not_trained_on(tmp_path):
     rows = [row(n) for n in range(4)]
     held_out = source(tmp_path / "h.jsonl", {**rows[1], "id": "other"})
