@@ -109,7 +109,7 @@ def parse_memory(text: str) -> int:
         RecipeError: the text is not a size.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:GB|GiB|G)?\s*", text, re.IGNORECASE)
-    if not match or not float(match[1]):
+    if not match or not 0 < float(match[1]) < 1e9:
         raise RecipeError(f"--memory: must be a size such as 16GB (got {text!r})")
     return int(float(match[1]) * GIB)
 

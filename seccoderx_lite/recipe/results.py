@@ -7,6 +7,7 @@ from pydantic import Field
 
 from seccoderx_lite.recipe.model import EndpointRecipe
 from seccoderx_lite.recipe.section import (
+    MOST,
     Count,
     Mark,
     OptionalPathText,
@@ -77,7 +78,7 @@ class EvaluateRecipe(Section):
     """Completions generated per batch."""
     limit: Count | None = None
     """Most tasks per suite (default: all)."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Seed of sampling and bootstrap."""
 
     @classmethod

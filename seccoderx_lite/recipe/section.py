@@ -6,6 +6,7 @@ The string under a field is its documentation.
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -67,6 +68,13 @@ def ascending(value: list[float]) -> list[float]:
 def _http_address(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
+    try:
+        place = urlsplit(value)
+        has_host = bool(place.hostname) and (place.port or 1) > 0  # a wrong port raises
+    except ValueError as error:
+        raise ValueError(f"must be an address such as http://localhost:8000/v1: {error}") from error
+    if not has_host:
+        raise ValueError("must be an address such as http://localhost:8000/v1")
     return value
 
 
