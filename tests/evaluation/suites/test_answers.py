@@ -125,7 +125,7 @@ def test_grading_again_replaces_the_grades_and_keeps_the_completions(folder):
 
 def test_an_answer_to_a_task_that_is_gone_is_an_error(folder):
     answer(folder, {"before": FakeGenerator()})
-    with pytest.raises(DataError, match="has has no task"):
+    with pytest.raises(DataError, match="has no task"):
         regrade(folder, [Suite("mine", SUITE.tasks[:1])], {"tests": FakeGrader()})
     assert len(stored(folder)) == 9
 
