@@ -18,7 +18,7 @@ policy:
   tasks: TASKS
   grpo: {group_size: 2, prompts_per_step: 1, steps: 1, max_completion_tokens: 8}
 evaluate: {suites: [TASKS], samples: 1, greedy: false, max_completion_tokens: 8, limit: 2}
-export: {gate_tasks: 1, max_logit_difference: 100, formats: [adapter]}
+export: {gate_tasks: 1, max_kl: 100, formats: [adapter]}
 tasks: {check: "off"}
 """
 
