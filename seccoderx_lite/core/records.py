@@ -53,6 +53,8 @@ class LabelledCode:
     """Shared by the vulnerable and the fixed version of the same code."""
     reasoning: str | None = None
     extra: Mapping[str, Json] = field(default_factory=dict)
+    source: str = field(default="", compare=False)
+    """The file, folder, hub id or `builtin:` name that it was loaded from."""
 
 
 @dataclass(frozen=True, slots=True)

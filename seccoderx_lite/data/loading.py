@@ -95,8 +95,10 @@ def task_of(columns: Mapping[str, Json], number: int) -> Task:
     return task
 
 
-def load_labelled(source: str | Path, split: str | None = None) -> list[LabelledCode]:
-    """Return the labelled code of a `builtin:` name, file, folder or hub id.
+def load_labelled(
+    source: str | Path | Sequence[str], split: str | None = None
+) -> list[LabelledCode]:
+    """Return the labelled code of a `builtin:` name, file, folder or hub id, or of several.
 
     Layouts: the toolkit's own; SecCoderX detection tests, and its judge sets for GRPO and for the
     cold start; SVEN and SecCodePLT (each row gives a pair); PrimeVul, paired or not; R2Vul.
@@ -104,7 +106,12 @@ def load_labelled(source: str | Path, split: str | None = None) -> list[Labelled
     Raises:
         DataError: the source has no rows, or a row does not fit its layout.
     """
-    return _load(source, split, "labelled", LABELLED_LAYOUTS)
+    sources = [source] if isinstance(source, str | Path) else source
+    return [
+        replace(row, source=str(each))
+        for each in sources
+        for row in _load(each, split, "labelled", LABELLED_LAYOUTS)
+    ]
 
 
 def iter_vulnerable(
@@ -133,14 +140,20 @@ def iter_vulnerable(
 def in_split(records: Sequence[Record], split: str) -> list[Record]:
     """Return the records of a split; all of them if no record has the column `split`.
 
-    A file of training tasks therefore needs no such column.
+    A file of training tasks therefore needs no such column. Of several sources, those without it
+    are used for training alone.
 
     Raises:
         DataError: the data has splits, but not this one.
     """
-    if not any("split" in record.extra for record in records):
+    with_splits = {record.source for record in records if "split" in record.extra}
+    if not with_splits:
         return list(records)
-    chosen = [record for record in records if record.extra.get("split") == split]
+    chosen = [
+        record
+        for record in records
+        if record.extra.get("split", None if record.source in with_splits else "train") == split
+    ]
     if not chosen:
         found = sorted({str(record.extra.get("split")) for record in records})
         raise DataError(f"split {split} has no rows; the splits are {', '.join(found)}")

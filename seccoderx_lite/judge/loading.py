@@ -56,7 +56,7 @@ class LoadedJudge:
     batch_size: int
     why_unreadable: Callable[[CodeToJudge], str | None] = lambda item: None
     """Returns why the judge cannot read all of a piece of code; None if it can."""
-    canaries: str | None = None
+    canaries: str | list[str] | None = None
     """Labelled code, of its training if known, on which a local judge can be tried."""
 
     def verdicts(self, items: Sequence[CodeToJudge]) -> list[Verdict]:
@@ -214,7 +214,7 @@ def _run_judge(run: Path, adapter: Path | None, given: Mapping[str, Json]) -> Lo
     return replace(judge, canaries=_labelled_code(recipe.judge) or judge.canaries)
 
 
-def _labelled_code(judge: JudgeRecipe | None) -> str | None:
+def _labelled_code(judge: JudgeRecipe | None) -> str | list[str] | None:
     """Return the labelled code that a run's judge is tried or trained on."""
     if judge is None:
         return None

@@ -8,10 +8,11 @@ from pydantic import AfterValidator, Field
 from seccoderx_lite.recipe.model import EndpointRecipe
 from seccoderx_lite.recipe.section import (
     Count,
+    Mark,
     OptionalPathText,
-    PathText,
     Section,
     Share,
+    Sources,
     Steps,
     Text,
     ascending,
@@ -22,16 +23,17 @@ from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
 class ColdStartRecipe(SupervisedRecipe):
     """Supervised training of the judge on labelled code with reasoning."""
 
-    data: PathText
-    """Labelled code: `builtin:` name, file, folder or hub id. With `judge.verdict: cascade`, two of
-    three steps train direct answers."""
+    data: Annotated[Sources, Mark.PATH]
+    """Labelled code: `builtin:` name, file, folder or hub id, or a list of these, drawn from in
+    equal parts. With `judge.verdict: cascade`, two of three steps train direct answers."""
 
 
 class AlignRecipe(GroupRecipe):
     """GRPO training of the judge on the labels of labelled code."""
 
-    data: PathText
-    """Labelled code: `builtin:` name, file, folder or hub id."""
+    data: Annotated[Sources, Mark.PATH]
+    """Labelled code: `builtin:` name, file, folder or hub id, or a list of these, drawn from in
+    equal parts."""
     steps: Steps = 100
     """Optimiser steps; raise it to extend a finished run."""
 
@@ -39,7 +41,7 @@ class AlignRecipe(GroupRecipe):
 class CanariesRecipe(Section):
     """Labelled code on which the judge is tested regularly while the policy trains."""
 
-    data: OptionalPathText = None
+    data: Annotated[Sources | None, Mark.PATH] = None
     """Labelled code to draw from (default: that of judge.align or judge.cold_start)."""
     every: Count = 25
     """Policy steps between two tests."""

@@ -16,6 +16,7 @@ from seccoderx_lite.recipe.section import (
     Sources,
     Text,
     ascending,
+    listed,
     set_twice,
 )
 from seccoderx_lite.recipe.training import GroupRecipe, SupervisedRecipe
@@ -246,7 +247,7 @@ class PolicyRecipe(Section):
     @property
     def sources(self) -> str:
         """The sources of the training tasks, for a reader."""
-        return self.tasks if isinstance(self.tasks, str) else ", ".join(self.tasks)
+        return listed(self.tasks)
 
     @property
     def measures(self) -> HeldOutRecipe | None:

@@ -39,6 +39,17 @@ Sources = Annotated[
     Discriminator(lambda value: "list" if isinstance(value, list) else "one"),
 ]
 """One source of data or several."""
+
+
+def listed(sources: str | list[str]) -> str:
+    """Return sources as a reader sees them.
+
+    >>> listed(["a.jsonl", "b.jsonl"])
+    'a.jsonl, b.jsonl'
+    """
+    return sources if isinstance(sources, str) else ", ".join(sources)
+
+
 MOST = 1_000_000_000
 """Greatest number in a recipe: with a greater one, a command would not end."""
 Count = Annotated[int, Field(ge=1, le=MOST)]

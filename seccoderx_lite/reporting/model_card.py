@@ -8,6 +8,7 @@ from seccoderx_lite.core.hub import may_be_hub_id
 from seccoderx_lite.core.project import linked_name
 from seccoderx_lite.core.scores import PHASES, Evaluation
 from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
+from seccoderx_lite.recipe.section import listed
 from seccoderx_lite.reporting.text import describe_change, share
 from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
@@ -93,7 +94,7 @@ def _trained_on(recipe: Recipe, role: str) -> str:
         return f"Trained by {start}GRPO on the tasks `{policy.sources if policy else 'none'}`."
     judge = recipe.judge
     stages = [
-        f"{name} on `{section.data}`"
+        f"{name} on `{listed(section.data)}`"
         for name, section in (
             ("a supervised cold start", judge and judge.cold_start),
             ("GRPO", judge and judge.align),

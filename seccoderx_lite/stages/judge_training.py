@@ -126,20 +126,21 @@ def _sft_rows(
     for row, form in product(labelled, verdict_forms(judge)):
         if form == "reason" and row.reasoning is None:
             raise DataError(
-                f"judge.cold_start.data: {section.data} has rows without `reasoning`, which the "
-                "cold start trains on; add the column, set judge.verdict: direct, or remove "
+                f"judge.cold_start.data: {row.source} has rows without `reasoning`, which the cold "
+                "start trains on; add the column, set judge.verdict: direct, or remove "
                 "judge.cold_start"
             )
         prompt = judge_prompt(CodeToJudge(row.code, row.language, row.cwe), judge, form)
         answer = judge_answer(row.is_vulnerable, row.reasoning if form == "reason" else None)
-        whole = example(base.tokenizer, prompt, answer)
+        whole: Row = {**example(base.tokenizer, prompt, answer), "source": row.source}
         if len(whole["input_ids"]) > limit:
             dropped += 1
             continue
         rows[form].append(whole)
         if form == "direct":
             other = judge_answer(not row.is_vulnerable)
-            rows["verdict"].append(deciding_example(base.tokenizer, prompt, answer, other))
+            deciding = deciding_example(base.tokenizer, prompt, answer, other)
+            rows["verdict"].append({**deciding, "source": row.source})
     if empty := [form for form in rows if not rows[form]]:
         raise DataError(
             f"judge.cold_start.max_tokens: none of {len(labelled)} {empty[0]} answers fits into "
@@ -194,7 +195,14 @@ def _align_rows(
             dropped += 1
             continue
         message = [{"role": "user", "content": prompt}]
-        rows.append({"prompt": message, "is_vulnerable": row.is_vulnerable, "form": form})
+        rows.append(
+            {
+                "prompt": message,
+                "is_vulnerable": row.is_vulnerable,
+                "form": form,
+                "source": row.source,
+            }
+        )
     if not rows:
         raise DataError(
             f"judge.align.data: none of {dropped} prompts fits into {limit} tokens, the least of "

@@ -51,7 +51,7 @@ def why_it_cannot_judge(judge: LoadedJudge, given: Sequence[VerdictLabel | None]
     )
 
 
-def _labelled(source: str) -> list[LabelledCode]:
+def _labelled(source: str | list[str]) -> list[LabelledCode]:
     try:
         return validation_or_all(load_labelled(source))
     except DataError as error:

@@ -8,6 +8,7 @@ import pytest
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.data.loading import (
+    in_split,
     load_labelled,
     load_tasks,
     training_tasks,
@@ -421,3 +422,13 @@ def test_sources_that_do_not_fit_together_are_named(tmp_path, rows, message):
 def rows_file(folder, name, rows):
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder / name)
+
+
+def test_labelled_code_of_several_sources_has_splits_per_source(tmp_path):
+    alone = {name: value for name, value in OWN_LABELLED.items() if name != "split"}
+    split = [{**alone, "code": f"{name}(x)", "split": name} for name in ("train", "validation")]
+    first, second = rows_file(tmp_path, "a.jsonl", split), rows_file(tmp_path, "b.jsonl", [alone])
+    rows = load_labelled([first, second])
+    assert [row.source for row in rows] == [first, first, second]
+    assert [row.code for row in in_split(rows, "train")] == ["train(x)", "eval(x)"]
+    assert [row.code for row in in_split(rows, "validation")] == ["validation(x)"]
