@@ -241,7 +241,7 @@ def test_a_stage_that_runs_again_makes_void_what_rests_on_it(recipe_file, tmp_pa
 
 
 def test_an_unknown_stage_is_refused_with_the_stages_there_are(recipe_file, tmp_path):
-    with pytest.raises(RecipeError, match="its stages are cold_start, align, policy"):
+    with pytest.raises(RecipeError, match="choose one of cold_start, align, policy"):
         train(load_recipe(recipe_file), tmp_path / "run", stages=["polish"])
 
 
