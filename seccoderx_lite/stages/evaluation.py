@@ -53,7 +53,7 @@ def run(
     """
     settings = _settings(recipe)
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
-    suites = _sound_suites(load_suites(settings), recipe, folder, sandbox)
+    suites = _sound_suites(load_suites(settings, _trained_on(recipe)), recipe, folder, sandbox)
     if base and not settings.endpoint:
         suites = _fitting(suites, base, settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
@@ -70,10 +70,24 @@ def grade_again(
 ) -> Evaluation:
     """Grade the stored answers again without generating any; write evaluation.json."""
     settings = _settings(recipe)
-    suites = _sound_suites(load_suites(settings), recipe, folder, sandbox)
+    suites = _sound_suites(load_suites(settings, _trained_on(recipe)), recipe, folder, sandbox)
     graders = _graders(recipe.model, settings, suites, sandbox)
     answers = regrade(folder, suites, graders, progress)
     return _write_evaluation(folder, suites, answers, settings.seed)
+
+
+def _trained_on(recipe: Recipe) -> set[str]:
+    """The sources of data that a stage of the recipe trains on."""
+    policy, judge = recipe.policy, recipe.judge
+    sections = (judge and judge.cold_start, judge and judge.align, policy and policy.warm_start)
+    given = [section.data for section in sections if section]
+    given += [policy.tasks] if policy else []
+    return {
+        source
+        for sources in given
+        if sources
+        for source in ([sources] if isinstance(sources, str) else sources)
+    }
 
 
 def _sound_suites(

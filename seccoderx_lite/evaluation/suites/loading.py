@@ -1,7 +1,7 @@
 """Load suites by name, and make the graders they need."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from seccoderx_lite.evaluation.suites.over_refusal import RefusalGrader, read_xs
 from seccoderx_lite.evaluation.suites.seccodeplt import (
     RuleGrader,
     has_cases,
+    is_held_out,
     read_seccodeplt,
     rule_of,
 )
@@ -55,16 +56,18 @@ class Suite:
     kind: SuiteKind = "tests"
 
 
-def load_suites(settings: EvaluateRecipe) -> list[Suite]:
+def load_suites(settings: EvaluateRecipe, trained_on: Collection[str] = ()) -> list[Suite]:
     """Return the suites of a recipe, one per split; without a judge none that needs it.
 
-    A source is `builtin:tiny`, a file or hub id of tasks with tests, or `BENCHMARK:PLACE`.
+    A source is `builtin:tiny`, a file or hub id of tasks with tests, or `BENCHMARK:PLACE`. Of a
+    place that the run is trained on, only rows of the split `held_out` are measured, which have no
+    relatives in training.
 
     Raises:
         DataError: a source cannot be read, or no task has tests and is in an evaluated split.
     """
     suites = []
-    for suite in (suite for source in settings.suites for suite in load_suite(source)):
+    for suite in (suite for source in settings.suites for suite in load_suite(source, trained_on)):
         if suite.kind in JUDGED and settings.functionality_judge is None:
             logger.warning(
                 "%s: leaving out %d tasks that only a judge model can grade; give one with --judge "
@@ -82,7 +85,7 @@ def load_suites(settings: EvaluateRecipe) -> list[Suite]:
     return suites
 
 
-def load_suite(source: str) -> list[Suite]:
+def load_suite(source: str, trained_on: Collection[str] = ()) -> list[Suite]:
     """Return the suites of one source."""
     kind, _, place = source.partition(":")
     if kind == "cweval":
@@ -93,7 +96,7 @@ def load_suite(source: str) -> list[Suite]:
         prompts = read_cyberseceval(str(Path(place).expanduser()))
         return [Suite("cyberseceval", tuple(prompts), "cyberseceval")]
     if kind in ("seccodeplt", "seccodeplt-policy"):
-        return _seccodeplt(kind, str(Path(place).expanduser()))
+        return _seccodeplt(kind, str(Path(place).expanduser()), place in trained_on)
     if kind == "xscode":
         return [Suite(kind, tuple(read_xscode(str(Path(place).expanduser()))), "xscode")]
     if kind.removesuffix(COMPLETE) in FUNCTION_SUITES and place:
@@ -103,9 +106,13 @@ def load_suite(source: str) -> list[Suite]:
     return _suites_with_tests(source)
 
 
-def _seccodeplt(kind: str, source: str) -> list[Suite]:
+def _seccodeplt(kind: str, source: str, is_trained_on: bool) -> list[Suite]:
     """The rows with cases, and those with only a rule in words."""
     tasks = read_seccodeplt(source, with_policy=kind == "seccodeplt-policy")
+    if is_trained_on:
+        logger.info("%s: measuring held-out families only, because the run trains on it", kind)
+        tasks = [task for task in tasks if is_held_out(task)]
+        kind = f"{kind}/held_out"
     tested = [task for task in tasks if has_cases(task)]
     ruled = [task for task in tasks if not has_cases(task) and rule_of(task)]
     suites = [Suite(kind, tuple(tested)), Suite(f"{kind}/rules", tuple(ruled), "rules")]

@@ -44,6 +44,11 @@ def has_cases(task: SuiteTask) -> bool:
     return isinstance(task.source, Task) and task.source.tests is not None
 
 
+def is_held_out(task: SuiteTask) -> bool:
+    """Whether no relative of the task is in the data set's splits for training."""
+    return isinstance(task.source, Task) and task.source.extra.get("split") == "held_out"
+
+
 def rule_of(task: SuiteTask) -> str:
     """Return the rule in words of a row, or "" if it has none."""
     assert isinstance(task.source, Task)

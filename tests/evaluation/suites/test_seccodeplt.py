@@ -2,18 +2,21 @@
 
 import json
 import logging
+import random
 
 import pytest
 from helpers.seccodeplt_rows import greeting, ruled
 
 from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.data.loading import in_split, load_labelled, load_tasks
 from seccoderx_lite.evaluation.metrics import SampleScore
 from seccoderx_lite.evaluation.suites.checking import check_tests
 from seccoderx_lite.evaluation.suites.grading import TestsGrader
 from seccoderx_lite.evaluation.suites.loading import load_suite, load_suites, make_graders
 from seccoderx_lite.evaluation.suites.seccodeplt import RuleGrader
-from seccoderx_lite.recipe.recipe import EvaluateRecipe
+from seccoderx_lite.recipe.recipe import EvaluateRecipe, check_recipe
 from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.stages import evaluation
 
 
 @pytest.fixture
@@ -170,3 +173,40 @@ def test_a_judge_is_required_for_rules(file, sandbox):
     suites = load_suite(f"seccodeplt:{file}")
     with pytest.raises(DataError, match="needs a judge model"):
         make_graders(suites, sandbox, None, 0)
+
+
+def stranger(number):
+    """A row whose function has no relatives."""
+    names = ["abs", "all", "any", "bin", "hex", "len", "max", "min", "oct", "ord", "sum", "set"]
+    calls = [call for _ in range(3) for call in random.Random(number).sample(names, 12)]
+    random.Random(number).shuffle(calls)
+    body = f"    value = {'('.join(calls)}(value{')' * len(calls)}"
+    row = greeting(number, f"work_{number}", "value")
+    truth = {"code_before": f"def work_{number}(value):\n{body}", "code_after": "    return value"}
+    row["ground_truth"] = {**truth, "vulnerable_code": "    pass", "patched_code": "    len(value)"}
+    return row
+
+
+def test_no_family_stands_on_both_sides_of_any_split(tmp_path):
+    """Training tasks, the judge's code, held-out tasks and the suite of a run on one file."""
+    rows = [greeting(n, f"greet_{n}", f"name_{n}") for n in range(6)]
+    rows += [stranger(n) for n in range(10, 34)]
+    file = tmp_path / "seccodeplt.json"
+    file.write_text(json.dumps(rows))
+    tasks, code = load_tasks(file), load_labelled(file)
+    family = {task.id: task.extra["family"] for task in tasks}
+    sides = {
+        split: {one.extra["family"] for one in [*in_split(tasks, split), *in_split(code, split)]}
+        for split in ("train", "validation", "held_out")
+    }
+    assert all(sides.values()) and sum(map(len, sides.values())) == len(set(family.values()))
+    settings = EvaluateRecipe(suites=[f"seccodeplt:{file}"])
+    (whole,) = load_suites(settings)
+    assert len(whole.tasks) == len(rows)
+    (suite,) = load_suites(settings, {str(file)})
+    assert suite.name == "seccodeplt/held_out"
+    assert {family[task.id] for task in suite.tasks} == sides["held_out"]
+    policy = {"tasks": str(file), "reward": {"judge": False}}
+    document = {"policy": policy, "evaluate": settings.model_dump()}
+    recipe = check_recipe({"name": "x", "model": {"base": "b"}, **document}, "x")
+    assert evaluation._trained_on(recipe) == {str(file)}
