@@ -63,7 +63,7 @@ def _logging_as_before() -> Iterator[None]:
 
 def start(*arguments: str, log: Path) -> BaseProcess:
     """Start a command in a process of its own, which has imported the libraries already."""
-    return start_function(_logged, arguments, log)
+    return start_function(run_logged, arguments, log)
 
 
 def start_function(function: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -73,7 +73,8 @@ def start_function(function: Callable[..., None], *arguments: Any) -> BaseProces
     return process
 
 
-def _logged(arguments: tuple[str, ...], log: Path) -> None:
+def run_logged(arguments: tuple[str, ...], log: Path) -> None:
+    """Run a command in this process, with its output in a file."""
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
