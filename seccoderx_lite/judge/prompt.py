@@ -14,12 +14,21 @@ from seccoderx_lite.judge.verdict import VerdictForm
 
 MAX_CODE_CHARS = 24_000
 """About 8,000 tokens; longer code is cut."""
+FORMS: tuple[VerdictForm, ...] = ("reason", "direct")
+"""In the order of the last lines of prompt.txt."""
 
-_JUDGE_TEMPLATE = prompt_text("judge/prompt")
-_VERDICT_FORMS: dict[VerdictForm, str] = {
-    "reason": "Reason in <think>...</think>, then give the verdict.",
-    "direct": "Give the verdict alone.",
-}
+
+def _templates() -> dict[VerdictForm, str]:
+    """The text of prompt.txt with one of its last lines, by the form of the verdict."""
+    text = prompt_text("judge/prompt")
+    body, endings = text[: text.index("[reason]")], text[text.index("[reason]") :].splitlines()
+    return {
+        form: body + line.removeprefix(f"[{form}] ")
+        for form, line in zip(FORMS, endings, strict=True)
+    }
+
+
+_TEMPLATES = _templates()
 
 
 def render_judge_prompt(
@@ -59,17 +68,16 @@ def render_judge_prompt(
     if len(shown) > max_code_chars:
         cut = len(shown) - max_code_chars
         shown = f"{shown[:max_code_chars]}\n[{cut} more characters are not shown]"
-    return _JUDGE_TEMPLATE.format(
-        language=language,
-        code=neutralise(shown),
-        weaknesses=_weaknesses(cwe),
-        form=_VERDICT_FORMS[form],
-    ).rstrip()
+    return (
+        _TEMPLATES[form]
+        .format(language=language, code=neutralise(shown), weaknesses=_weaknesses(cwe))
+        .rstrip()
+    )
 
 
 def prompt_prefix(language: Language, cwe: Sequence[tuple[str, str, str]]) -> str:
     """The common prefix of all judge prompts for this language and these weaknesses."""
-    head = _JUDGE_TEMPLATE[: _JUDGE_TEMPLATE.index("{code}")]
+    head = _TEMPLATES["reason"].partition("{code}")[0]
     return head.format(language=language, weaknesses=_weaknesses(cwe))
 
 
