@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seccoderx_lite.judge.judge import Judge
     from seccoderx_lite.judge.verdict import parse_verdict
     from seccoderx_lite.recipe.recipe import Recipe, load_recipe
-    from seccoderx_lite.rewards.composite import reward_parts
+    from seccoderx_lite.rewards.reward_formula import reward_parts
     from seccoderx_lite.sandbox import Limits, Sandbox
     from seccoderx_lite.stages.pipeline import train
     from seccoderx_lite.stages.scan import scan
@@ -36,7 +36,7 @@ _HOMES = {
     "load_recipe": "recipe.recipe",
     "load_tasks": "data.loading",
     "parse_verdict": "judge.verdict",
-    "reward_parts": "rewards.composite",
+    "reward_parts": "rewards.reward_formula",
     "scan": "stages.scan",
     "train": "stages.pipeline",
 }

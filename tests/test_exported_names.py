@@ -30,7 +30,7 @@ def test_the_public_names_are_these_and_all_resolve():
 def test_importing_the_package_and_its_command_line_loads_no_torch():
     script = (
         "import sys, seccoderx_lite, seccoderx_lite.cli.app, seccoderx_lite.judge.prompt, "
-        "seccoderx_lite.rewards.composite, seccoderx_lite.sandbox, "
+        "seccoderx_lite.rewards.reward_formula, seccoderx_lite.sandbox, "
         "seccoderx_lite.evaluation.metrics, seccoderx_lite.recipe.recipe, "
         "seccoderx_lite.data.loading, seccoderx_lite.judge.judge;"
         "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets'} & sys.modules.keys();"

@@ -25,7 +25,7 @@ HEAVY = {
 }
 ABOVE_THE_STAGES = {
     f"stages/{name}.py"
-    for name in ("finished_run", "pipeline", "resuming", "stage_table", "start_checks")
+    for name in ("finished_run", "pipeline", "stages_to_run", "stage_table", "start_checks")
 }
 """Files that put the stages together."""
 

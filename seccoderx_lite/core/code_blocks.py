@@ -21,7 +21,7 @@ Without a language, that of the first label with a supported one is taken, and w
 take from the end is taken from the start.
 
 The reward formula `seccoderx` is the exception: it keeps SecCoderX's regular expression, see
-`rewards.composite`.
+`rewards.reward_formula`.
 """
 
 import re

@@ -13,7 +13,7 @@ from seccoderx_lite.core.records import Task, TestResult, Verdict
 from seccoderx_lite.judge.judge import CodeToJudge, Judge
 from seccoderx_lite.recipe.recipe import RewardRecipe
 from seccoderx_lite.rewards.answers import ParsedAnswer, ScoredCompletion, parse_answer
-from seccoderx_lite.rewards.composite import GuardedTerms, parts_of
+from seccoderx_lite.rewards.reward_formula import GuardedTerms, parts_of
 from seccoderx_lite.rewards.terms import Evidence, Term, loaded_terms
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
 from seccoderx_lite.sandbox import Sandbox

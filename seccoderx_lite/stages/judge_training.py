@@ -39,10 +39,10 @@ from seccoderx_lite.recipe.recipe import AlignRecipe, ColdStartRecipe, JudgeReci
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.training.canaries import describe_accuracy
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.examples import deciding_example, example
 from seccoderx_lite.training.judge_reward import LabelReward
 from seccoderx_lite.training.order import Row, in_turns
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config, sequences_per_step, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer, make_sft_trainer, prepare_generation

@@ -18,8 +18,8 @@ from seccoderx_lite.run.open_sandbox import open_sandbox
 from seccoderx_lite.run.progress import Progress, default_progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import policy_training, start_checks
-from seccoderx_lite.stages.resuming import forget_dependents, reopen_unfinished, run_stage
 from seccoderx_lite.stages.stage_table import Stage, StageRun, planned_stages, stages_of
+from seccoderx_lite.stages.stages_to_run import forget_dependents, reopen_unfinished, run_stage
 from seccoderx_lite.training.trackers import require_trackers
 
 logger = logging.getLogger(__name__)

@@ -51,7 +51,6 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.training.canaries import Canaries
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.curriculum import Curriculum
 from seccoderx_lite.training.engine_training import (
     engine_sampler,
@@ -60,6 +59,7 @@ from seccoderx_lite.training.engine_training import (
 )
 from seccoderx_lite.training.policy_reward import CompositeReward
 from seccoderx_lite.training.readiness import measure_readiness, report_readiness
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.role_proofs import (
     check_answering_weights,
     check_kl_reference,

@@ -19,9 +19,9 @@ from seccoderx_lite.models.context import within_context
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe, WarmStartRecipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.examples import example
 from seccoderx_lite.training.order import Row, in_training_order, short_first
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import sequences_per_step, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_sft_trainer

@@ -1,4 +1,4 @@
-"""TRL's trainers for one shared base; `checkpoints` runs and resumes them."""
+"""TRL's trainers for one shared base; `resuming` runs and resumes them."""
 
 import functools
 import logging

@@ -35,7 +35,7 @@ from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import policy_training
 from seccoderx_lite.stages.finished_run import export_again
-from seccoderx_lite.training.checkpoints import train
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder

@@ -14,7 +14,7 @@ from seccoderx_lite.models.adapters import save_adapter
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.distributed import is_first_process, process_group
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer

@@ -20,7 +20,7 @@ from seccoderx_lite.models.backends import chosen_backend, use_backend
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import ModelRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_sft_trainer

@@ -10,7 +10,7 @@ from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.generation import RoleGenerator
 from seccoderx_lite.recipe.recipe import ModelRecipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer, prepare_generation

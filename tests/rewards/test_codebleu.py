@@ -13,7 +13,7 @@ from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import LANGUAGES, Task, Verdict
 from seccoderx_lite.rewards import codebleu
 from seccoderx_lite.rewards.codebleu import WEIGHTS, codebleu_score, require_codebleu
-from seccoderx_lite.rewards.composite import reward_parts
+from seccoderx_lite.rewards.reward_formula import reward_parts
 
 HAS_CODEBLEU = importlib.util.find_spec("codebleu") is not None
 needs_codebleu = pytest.mark.skipif(not HAS_CODEBLEU, reason="needs the extra [codebleu]")

@@ -9,7 +9,7 @@ from helpers.chat_server import chat_reply, server
 
 from seccoderx_lite.core.errors import DataError, JudgeError, RecipeError
 from seccoderx_lite.core.records import Task, Verdict
-from seccoderx_lite.rewards.composite import reward_parts
+from seccoderx_lite.rewards.reward_formula import reward_parts
 from seccoderx_lite.rewards.verl import compute_score
 from seccoderx_lite.rewards.verl_scorer import scorer_of
 

@@ -26,7 +26,7 @@ from seccoderx_lite.stages import export
 from seccoderx_lite.stages.finished_run import export_again
 from seccoderx_lite.stages.pipeline import train
 from seccoderx_lite.stages.stage_table import planned_stages
-from seccoderx_lite.training.checkpoints import latest_checkpoint
+from seccoderx_lite.training.resuming import latest_checkpoint
 
 SMALL = """
 name: small

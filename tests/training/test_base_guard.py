@@ -9,7 +9,7 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.base_digests import base_digests
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config, sft_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer, make_sft_trainer

@@ -12,8 +12,8 @@ from helpers.small_runs import GROUP, CountingReward, small_recipe
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training import curriculum as module
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.curriculum import LEAST, Curriculum, spread_of_groups
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config, prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer

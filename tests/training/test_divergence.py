@@ -14,8 +14,8 @@ from seccoderx_lite.models.adapters import adapter_parameters, lora_config
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import LoraRecipe
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.divergence import SKIPPED, DivergenceGuard
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer

@@ -12,8 +12,8 @@ from seccoderx_lite.models.base import load_base
 from seccoderx_lite.models.base_digests import base_digests
 from seccoderx_lite.models.engine import close_engine, start_engine
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.engine_training import sample_with, sleep_after
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer

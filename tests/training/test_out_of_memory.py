@@ -9,8 +9,8 @@ from helpers.small_runs import CountingReward, small_recipe
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.checkpoints import train
 from seccoderx_lite.training.out_of_memory import is_out_of_memory
+from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer

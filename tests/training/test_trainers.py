@@ -13,7 +13,7 @@ from seccoderx_lite.models.base import load_base
 from seccoderx_lite.recipe.recipe import GrpoRecipe, check_recipe
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.training import step_records
-from seccoderx_lite.training.checkpoints import latest_checkpoint, train
+from seccoderx_lite.training.resuming import latest_checkpoint, train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seccoderx_lite.core.records import Task, TestResult, Verdict
 from seccoderx_lite.rewards.codebleu import codebleu_score
-from seccoderx_lite.rewards.composite import reward_parts
+from seccoderx_lite.rewards.reward_formula import reward_parts
 
 REFERENCE = "\n".join(["def f(a):", *(f"    a = g{n}(a, {n})" for n in range(18)), "    return a"])
 TASK = Task("t", "Write f.", "python", ("CWE-89",), reference=REFERENCE)

@@ -2,7 +2,7 @@
 
 Of the weights a checkpoint holds the trained adapter alone. `step_records` drops the records in
 `metrics.jsonl` past it, so that the file reads as if the run had never been interrupted. Which
-stages still have to run is decided in `stages.resuming`.
+stages still have to run is decided in `stages.stages_to_run`.
 """
 
 import functools

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from seccoderx_lite.training.checkpoints import latest_checkpoint
+from seccoderx_lite.training.resuming import latest_checkpoint
 
 
 def checkpoint(folder: Path, step: int) -> Path:

@@ -1,7 +1,7 @@
 """Resuming: which stages of a run still have to run, and what they keep of an earlier attempt.
 
 A finished stage is skipped. An unfinished one resumes from its newest checkpoint, see
-`training.checkpoints`.
+`training.resuming`.
 """
 
 import logging
