@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.core.hub import is_hub_reachable
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.data.file_formats import SUFFIXES, read_file
 
@@ -205,6 +206,11 @@ def _hub_rows(name: str) -> Iterator[Row]:
     """Yield all rows of a data set on the hub, each with its split in the column `split`."""
     import datasets
 
+    if not is_hub_reachable() and not _is_cached(name):
+        raise DataError(
+            f"{name}: no such file or folder, and it cannot be loaded from the hub, which is not "
+            "reachable; check the path, or download the data where there is a network"
+        )
     try:
         splits = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
@@ -217,6 +223,13 @@ def _hub_rows(name: str) -> Iterator[Row]:
         for number, data in enumerate(entries, start=1):
             place = f"{name}, split {split}, row {number}"
             yield Row(place, next(numbers), {"split": split, **cleaned(data, place)})
+
+
+def _is_cached(name: str) -> bool:
+    """Whether a data set was loaded before; then no network is needed."""
+    from datasets.config import HF_DATASETS_CACHE
+
+    return (Path(HF_DATASETS_CACHE) / name.replace("/", "___")).is_dir()
 
 
 def _of_split(rows: Iterator[Row], split: str, name: str) -> Iterator[Row]:

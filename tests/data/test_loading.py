@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from seccoderx_lite.core.errors import DataError
+from seccoderx_lite.data import rows as data_rows
 from seccoderx_lite.data.loading import (
     in_split,
     load_labelled,
@@ -365,6 +366,7 @@ def test_parquet_files_are_read(tmp_path):
 def test_a_hub_id_is_loaded_with_all_its_splits(monkeypatch):
     import datasets as hub
 
+    monkeypatch.setattr(data_rows, "is_hub_reachable", lambda: True)
     monkeypatch.setattr(
         hub, "load_dataset", lambda name: {"train": [ALIGNMENT], "test": [ALIGNMENT, ALIGNMENT]}
     )
@@ -379,8 +381,25 @@ def test_a_hub_that_cannot_be_reached_is_reported(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(hub, "load_dataset", unreachable)
+    monkeypatch.setattr(data_rows, "is_hub_reachable", lambda: True)
     with pytest.raises(DataError, match=r"loading it from the hub failed: ConnectionError: no rou"):
         load_tasks("organisation/data")
+
+
+def test_a_mistyped_path_is_named_at_once_where_there_is_no_network(monkeypatch, tmp_path):
+    import datasets as hub
+
+    asked = []
+    monkeypatch.setattr(
+        hub, "load_dataset", lambda name: asked.append(name) or {"train": [OWN_TASK]}
+    )
+    monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(data_rows, "is_hub_reachable", lambda: False)
+    with pytest.raises(DataError, match=r"data/tasks.jsnl: no such file or folder, and it cannot"):
+        load_tasks("data/tasks.jsnl")
+    assert asked == []
+    (tmp_path / "organisation___data").mkdir()
+    assert load_tasks("organisation/data")[0].id == "t1"  # was loaded before
 
 
 def test_importing_and_reading_files_needs_no_heavy_package(write):
