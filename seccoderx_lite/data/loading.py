@@ -41,6 +41,11 @@ def load_tasks(source: str | Path, split: str | None = None) -> list[Task]:
     return [replace(task, source=str(source)) for task in tasks]
 
 
+def each_source(sources: str | Path | Sequence[str]) -> Sequence[str | Path]:
+    """Return the sources of a field that takes one or several."""
+    return [sources] if isinstance(sources, str | Path) else sources
+
+
 def training_tasks(sources: str | Sequence[str]) -> list[Task]:
     """Return the training tasks of one source or several, see `load_tasks` and `in_split`.
 
@@ -63,7 +68,7 @@ def _of_each(
     sources: str | Sequence[str], chosen: Callable[[list[Task]], list[Task]]
 ) -> list[Task]:
     every: dict[str, Task] = {}
-    for source in [sources] if isinstance(sources, str) else sources:
+    for source in each_source(sources):
         try:
             own = chosen(load_tasks(source))
         except DataError as error:
@@ -106,10 +111,9 @@ def load_labelled(
     Raises:
         DataError: the source has no rows, or a row does not fit its layout.
     """
-    sources = [source] if isinstance(source, str | Path) else source
     return [
         replace(row, source=str(each))
-        for each in sources
+        for each in each_source(source)
         for row in _load(each, split, "labelled", LABELLED_LAYOUTS)
     ]
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from seccoderx_lite.core.errors import DataError
 from seccoderx_lite.core.records import Json, Task, TestResult
-from seccoderx_lite.data.loading import load_tasks
+from seccoderx_lite.data.loading import each_source, load_tasks
 from seccoderx_lite.evaluation.metrics import (
     SampleScore,
     TaskScores,
@@ -77,8 +77,7 @@ def _drawn(tasks: Sequence[Task], count: int, rng: random.Random) -> list[Task]:
 
 def _other_tasks(sources: str | list[str], is_own: bool) -> list[Task]:
     """The tasks of the sources that are not for training; none if only training tasks are there."""
-    each = [sources] if isinstance(sources, str) else sources
-    tasks = [task for source in each for task in load_tasks(source)]
+    tasks = [task for source in each_source(sources) for task in load_tasks(source)]
     validation = [task for task in tasks if task.extra.get("split") == "validation"]
     if validation or not is_own:
         return validation

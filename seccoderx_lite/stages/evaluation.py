@@ -12,6 +12,7 @@ from pathlib import Path
 from seccoderx_lite.core.errors import DataError, ModelError
 from seccoderx_lite.core.records import Task
 from seccoderx_lite.core.scores import Evaluation, Phase
+from seccoderx_lite.data.loading import each_source
 from seccoderx_lite.evaluation.suites.answers import Answers, SuiteRunner, regrade
 from seccoderx_lite.evaluation.suites.grading import Grader
 from seccoderx_lite.evaluation.suites.loading import (
@@ -82,12 +83,7 @@ def _trained_on(recipe: Recipe) -> set[str]:
     sections = (judge and judge.cold_start, judge and judge.align, policy and policy.warm_start)
     given = [section.data for section in sections if section]
     given += [policy.tasks] if policy else []
-    return {
-        source
-        for sources in given
-        if sources
-        for source in ([sources] if isinstance(sources, str) else sources)
-    }
+    return {source for sources in given if sources for source in map(str, each_source(sources))}
 
 
 def _sound_suites(

@@ -17,6 +17,7 @@ from seccoderx_lite.models.adapters import detach_adapters, save_adapter
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.context import within_context
 from seccoderx_lite.recipe.recipe import PolicyRecipe, Recipe, WarmStartRecipe
+from seccoderx_lite.recipe.section import listed
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.training.examples import example
@@ -81,8 +82,8 @@ def solved_tasks(policy: PolicyRecipe, section: WarmStartRecipe) -> list[Task]:
     if not solved or (needs_twin and not any(map(_twin, solved))):
         columns = "`reference` and `insecure`" if needs_twin else "`reference`"
         raise DataError(
-            f"policy.warm_start.data: none of the {len(tasks)} training tasks of {data} has code "
-            f"in {columns}; add it"
+            f"policy.warm_start.data: none of the {len(tasks)} training tasks of {listed(data)} "
+            f"has code in {columns}; add it"
             + (", or set policy.warm_start.solutions: secure" if needs_twin else "")
         )
     if len(solved) < len(tasks):

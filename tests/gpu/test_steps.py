@@ -12,6 +12,8 @@ from helpers.small_runs import (
     COMPLETION,
     PROMPT,
     CountingReward,
+    KilledError,
+    KilledReward,
     live_logprobs,
     run_with_policy,
     small_recipe,
@@ -92,27 +94,13 @@ def run_steps(folder, recipe, reward):
     return [(r["step"], r["loss"], r["grad_norm"]) for r in folder.read_jsonl("metrics.jsonl")]
 
 
-class KilledError(Exception):
-    pass
-
-
-class Killed(CountingReward):
-    calls = 0
-
-    def __call__(self, completion_ids, **columns):
-        self.calls += 1
-        if self.calls == 4:
-            raise KilledError
-        return super().__call__(completion_ids, **columns)
-
-
 def test_a_resumed_run_repeats_the_steps_of_an_unbroken_one(tmp_path):
     recipe = small_recipe(steps=4, save_every=2)
     with RunFolder.open(tmp_path / "whole", recipe) as folder:
         whole = run_steps(folder, recipe, CountingReward(REWARDS))
     with RunFolder.open(tmp_path / "broken", recipe) as folder:
         with pytest.raises(KilledError):
-            run_steps(folder, recipe, Killed(REWARDS))
+            run_steps(folder, recipe, KilledReward(REWARDS, call=4))
         resumed = run_steps(folder, recipe, CountingReward(REWARDS))
     assert [step for step, *_ in resumed] == [1, 2, 3, 4]
     for ours, theirs in zip(resumed, whole, strict=True):

@@ -72,6 +72,24 @@ class CountingReward:
         return self.rewards[: len(completion_ids)]
 
 
+class KilledError(Exception):
+    """Ends a run in the middle, as a kill does."""
+
+
+class KilledReward(CountingReward):
+    """Ends the run in one of its calls, counted from 1."""
+
+    def __init__(self, rewards, call):
+        super().__init__(rewards)
+        self.left = call
+
+    def __call__(self, completion_ids, **columns):
+        self.left -= 1
+        if self.left == 0:
+            raise KilledError
+        return super().__call__(completion_ids, **columns)
+
+
 PROMPT, COMPLETION = list(range(10, 30)), list(range(40, 60))
 
 

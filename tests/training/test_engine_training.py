@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from helpers.small_runs import CountingReward, small_recipe
+from helpers.small_runs import CountingReward, KilledError, KilledReward, small_recipe
 
 from seccoderx_lite.core.errors import RunStopped
 from seccoderx_lite.models.adapters import adapter_parameters
@@ -53,22 +53,6 @@ def run_steps(folder, recipe, base, reward, spoil=lambda trainer: None):
     return {n: p.detach().clone() for n, p in adapter_parameters(base.model, "trained").items()}
 
 
-class KilledError(Exception):
-    pass
-
-
-class Killed(CountingReward):
-    """Ends the run in its third step."""
-
-    calls = 0
-
-    def __call__(self, completion_ids, **columns):
-        self.calls += 1
-        if self.calls == 3:
-            raise KilledError
-        return super().__call__(completion_ids, **columns)
-
-
 @needs_vllm
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one_on_the_same_engine(tmp_path, base):
     recipe = recipe_with_engine(steps=3, save_every=1)
@@ -82,7 +66,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one_on_the_same_engi
     assert all(record["seconds"]["rollout"] > 0 for record in records)
     with RunFolder.open(tmp_path / "broken", recipe) as folder:
         with pytest.raises(KilledError):
-            run_steps(folder, recipe, base, Killed(REWARDS))
+            run_steps(folder, recipe, base, KilledReward(REWARDS, call=3))
         unload(base)
         resumed = run_steps(folder, recipe, base, CountingReward(REWARDS))
         again = list(folder.read_jsonl("metrics.jsonl"))

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 import torch
-from helpers.small_runs import GROUP, CountingReward, small_recipe
+from helpers.small_runs import GROUP, CountingReward, KilledError, KilledReward, small_recipe
 
 from seccoderx_lite.core.errors import ModelError, RecipeError
 from seccoderx_lite.models import precision
@@ -115,18 +115,6 @@ def test_engines_of_trl_that_merge_or_round_the_adapter_are_refused(section, set
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
-    class KilledError(Exception):
-        pass
-
-    class Killed(CountingReward):
-        calls = 0
-
-        def __call__(self, completion_ids, **columns):
-            Killed.calls += 1
-            if Killed.calls == 4:
-                raise KilledError
-            return super().__call__(completion_ids, **columns)
-
     rewards = [1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]
     recipe = small_recipe(steps=4, save_every=2)
     with RunFolder.open(tmp_path / "whole", recipe) as folder:
@@ -134,7 +122,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path):
         records = list(folder.read_jsonl("metrics.jsonl"))
     with RunFolder.open(tmp_path / "broken", recipe) as folder:
         with pytest.raises(KilledError):
-            run_steps(folder, recipe, Killed(rewards))
+            run_steps(folder, recipe, KilledReward(rewards, call=4))
         resumed = run_steps(folder, recipe, CountingReward(rewards))
         steps = [(record["step"], record["loss"]) for record in folder.read_jsonl("metrics.jsonl")]
     assert steps == [(record["step"], record["loss"]) for record in records]
