@@ -88,8 +88,9 @@ def train(
     stage: Annotated[
         list[str] | None,
         typer.Option(
-            help="Run only this stage, even if finished: cold_start, align, warm_start, policy, "
-            "evaluate, export or report; repeatable. Later stages are re-run next time."
+            help="Run only this stage: cold_start, align, warm_start, policy, evaluate, export or "
+            "report; repeatable. If all those named are finished, they run again, and later "
+            "stages next time."
         ),
     ] = None,
     run_folder: RunFolderOption = None,

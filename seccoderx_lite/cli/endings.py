@@ -7,28 +7,19 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
 from seccoderx_lite.core.errors import RecipeError
 
 
 def resume_command(arguments: Sequence[str]) -> str:
-    """Return the command that resumes an interrupted one: `--fresh` and `--stage` would start over.
+    """Return the command that resumes an interrupted one: `--fresh` would start over.
 
     >>> resume_command(["train", "tiny", "--fresh", "-o", "seed=1", "--stage", "policy"])
-    'seccoderx-lite train tiny -o seed=1'
+    'seccoderx-lite train tiny -o seed=1 --stage policy'
     """
-    return shlex.join(["seccoderx-lite", *_resuming(arguments)])
-
-
-def _resuming(arguments: Sequence[str]) -> Iterator[str]:
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--stage":
-            next(rest, None)
-        elif argument != "--fresh" and not argument.startswith("--stage="):
-            yield argument
+    return shlex.join(["seccoderx-lite", *(word for word in arguments if word != "--fresh")])
 
 
 _LONGEST_WORD = 200

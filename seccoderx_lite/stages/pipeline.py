@@ -38,9 +38,9 @@ def train(
     Finished stages are skipped, and an interrupted one resumes from its last checkpoint; a finished
     training stage goes on from there if the recipe now has more steps. Ctrl-C ends the run at the
     next safe point. Without `progress`, a notebook shows a live display. `stages`
-    names the only stages to run, even if they are finished; later stages that use their results
-    then count as unfinished. Data, adapters and settings are checked before the first stage, so
-    that a fault is reported before hours of training.
+    names the only stages to run; if all of them are finished, they run again, and later stages
+    that use their results then count as unfinished. Data, adapters and settings are checked before
+    the first stage, so that a fault is reported before hours of training.
 
     Raises:
         RecipeError: a named stage is not one of the recipe's, or a tracker is not installed.
@@ -68,8 +68,10 @@ def train(
                 reopen_unfinished(folder, recipe)
             wait_for_all()
             note(progress, "start", "checking data, adapters and settings of all stages")
+            again = bool(stages) and all(folder.is_done(stage.name) for stage in chosen)
+            wait_for_all()  # no process may run a stage before all have looked
             for stage in chosen:
-                if stages or not folder.is_done(stage.name):
+                if again or not folder.is_done(stage.name):
                     stage.check(recipe)
             if not any(folder.is_done(stage.name) for stage in planned):
                 start_checks.check_disk(recipe, folder.path)
@@ -78,7 +80,7 @@ def train(
                     logger.info("%s", audit_line(recipe, folder))
                 policy_training.policy_tasks(recipe, folder, sandbox)
             try:
-                _run_stages(run, chosen, again=bool(stages))
+                _run_stages(run, chosen, again)
             finally:
                 run.close_engine()
             return folder.path

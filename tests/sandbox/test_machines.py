@@ -1,6 +1,7 @@
 """Tiers and promises on machines with other layers than a workstation."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,16 +96,17 @@ def test_without_bubblewrap_the_same_machine_only_sets_limits() -> None:
     assert "read a file outside" in found["promises"]["files"]
 
 
-def test_bubblewrap_that_does_not_work_is_reported_with_its_own_words(tmp_path: Path) -> None:
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho bwrap: no permission >&2\nexit 1\n")
-    broken.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    set_path = f"import os; os.environ['PATH'] = '{tmp_path}'\n"
-    search = "from seccoderx_lite.sandbox import languages; languages.SEARCH_PATH = '/nowhere'\n"
-    program = set_path + search + machines.NO_UNSHARE + machines.DESCRIBE
-    found = machines.run_as_plain_user("-c", program)
+def test_bubblewrap_that_does_not_work_is_reported_with_its_own_words() -> None:
+    # Not in `tmp_path`, which lies in a folder that only its owner can read.
+    with tempfile.TemporaryDirectory() as folder:
+        broken = Path(folder) / "bwrap"
+        broken.write_text("#!/bin/sh\necho bwrap: no permission >&2\nexit 1\n")
+        broken.chmod(0o755)
+        Path(folder).chmod(0o755)
+        set_path = f"import os; os.environ['PATH'] = {folder!r}\n"
+        no_other = "import seccoderx_lite.sandbox.languages as known; known.SEARCH_PATH = '/none'\n"
+        program = set_path + no_other + machines.NO_UNSHARE + machines.DESCRIBE
+        found = machines.run_as_plain_user("-c", program)
     assert "bwrap: no permission" in found["layers"]["bubblewrap"]
     assert found["status"] == "passed"
 

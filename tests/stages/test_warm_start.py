@@ -1,6 +1,7 @@
 """The policy's warm start: what it trains on, what GRPO then starts from, and what is measured."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -168,6 +169,25 @@ def test_a_resumed_warm_start_ends_with_the_weights_of_an_unbroken_one(finished,
     )
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert any(tensor.abs().sum() > 0 for name, tensor in whole.items() if "lora_B" in name)
+
+
+def test_a_named_stage_resumes_when_interrupted_and_runs_again_when_finished(tmp_path):
+    def steps_of_a_run(interrupted_at=None):
+        seen = []
+
+        def look(stage, step, total, values):
+            if step and "done" not in values:
+                seen.append(step)
+            if step == interrupted_at:
+                raise KeyboardInterrupt
+
+        with suppress(KeyboardInterrupt):
+            train(recipe_of(), tmp_path / "run", stages=["warm_start"], progress=look)
+        return seen
+
+    assert steps_of_a_run(interrupted_at=3) == [1, 2, 3]
+    assert steps_of_a_run() == [3, 4]
+    assert steps_of_a_run() == [1, 2, 3, 4]
 
 
 def test_base_warm_start_and_policy_are_measured_with_both_differences(finished):
