@@ -143,7 +143,9 @@ def export(
     run_folder: Annotated[Path, typer.Argument(help="Run folder, for example runs/tiny.")],
     format: Annotated[
         list[str] | None,
-        typer.Option(help="adapter, merged or gguf; repeatable (default: adapter)."),
+        typer.Option(
+            help="adapter, merged, gguf, gguf-q8_0 or gguf-q4_k_m; repeatable (default: adapter)."
+        ),
     ] = None,
     role: Annotated[str, typer.Option(help="policy or judge.")] = "policy",
     output: Annotated[

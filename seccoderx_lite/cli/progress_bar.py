@@ -129,7 +129,7 @@ def _log_line(stage: StageProgress) -> str:
 
 
 def print_results(folder: Path) -> None:
-    """Print the evaluation of a run and the paths of its exports and report."""
+    """Print the evaluation of a run and the paths of its report and of how to use its exports."""
     from seccoderx_lite.core.scores import Evaluation
     from seccoderx_lite.reporting.text import describe_evaluation
     from seccoderx_lite.run.files import read_record
@@ -137,6 +137,6 @@ def print_results(folder: Path) -> None:
     if (folder / "evaluation.json").exists():
         for line in describe_evaluation(read_record(folder / "evaluation.json", Evaluation)):
             typer.echo(line)
-    for place in ("export/merged", "export/adapter", "export/gguf", "report.html"):
+    for place in ("export/README.md", "report.html"):
         if (folder / place).exists():
             typer.echo(folder / place)

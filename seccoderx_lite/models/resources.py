@@ -62,7 +62,9 @@ def _disk(recipe: Recipe, shapes: Shapes) -> Iterator[Part]:
     yield Part("adapters", stages * adapter, "float32")
     if export := recipe.export:
         half = 2 * shapes.base.parameters
-        sizes = {"adapter": adapter, "merged": half, "gguf": 2 * half}  # gguf goes through merged
+        # A GGUF file is made from a merged model, and one in 4 bits from a GGUF file in 16 bits.
+        sizes = {"adapter": adapter, "merged": half, "gguf": 2 * half}
+        sizes |= {"gguf-q8_0": 2 * half, "gguf-q4_k_m": 3 * half}
         size = sum(sizes[form] for form in set(export.formats))
         yield Part("export", size, ", ".join(export.formats))
     if not Path(recipe.model.base).exists() and ":" not in recipe.model.base:

@@ -18,7 +18,7 @@ from seccoderx_lite.recipe.section import (
     Texts,
 )
 
-Format = Literal["adapter", "merged", "gguf"]
+Format = Literal["adapter", "merged", "gguf", "gguf-q8_0", "gguf-q4_k_m"]
 _ADAPTER: Format = "adapter"
 BENCHMARKS = (
     "cweval",
@@ -93,14 +93,18 @@ class ExportRecipe(Section):
     formats: Annotated[list[Format], Field(min_length=1)] = Field(
         default_factory=lambda: [_ADAPTER]
     )
-    """The adapter alone, a merged 16-bit model, or that model as one GGUF file for llama.cpp."""
+    """`adapter`: the adapter alone; `merged`: a merged 16-bit model; `gguf`, `gguf-q8_0`,
+    `gguf-q4_k_m`: that model as one GGUF file for llama.cpp and Ollama, in 16, 8 or about 5 bits
+    per weight."""
     llama_cpp: Text | None = None
-    """Folder of a llama.cpp checkout, for gguf (default: an installed converter)."""
+    """Folder of a llama.cpp checkout, for gguf (default: an installed converter, and
+    `llama-quantize` on the PATH)."""
     merge_into: Literal["base", "nf4"] = "base"
     """Merge into the 16-bit base, or into the base quantised to NF4 and back, stored in 16 bits."""
     max_kl: Positive = 0.1
     """Largest KL divergence per token of a merged model from its base with the adapter, as a share
-    of that of the bare base; an exported adapter may differ by rounding alone."""
+    of that of the bare base; an exported adapter may differ by rounding alone, and for a quantised
+    GGUF file the tests decide."""
     max_esr_drop: Share = 0.05
     """Largest drop of ESR or of the functional share from the trained policy to the export; a drop
     on a single task is ignored."""

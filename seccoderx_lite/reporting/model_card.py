@@ -1,60 +1,37 @@
 """The model card of an export: what it is, how it was made, and what was measured."""
 
-from pathlib import Path
-from typing import Literal
-
 from seccoderx_lite.core.errors import RunFolderError
-from seccoderx_lite.core.hub import may_be_hub_id
 from seccoderx_lite.core.project import linked_name
 from seccoderx_lite.core.scores import PHASES, Evaluation
+from seccoderx_lite.models.gguf import gguf_precision, is_gguf
 from seccoderx_lite.recipe.recipe import Recipe, dump_recipe
+from seccoderx_lite.recipe.results import Format
 from seccoderx_lite.recipe.section import listed
+from seccoderx_lite.reporting.card_metadata import Role, card_metadata
 from seccoderx_lite.reporting.text import describe_change, share
+from seccoderx_lite.reporting.usage import usage
 from seccoderx_lite.run import files
 from seccoderx_lite.run.folder import RunFolder
 
-USE = {
-    "adapter": (
-        "from peft import AutoPeftModelForCausalLM\n\n"
-        'model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")'
-    ),
-    "merged": (
-        "from transformers import AutoModelForCausalLM\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")'
-    ),
-    "gguf": (
-        'import subprocess\n\nsubprocess.run(["ollama", "create", "my-model", "-f", "Modelfile"])'
-    ),
-}
 
-
-def model_card(
-    recipe: Recipe,
-    folder: RunFolder,
-    form: Literal["adapter", "merged", "gguf"],
-    role: Literal["policy", "judge"] = "policy",
-) -> str:
+def model_card(recipe: Recipe, folder: RunFolder, form: Format, role: Role = "policy") -> str:
     """Return the card as Markdown with the metadata block that model hubs read."""
     base = recipe.model.base
     if role == "judge" and recipe.judge and recipe.judge.base:
         base = recipe.judge.base
-    library = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[form]
     kind = "LoRA adapter" if form == "adapter" else "LoRA adapter merged into the base"
+    if is_gguf(form):
+        kind += f", GGUF in {gguf_precision(form)}"
     return "\n".join(
         [
             "---",
-            *_base_line(base),
-            f"library_name: {library}",
-            "tags: [code, security, lora, grpo, seccoderx-lite]",
+            card_metadata(recipe, folder, form, role, base).to_yaml(),
             "---",
             f"# {recipe.name}",
             "",
             f"{_made(base, role)} ({kind}).",
             "",
-            "```python",
-            USE[form],
-            "```",
-            "",
+            usage(form, "path/to/this/folder", role),
             _trained_on(recipe, role) + (_kept(folder) if role == "policy" else ""),
             "",
             "## Measured",
@@ -69,12 +46,6 @@ def model_card(
             "",
         ]
     )
-
-
-def _base_line(base: str) -> list[str]:
-    """The metadata of the base; a hub refuses a card that names a folder there."""
-    is_on_hub = may_be_hub_id(base) and not Path(base).exists()
-    return [f"base_model: {base}"] if is_on_hub else []
 
 
 def _made(base: str, role: str) -> str:

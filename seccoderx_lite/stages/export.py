@@ -1,5 +1,7 @@
 """Export the policy or the judge: an adapter in the PEFT layout, a merged 16-bit model, or GGUF.
 
+An adapter has the tokenizer and its chat template with it, because both can differ from the base's.
+
 An adapter is merged into the 16-bit base (`merge_into: base`), or into the base quantised to NF4
 and back, in 16 bits (`nf4`: the very weights that training used); never into 4-bit weights, which
 would round small changes away. Each sum is computed in float32 and rounded once.
@@ -7,7 +9,8 @@ would round small changes away. Each sum is computed in float32 and rounded once
 Every export is loaded again with plain transformers and PEFT and compared with the trained adapter,
 like with like (see `evaluation.fidelity`): an adapter on the base it was trained on, a merged model
 with the adapter on the very weights it was merged into. For a policy, the tests of a few held-out
-tasks are run as well, and compared with those of the policy as it was trained. An export that
+tasks are run as well, and compared with those of the policy as it was trained; they alone decide
+on a quantised GGUF file, because quantisation can change more than training has. An export that
 differs by more than the recipe allows is rejected; the others are still made.
 
 At most one model is in memory: the loaded base is released before the first merge.
@@ -18,9 +21,10 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from peft import PeftModel
@@ -48,11 +52,20 @@ from seccoderx_lite.models.base import Base, compute_dtype, nf4_config, resolve_
 from seccoderx_lite.models.context import too_long
 from seccoderx_lite.models.estimate import gate_batch
 from seccoderx_lite.models.generation import PlainGenerator, RoleGenerator, TextGenerator
-from seccoderx_lite.models.gguf import FILE, convert, find_converter, modelfile
+from seccoderx_lite.models.gguf import (
+    GgufTools,
+    find_tools,
+    gguf_file,
+    gguf_precision,
+    is_gguf,
+    write_gguf,
+)
+from seccoderx_lite.models.ollama import modelfile
 from seccoderx_lite.models.plain_models import load_plain, placed, valid_generation_config
 from seccoderx_lite.models.shapes import parameter_count
 from seccoderx_lite.recipe.recipe import ExportRecipe, Format, Recipe
 from seccoderx_lite.reporting.model_card import model_card
+from seccoderx_lite.reporting.usage import usage_page
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
@@ -67,10 +80,6 @@ _MAKING = ".making-"
 """Beginning of the names of folders that are not complete yet."""
 
 Role = Literal["policy", "judge"]
-
-
-_MERGED: tuple[Format, ...] = ("merged", "gguf")
-"""Formats that contain the base, for which it is loaded in 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,7 @@ def run(
     settings = recipe.export or ExportRecipe()
     target = target or folder.export
     source = _adapter_of(role, recipe, folder)
+    tools = find_tools(settings.formats, settings.llama_cpp)
     tasks = _gate_tasks(recipe, settings.gate_tasks, base)
     check = _Check(tasks, _prompts(tasks, recipe, role), role == "policy", recipe, sandbox)
     note(progress, "export", f"measuring the trained {role}, to compare the exports with it")
@@ -135,16 +145,16 @@ def run(
     figures: dict[str, Json] = {}
     remove_half_made(target)
     faults: list[str] = []
-    forms = sorted(settings.formats, key=_MERGED.__contains__)  # others need the loaded base
+    forms = sorted(settings.formats, key=lambda form: form != "adapter")  # needs the loaded base
     for number, form in enumerate(forms):
         stopping.check(f"before the export as {form}")
         note(progress, "export", f"writing the {form} export")
         made = target / f"{_MAKING}{form}"  # renamed only when it is complete and has passed
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        if form in _MERGED:
+        if form != "adapter":  # it contains the base, which is loaded in 16 bits
             base.release()
-        expected = _write(form, base, source, made, recipe, live)
+        expected = _write(form, base, source, made, recipe, live, tools)
         (made / "README.md").write_text(model_card(recipe, folder, form, role), "utf-8")
         note(progress, "export", f"comparing the {form} export with the trained {role}")
         figures[form], found = _compare(form, base, made, expected, live, check)
@@ -153,6 +163,8 @@ def run(
             faults.append(f"the {form} export differs from the trained {role}: {'; '.join(found)}")
             logger.error("export: %s", faults[-1])
         progress("export", number + 1, len(forms), figures[form])
+    if ready := [form for form in get_args(Format) if (target / form).is_dir()]:
+        (target / "README.md").write_text(usage_page(target, ready, role), "utf-8")
     if faults:
         raise RunStopped(
             f"export: {'. '.join(faults)}. Rejected exports are in {target / 'rejected'}; set "
@@ -194,14 +206,18 @@ def _measure_live(base: Base, source: Path, check: _Check) -> _Live:
 
 
 def _write(
-    form: Format, base: Base, source: Path, target: Path, recipe: Recipe, live: _Live
+    form: Format,
+    base: Base,
+    source: Path,
+    target: Path,
+    recipe: Recipe,
+    live: _Live,
+    tools: GgufTools | None,
 ) -> Expected:
     """Write one format into a folder; return what it should be like."""
     settings = recipe.export or ExportRecipe()
     if form == "adapter":
-        export_adapter(base.name, source, target)
-        if base.arguments:
-            base.tokenizer.save_pretrained(target)  # the adapter needs this chat template
+        export_adapter(base, source, target)
         return live.expected
     into_round_trip = recipe.model.quantization == "nf4" and settings.merge_into == "nf4"
     expected: list[Expected] = []
@@ -214,8 +230,12 @@ def _write(
 
     if form == "merged":
         export_merged(base, source, target, into_round_trip, measure)
-    else:
-        _export_gguf(base, source, target, into_round_trip, settings.llama_cpp, measure)
+        return expected[0]
+    assert tools is not None
+    with TemporaryDirectory(dir=target) as merged:  # goes with it if the process is killed
+        export_merged(base, source, Path(merged), into_round_trip, measure)
+        write_gguf(Path(merged), target, form, tools)
+    (target / "Modelfile").write_text(modelfile(base.tokenizer, gguf_file(form)), "utf-8")
     return expected[0]
 
 
@@ -230,7 +250,7 @@ def _compare(
         solved, _ = check.solve(RoleGenerator(base, "trained", batch))
         detach_adapters(base)
     else:
-        model = load_plain(made, FILE if form == "gguf" else None).eval()
+        model = load_plain(made, gguf_file(form) if is_gguf(form) else None).eval()
         logprobs = logprobs_of(model, live.probes)
         solved, _ = check.solve(PlainGenerator(model, base.tokenizer, batch))
     near = distance(expected, logprobs)
@@ -243,7 +263,8 @@ def _compare(
     settings = check.recipe.export or ExportRecipe()
     most = 0.0 if form == "adapter" else settings.max_kl  # nothing is rounded in an adapter
     faults = []
-    if not is_close(expected, near.kl, most):
+    close = isfinite(near.kl) if _is_quantised(form) else is_close(expected, near.kl, most)
+    if not close:
         faults.append(
             f"its KL divergence per token is {near.kl:.3g}, more than {most:g} x "
             f"{expected.from_bare:.3g}, that of the bare base (export.max_kl), and than rounding"
@@ -253,6 +274,10 @@ def _compare(
         figures |= {"export_functional": solved.functional, "export_esr": solved.esr}
         faults += _lost(live.solved, solved, settings.max_esr_drop)
     return figures, faults
+
+
+def _is_quantised(form: Format) -> bool:
+    return is_gguf(form) and gguf_precision(form) != "f16"
 
 
 def _lost(live: Measurement, export: Measurement, most: float) -> list[str]:
@@ -328,12 +353,14 @@ def _replace_folder(made: Path, target: Path) -> None:
     made.rename(target)
 
 
-def export_adapter(base_name: str, source: Path, target: Path) -> None:
+def export_adapter(base: Base, source: Path, target: Path) -> None:
+    """Copy an adapter and name its base, with the tokenizer and chat template that it needs."""
     shutil.copytree(source, target, dirs_exist_ok=True)
     config_file = target / "adapter_config.json"
     config = json.loads(config_file.read_text())
-    config["base_model_name_or_path"] = resolve_base(base_name)
+    config["base_model_name_or_path"] = resolve_base(base.name)
     config_file.write_text(json.dumps(config, indent=2))
+    base.tokenizer.save_pretrained(target)
 
 
 def export_merged(
@@ -364,18 +391,3 @@ def export_merged(
     merged.generation_config = valid_generation_config(merged.generation_config)
     merged.save_pretrained(target, max_shard_size="4GB")
     base.tokenizer.save_pretrained(target)
-
-
-def _export_gguf(
-    base: Base,
-    source: Path,
-    target: Path,
-    into_round_trip: bool,
-    checkout: str | None,
-    before_merge: Callable[[Any], None],
-) -> None:
-    converter = find_converter(checkout)
-    with TemporaryDirectory(dir=target) as merged:  # goes with it if the process is killed
-        export_merged(base, source, Path(merged), into_round_trip, before_merge)
-        convert(Path(merged), target, converter)
-    (target / "Modelfile").write_text(modelfile(base.tokenizer), "utf-8")

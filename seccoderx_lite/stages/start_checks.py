@@ -17,7 +17,7 @@ from seccoderx_lite.data.loading import in_split, load_labelled, training_tasks
 from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.models.adapters import check_adapter_fits
 from seccoderx_lite.models.estimate import shapes_of
-from seccoderx_lite.models.gguf import find_converter
+from seccoderx_lite.models.gguf import find_tools
 from seccoderx_lite.models.resources import disk
 from seccoderx_lite.recipe.recipe import JudgeRecipe, PolicyRecipe, Recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
@@ -92,11 +92,10 @@ def check_evaluation(recipe: Recipe) -> None:
 
 
 def check_export(recipe: Recipe) -> None:
-    """Check that the judge to compare with is sound and that the converter is installed."""
+    """Check that the judge to compare with is sound and that llama.cpp's programs are installed."""
     assert recipe.export is not None
     _check_judge_adapter(recipe.judge, recipe)
-    if "gguf" in recipe.export.formats:
-        find_converter(recipe.export.llama_cpp)
+    find_tools(recipe.export.formats, recipe.export.llama_cpp)
 
 
 def check_disk(recipe: Recipe, folder: Path) -> None:

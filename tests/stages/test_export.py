@@ -7,9 +7,10 @@ import shutil
 import pytest
 import torch
 from helpers.small_runs import COMPLETION, PROMPT, live_logprobs, run_with_policy
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from seccoderx_lite.core.errors import ModelError, RunStopped
 from seccoderx_lite.evaluation.fidelity import Expected, is_close
@@ -70,13 +71,22 @@ def test_merging_in_sixteen_bits_rounds_each_weight_once(folder, tmp_path):
 
 def test_an_exported_adapter_has_the_layout_that_vllm_loads(folder, tmp_path):
     """What vLLM asks of an adapter: vllm/lora/peft_helper.py and utils.py of vllm-project/vllm."""
-    export_adapter("builtin:tiny", folder.policy_adapter, tmp_path / "adapter")
+    export_adapter(load_base(folder.recipe.model), folder.policy_adapter, tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert {"r", "lora_alpha", "target_modules"} <= config.keys()
     assert not config["modules_to_save"] and not config["use_dora"] and config["bias"] == "none"
     names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     linear = r"base_model\.model\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
     assert all(re.fullmatch(linear + r"\.lora_[AB]\.weight", name) for name in names)
+
+
+def test_an_exported_adapter_has_the_tokenizer_and_the_chat_template(folder, tmp_path):
+    base = load_base(folder.recipe.model)
+    base.tokenizer.chat_template = "changed: " + base.tokenizer.chat_template
+    export_adapter(base, folder.policy_adapter, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.chat_template == base.tokenizer.chat_template
+    assert tokenizer.get_vocab() == base.tokenizer.get_vocab()
 
 
 def test_a_merged_model_is_a_whole_model_folder(folder, tmp_path):
@@ -114,6 +124,14 @@ def test_the_judge_is_exported_with_a_card_of_its_own(folder, tmp_path):
     card = (tmp_path / "out" / "merged" / "README.md").read_text()
     assert "to detect vulnerable code" in card
     assert "| transfer | 0.940 | 0.000 | 204 |" in card
+    (result,) = ModelCard(card).data.eval_results
+    assert (result.dataset_type, result.metric_type, result.metric_value) == (
+        "transfer",
+        "accuracy",
+        0.94,
+    )
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "seccoderx-lite scan src/ --judge merged" in page
 
 
 def test_a_judge_that_was_never_trained_is_not_exported(folder, tmp_path):
@@ -156,7 +174,7 @@ def test_the_gate_passes_the_right_export_and_no_other(kind, form, folder, tmp_p
 
     monkeypatch.setattr(export, "export_merged", merged)
     monkeypatch.setattr(
-        export, "export_adapter", lambda name, source, target: true_adapter(name, wrong, target)
+        export, "export_adapter", lambda base, source, target: true_adapter(base, wrong, target)
     )
     document = folder.recipe.model_dump(mode="json")
     document["export"] = {"formats": [form], "gate_tasks": 2, "max_esr_drop": 1.0}
@@ -230,7 +248,7 @@ def test_the_card_says_what_was_measured(folder):
     folder.write_json("evaluation.json", {"before": {}, "after": {"builtin:tiny/held_out": scores}})
     card = model_card(folder.recipe, folder, "merged")
     assert "| builtin:tiny/held_out | after | 0.950 | 0.900 | 0.880 [0.800, 0.950] | 40 |" in card
-    assert card.startswith("---\nlibrary_name: ")  # a hub refuses a base that it does not have
+    assert ModelCard(card).data.base_model is None  # a hub refuses a base that it does not have
 
 
 def test_an_invalid_generation_config_of_the_base_does_not_fail_an_export(folder, tmp_path, caplog):
