@@ -17,8 +17,25 @@ Thinking is removed first (see `thinking`); what is left is the answer. **The ru
     after the other, provided that this is complete; else the last block of that rank that defines
     something; else the last one.
 
-Without a language, that of the first label with a supported one is taken, and what rule 4 would
-take from the end is taken from the start.
+A first line that only names the language again, and a fence around another fence, are not part of
+a block. Without a language, that of the first label with a supported one is taken, and what rule 4
+would take from the end is taken from the start.
+
+5.  **Evaluation also reads answers in which no block has code** (`code_of_answer`), the first of
+    these that has any: the whole text, if it parses as a whole program; whole programs between tags
+    (HTML, an artifact, a file), in `verbatim`, `lstlisting` and `minted` of LaTeX, and in indented
+    blocks of Markdown; whole programs among the texts of an answer that is a JSON object.
+6.  There is no code in bare code with prose around it, in single quotes or comments in place of
+    fences, and between backticks within a line.
+
+**Training and evaluation agree on the program**: `rewards.answers` uses rules 1 to 5 as well.
+Only the format differs: `form` says where the program was, and the reward pays a closed block
+only, while evaluation measures the program wherever it was and reports the shares of the forms.
+
+**The program is loaded before it is tested**, as by HumanEval's and SecCodePLT's own harnesses: an
+example call at module level that raises, or that ends the process, fails the answer. Evaluation
+counts such answers with the status `load_error`. What is below `if __name__ == "__main__":` is not
+run, except where tests ask for a program.
 
 The reward formula `seccoderx` is the exception: it keeps SecCoderX's regular expression, see
 `rewards.reward_formula`.
@@ -26,13 +43,15 @@ The reward formula `seccoderx` is the exception: it keeps SecCoderX's regular ex
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, html_as_fences, unfenced
+from seccoderx_lite.core.fences import CodeBlock, fenced_blocks, plain_line_ends, unfenced
 from seccoderx_lite.core.languages import label_language, language_of
+from seccoderx_lite.core.marked_code import in_json, indented, marked_up
 from seccoderx_lite.core.plain_spaces import with_plain_spaces
 from seccoderx_lite.core.programs import Program, program_of
+from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.required_code import ANYTHING, Asked
 from seccoderx_lite.core.thinking import answer_of
 
@@ -90,7 +109,8 @@ def extract_block(
         language: The task's language; None takes that of the first label.
         asked: What the code must define or do, as far as it is known.
     """
-    blocks = fenced_blocks(answer_of(completion).text, language_of(language or ""))
+    answer = answer_of(plain_line_ends(completion)).text
+    blocks = fenced_blocks(answer, language_of(language or ""))
     if len(blocks) == 1 and (language is None or blocks[0].label_language in (None, language)):
         return blocks[0]
     return _choose(blocks, language, asked)
@@ -123,18 +143,46 @@ def code_of_answer(completion: str, language: str | None, asked: Asked = ANYTHIN
     AnswerCode(code=None, form='none')
     """
     block = extract_block(completion, language, asked)
-    if block is not None and block.code.strip():
-        return AnswerCode(block.code, "block" if block.is_closed else "unclosed")
-    answer = answer_of(completion)
     known = language_of(language or "")
-    text = with_plain_spaces(unfenced(answer.text), known)
-    if known and text and block is None and program_of(text, known).is_whole:
-        return AnswerCode(text, "bare")
-    blocks = html_as_fences(answer.text) if block is None else answer.text
-    if blocks != answer.text and (code := extract_code(blocks, language, asked)):
+    if block is not None and block.code.strip():
+        marked = _json_code(block.code, known, asked)
+        form: CodeForm = "block" if block.is_closed else "unclosed"
+        return AnswerCode(marked, "bare") if marked else AnswerCode(block.code, form)
+    answer = answer_of(plain_line_ends(completion))
+    if known and (code := _bare_code(answer.text, block, known, asked)):
         return AnswerCode(code, "bare")
     is_cut = answer.is_unfinished or (block is not None and not block.is_closed)
     return AnswerCode(None, "unfinished" if is_cut else "none")
+
+
+def _bare_code(
+    answer: str, block: CodeBlock | None, language: Language, asked: Asked
+) -> str | None:
+    """The code of an answer in which no block has any."""
+    text = with_plain_spaces(unfenced(answer), language)
+    if text and block is None and program_of(text, language).is_whole:
+        return text
+    for blocks in (marked_up(answer), [] if block else indented(answer)):
+        if found := _whole(blocks, language, asked):
+            return found
+    texts = [text, *(each.code for each in fenced_blocks(answer))]
+    return next((code for text in texts if (code := _json_code(text, language, asked))), None)
+
+
+def _json_code(text: str, language: Language | None, asked: Asked) -> str | None:
+    return _whole(in_json(text), language, asked) if language else None
+
+
+def _whole(blocks: Sequence[CodeBlock], language: Language, asked: Asked) -> str | None:
+    """The code among blocks of which only whole programs count, unless they are labelled."""
+    plain = [replace(each, code=with_plain_spaces(each.code, language)) for each in blocks]
+    whole = [
+        each
+        for each in plain
+        if each.label_language == language or program_of(each.code, language).is_whole
+    ]
+    chosen = _choose(whole, language, asked)
+    return chosen.code if chosen and chosen.code.strip() else None
 
 
 def _choose(blocks: Sequence[CodeBlock], language: str | None, asked: Asked) -> CodeBlock | None:

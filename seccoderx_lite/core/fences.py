@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seccoderx_lite.core.languages import label_language, language_of
 from seccoderx_lite.core.plain_spaces import with_plain_spaces
-from seccoderx_lite.core.programs import parses
+from seccoderx_lite.core.programs import parses, program_of
 from seccoderx_lite.core.records import Language
 from seccoderx_lite.core.syntax import parse
 
@@ -23,14 +23,11 @@ _OPENING_FENCE = re.compile(
 )
 _LINE_END = r"[ \t]*(?:(?:</\w+>|<\|[^|\n]{1,40}\|>|\[/\w+\])[ \t]*)*(?=\n|\Z)"
 """After a closing fence: nothing, or end tags of what is around the block, or a model's marks."""
-_HTML_BLOCK = re.compile(
-    r"<pre\b[^>]*>\s*<code\b(?P<attributes>[^>]*)>\n?(?P<code>.*?)\n?</code>\s*</pre>",
-    re.DOTALL | re.IGNORECASE,
-)
-_HTML_LANGUAGE = re.compile(r"lang(?:uage)?-([\w+#-]+)")
 _QUOTED_BLOCK = re.compile(r"(?:^[ ]{0,3}>[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _QUOTED_FENCE = re.compile(r"^ {0,3}> ?[ \t]*(?:`{3,}|~{3,})", re.MULTILINE)
 _QUOTE_MARK = re.compile(r"^ {0,3}> ?", re.MULTILINE)
+_LINE_ENDS = re.compile(r"\r+\n")
+_LABEL = re.compile(r"[ \t]*[A-Za-z][\w+#.-]*[ \t]*")
 _ONE_LINE = re.compile(r"\A`{3,}(?P<label>[\w+#.-]+)?[ \t]+(?P<code>[^`\n]+?)[ \t]*`{3,}\Z")
 _WRAPPER = re.compile(
     r"\A<(?P<tag>answer|code|pre|solution)\b[^>]*>(?P<inner>.*)</(?P=tag)>\Z", re.DOTALL | re.I
@@ -59,36 +56,68 @@ def fenced_blocks(text: str, language: Language | None = None) -> list[CodeBlock
 
     `language` is that of blocks whose label names none; it decides whether their code parses.
     """
-    text = text.replace("\r\n", "\n").removeprefix("\ufeff")
+    text = plain_line_ends(text).removeprefix("\ufeff")
     text = _QUOTED_BLOCK.sub(_without_quote_marks, text)
     blocks: list[CodeBlock] = []
     position = 0
     while opening := _OPENING_FENCE.search(text, position):
+        if _wraps_a_block(text, opening):
+            position = opening.end()
+            continue
         block, position = _block(text, opening, language)
         blocks.append(block)
     return blocks
 
 
+def plain_line_ends(text: str) -> str:
+    r"""Return a text with \n at the end of its lines, as old systems and bad copies write it too.
+
+    >>> plain_line_ends("a\r\r\nb\r\n"), plain_line_ends("a\rb\r")
+    ('a\nb\n', 'a\nb\n')
+    """
+    if "\r" not in text:
+        return text
+    return _LINE_ENDS.sub("\n", text) if "\n" in text else text.replace("\r", "\n")
+
+
+def _wraps_a_block(text: str, opening: "re.Match[str]") -> bool:
+    """Whether a fence is around another block: written twice, or of Markdown with blocks in it."""
+    inner = _OPENING_FENCE.search(text, opening.end())
+    if inner is None or not inner["info"]:
+        return False
+    between = text[opening.end() : inner.start()]
+    return not between.strip() or label_language(opening["info"] or "") == "markdown"
+
+
+def without_label_line(code: str, info: str) -> tuple[str, str]:
+    r"""Return code and label without a first line that only names the language.
+
+    >>> without_label_line("python\nx = 1", "py"), without_label_line("python\nx = 1", "")
+    (('x = 1', 'py'), ('x = 1', 'python'))
+    """
+    first, _, rest = code.partition("\n")
+    known = language_of(label_language(first) or "") if _LABEL.fullmatch(first) else None
+    if known is None or not rest.strip():
+        return code, info
+    label = label_language(info)
+    if label == known:
+        return rest, info
+    return (
+        (rest, first.strip())
+        if label is None and program_of(rest, known).is_whole
+        else (code, info)
+    )
+
+
 def unfenced(text: str) -> str:
     """Return a text without what may be around code besides fences: tags, one line of backticks."""
-    text = text.replace("\r\n", "\n").removeprefix("\ufeff").strip("\n")
+    text = plain_line_ends(text).removeprefix("\ufeff").strip("\n")
     while wrapper := _WRAPPER.match(text.strip()):
         text = wrapper["inner"].strip("\n")
         if wrapper["tag"].lower() in ("code", "pre"):
             text = html.unescape(text)
     line = _ONE_LINE.match(text.strip())
-    return line["code"] if line else text
-
-
-def html_as_fences(text: str) -> str:
-    """Return a text with the code blocks of HTML as fenced ones."""
-    return _HTML_BLOCK.sub(_fenced, text) if "<pre" in text.lower() else text
-
-
-def _fenced(block: "re.Match[str]") -> str:
-    """A block of HTML as a fenced one."""
-    label = _HTML_LANGUAGE.search(block["attributes"])
-    return f"\n~~~~~~{label[1] if label else ''}\n{html.unescape(block['code'])}\n~~~~~~\n"
+    return line["code"] if line else without_label_line(text, "")[0]
 
 
 def _without_quote_marks(quotation: "re.Match[str]") -> str:
@@ -106,8 +135,7 @@ def _block(text: str, opening: "re.Match[str]", language: Language | None) -> tu
     start = opening.end()
     first: tuple[CodeBlock, int] | None = None
     for count, (end, position) in enumerate(_closings(text, start, fence, indent)):
-        code = with_plain_spaces(_dedented(text[start:end], indent), language)
-        found = CodeBlock(code, info, True), position
+        found = _made(_dedented(text[start:end], indent), info, language, True), position
         first = first or found
         rest = text[position:]
         is_only_one = count == 0 and fence[:3] not in rest and fence[:3] not in text[start:end]
@@ -117,8 +145,12 @@ def _block(text: str, opening: "re.Match[str]", language: Language | None) -> tu
             break
     if first:
         return first
-    rest = with_plain_spaces(_dedented(text[start:], indent), language)
-    return CodeBlock(rest, info, False), len(text)
+    return _made(_dedented(text[start:], indent), info, language, False), len(text)
+
+
+def _made(code: str, info: str, language: Language | None, is_closed: bool) -> CodeBlock:
+    code, info = without_label_line(with_plain_spaces(code, language), info)
+    return CodeBlock(code, info, is_closed)
 
 
 def _is_grammatical(code: str, language: Language, is_strict: bool) -> bool:

@@ -113,6 +113,8 @@ class TestResult:
     """What the run printed and which tests failed, truncated."""
     seconds: float = 0.0
     isolation: str = ""
+    loads: bool = True
+    """False when the code raised before any test could call it, as examples in it do."""
 
     @property
     def functional_share(self) -> float | None:

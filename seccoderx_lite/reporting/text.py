@@ -104,17 +104,20 @@ def _scores(scores: SuiteResult) -> str:
 
 
 def describe_forms(scores: SuiteResult) -> str:
-    """Return the shares of completions whose code was not in a closed block, "" if all were.
+    """Return the shares of completions without code in a closed block, or whose code cannot load.
 
-    >>> describe_forms(SuiteResult(forms={"block": 6, "bare": 1, "none": 1}))
-    'no fence 12.5%, no code 12.5%'
+    >>> forms, statuses = {"block": 6, "bare": 1, "none": 1}, {"load_error": 1, "passed": 7}
+    >>> describe_forms(SuiteResult(forms=forms, statuses=statuses))
+    'no fence 12.5%, no code 12.5%, raises when it is loaded 12.5%'
     """
     kinds = {
         "no fence": ("bare",),
         "fence not closed": ("unclosed",),
         "no code": ("none", "unfinished"),
     }
-    shares = ((name, scores.form_share(*forms)) for name, forms in kinds.items())
+    shares = [(name, scores.form_share(*forms)) for name, forms in kinds.items()]
+    broken, total = scores.statuses.get("load_error", 0), sum(scores.statuses.values())
+    shares.append(("raises when it is loaded", broken / max(total, 1)))
     return ", ".join(f"{name} {share:.1%}" for name, share in shares if share)
 
 

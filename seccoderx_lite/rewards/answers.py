@@ -11,7 +11,7 @@ from functools import cached_property
 
 import tree_sitter
 
-from seccoderx_lite.core.code_blocks import CodeBlock, extract_block
+from seccoderx_lite.core.code_blocks import AnswerCode, code_of_answer, extract_block
 from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.programs import parses
 from seccoderx_lite.core.records import Language, Task, TestResult, Verdict
@@ -28,18 +28,18 @@ class ParsedAnswer:
     language: Language
     reference: str | None
     """Code of the task's reference completion; excuses what it lacks itself, see `is_stub`."""
-    block: CodeBlock | None
-    """The block with the code, see `core.code_blocks`; None for an answer without one."""
+    found: AnswerCode
+    """Its code and where that was, the same as in evaluation; see `core.code_blocks`."""
 
     @property
     def code(self) -> str:
-        """The code of the block, "" without one."""
-        return self.block.code if self.block else ""
+        """The code, "" for an answer without any."""
+        return self.found.code or ""
 
     @property
     def is_truncated(self) -> bool:
-        """True when the completion ended inside its block."""
-        return self.block is not None and not self.block.is_closed
+        """True when the completion ended inside its block, or before it."""
+        return self.found.form in ("unclosed", "unfinished")
 
     @cached_property
     def tree(self) -> tree_sitter.Node:
@@ -54,16 +54,15 @@ class ParsedAnswer:
     @cached_property
     def is_stub(self) -> bool:
         """True for code that only looks like an answer, or prose that declines to give one."""
-        if self.block is None:
-            return declines(self.completion)
+        if self.found.code is None:  # an empty block is a stub, prose is not
+            is_empty = extract_block(self.completion, self.language) is not None
+            return is_empty or declines(self.completion)
         return is_stub(self.tree, self.language, self.reference)
 
     @cached_property
     def is_real_code(self) -> bool:
         """True for a closed block of code that parses and is not a stub."""
-        return (
-            bool(self.code.strip()) and not self.is_truncated and self.parses and not self.is_stub
-        )
+        return self.found.form == "block" and self.parses and not self.is_stub
 
     @property
     def length_change(self) -> float | None:
@@ -80,8 +79,8 @@ def parse_answer(completion: str, task: Task) -> ParsedAnswer:
     >>> parse_answer("```python\npass\n```", task).is_real_code
     False
     """
-    block = extract_block(completion, task.language, asked_by(task.tests))
-    return ParsedAnswer(completion, task.language, task.reference, block)
+    found = code_of_answer(completion, task.language, asked_by(task.tests))
+    return ParsedAnswer(completion, task.language, task.reference, found)
 
 
 @dataclass(frozen=True, slots=True)

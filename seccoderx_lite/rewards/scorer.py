@@ -128,6 +128,5 @@ def _plus(
 
 
 def code_to_judge(task: Task, answer: ParsedAnswer) -> CodeToJudge:
-    """Return what the judge reads of a completion: its code block, or all of it without one."""
-    code = answer.code if answer.block else answer.completion
-    return CodeToJudge(code, task.language, task.cwe)
+    """Return what the judge reads of a completion: its code, or all of it without any."""
+    return CodeToJudge(answer.code or answer.completion, task.language, task.cwe)

@@ -34,8 +34,8 @@ def wait_for(run: "Future[TestResult] | None") -> TestResult | None:
 def measured_code(task: Task, completion: str) -> AnswerCode:
     """Return the code of a completion for measuring it, see `core.code_blocks`.
 
-    It is the code that the reward would look at. The reward pays it only in a closed block; here
-    code in an unclosed block, or a whole program without one, counts as well.
+    It is the code that the reward looks at, which pays only a closed block; here it counts wherever
+    it is.
     """
     return code_of_answer(completion, task.language, asked_by(task.tests))
 

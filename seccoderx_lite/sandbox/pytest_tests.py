@@ -132,7 +132,8 @@ def _judge(
     if broken:
         notes.append(f"the candidate cannot be imported: {': '.join(broken)}")
     notes.append(outcome.stderr)
-    return results.test_result(plan, causes, notes, limits.output_bytes, outcome.isolation)
+    result = results.test_result(plan, causes, notes, limits.output_bytes, outcome.isolation)
+    return replace(result, loads=not broken)
 
 
 def _base_name(node_id: str) -> str:

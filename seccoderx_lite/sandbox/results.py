@@ -4,6 +4,7 @@ import base64
 import os
 import signal
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from seccoderx_lite.core.errors import DataError, SandboxError
@@ -48,7 +49,8 @@ def judge(plan: Plan, answer: Mapping[str, Any], tier: str, output_bytes: int) -
         causes = {**dict.fromkeys(plan.groups, cause), **causes}
     if answer["output"]:
         notes.append(answer["output"])
-    return test_result(plan, causes, notes, output_bytes, tier)
+    loads = all(report["loads"] for report in answer["reports"])
+    return replace(test_result(plan, causes, notes, output_bytes, tier), loads=loads)
 
 
 def test_result(

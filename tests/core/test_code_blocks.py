@@ -1,5 +1,7 @@
 """Extraction of code from completions."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -298,3 +300,99 @@ def test_a_bare_program_counts_in_every_language(language, code):
 def test_any_fences_are_read(language, text):
     block = extract_block(text, language)
     assert block is None or isinstance(block.code, str)
+
+
+INDENTED_ADD = "    " + ADD.replace("\n", "\n    ")
+JS_ADD = "function add(a, b) {\n  return a + b;\n}"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        fenced("python\n" + ADD),
+        fenced("py\n" + ADD, "python"),
+        fenced("Python\n" + ADD, ""),
+        "```python\n" + fenced(ADD).strip() + "\n```",
+        "```\n" + fenced(ADD).strip() + "\n```",
+        "```markdown\n# Answer\n\nSo:\n" + fenced(ADD) + "\nDone.\n```",
+        "````md\n# Answer\n" + fenced(ADD) + "````",
+        fenced(ADD).replace("\n", "\r"),
+        fenced(ADD).replace("\n", "\r\r\n"),
+    ],
+)
+@pytest.mark.parametrize("language", ["python", None])
+def test_a_label_a_fence_or_a_line_end_written_twice_is_not_code(completion, language):
+    block = extract_block(completion, language, ADD_ASKED)
+    assert (block.code, block.is_closed) == (ADD, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [("c = 1\nprint(c)", "python"), ("text\nmore", ""), ("go\nfmt", ""), ("r\nx = 1", "python")],
+)
+def test_a_first_line_that_is_not_the_label_again_stays(code, label):
+    assert extract_code(fenced(code, label)) == code
+
+
+BARE = [
+    ADD.replace("\n", "\r"),
+    "python\n" + ADD,
+    INDENTED_ADD,
+    f"Here it is:\n\n{INDENTED_ADD}\n\nIt adds two numbers.",
+    f"It needs pip:\n\n    pip install x\n\nThen:\n\n{INDENTED_ADD}\n\nUse it.",
+    f"So:\n\\begin{{verbatim}}\n{ADD}\n\\end{{verbatim}}\nDone.",
+    f"So:\n\\begin{{lstlisting}}[language=Python, frame=single]\n{ADD}\n\\end{{lstlisting}}",
+    f"\\begin{{minted}}[linenos]{{python}}\n{ADD}\n\\end{{minted}}\nThat is $a + b$.",
+    f'<artifact identifier="add" type="code" language="python">\n{ADD}\n</artifact>\nDone.',
+    f'Files:\n<files>\n<file path="src/add.py">\n{ADD}\n</file>\n</files>',
+    f'<file path="run.sh">\npython add.py\n</file>\n<file path="add.py">\n{ADD}\n</file>',
+    f"I add them.\n<code>\n{ADD}\n</code>",
+    f"I add them.\n<python>\n{ADD}\n</python>",
+    f'<file name="add.py"><![CDATA[\n{ADD}\n]]></file>\nDone.',
+    json.dumps({"code": ADD}),
+    json.dumps({"explanation": "It adds.", "code": ADD}, indent=2),
+    json.dumps({"name": "run", "arguments": {"code": fenced(ADD)}}),
+    fenced(json.dumps({"code": ADD}), "json"),
+    fenced(json.dumps({"code": ADD}), ""),
+    f"<answer>{json.dumps({'code': ADD})}</answer>",
+]
+
+
+@pytest.mark.parametrize("completion", BARE)
+def test_evaluation_reads_whole_programs_that_are_marked_in_other_ways(completion):
+    found = code_of_answer(completion, "python", ADD_ASKED)
+    assert (found.code, found.form) == (ADD, "bare")
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        f"Here it is:\n{ADD}\nIt adds.",
+        f"Here it is:\n\n{ADD}\n\n    print(add(1, 2))\n\nIt adds.",
+        f"Here it is: `{ADD.splitlines()[0]} return a + b`",
+        f"'''python\n{ADD}\n'''",
+        "So:\n\n    pip install add\n\nDone.",
+        "<file>\nsee above\n</file>",
+        "\\begin{verbatim}\n1 + 1 is\n\\end{verbatim}",
+        json.dumps({"answer": "I cannot help with that."}),
+        json.dumps({"code": "def add(a, b):\n    return (a"}),
+        "{" * 5000,
+        "<a>\n" * 500,
+    ],
+)
+def test_evaluation_finds_no_code_in_prose_around_code_and_in_parts_of_it(completion):
+    found = code_of_answer(completion, "python", ADD_ASKED)
+    assert (found.code, found.form) == (None, "none")
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        f'<file path="add.js">\n{JS_ADD}\n</file>\nDone.',
+        f"\\begin{{lstlisting}}[language=JavaScript]\n{JS_ADD}\n\\end{{lstlisting}}",
+        json.dumps({"code": JS_ADD}),
+        fenced("js\n" + JS_ADD, "javascript"),
+    ],
+)
+def test_other_marks_are_read_in_other_languages(completion):
+    assert code_of_answer(completion, "javascript").code == JS_ADD

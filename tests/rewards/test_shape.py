@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seccoderx_lite.core.code_blocks import CodeBlock
+from seccoderx_lite.core.code_blocks import AnswerCode
 from seccoderx_lite.core.records import LANGUAGES, Task
 from seccoderx_lite.rewards.answers import ParsedAnswer, parse_answer
 from seccoderx_lite.rewards.shape import length_change, length_score, length_share
@@ -17,11 +17,11 @@ HUNDRED_LINES = "x\n" * 100
 
 
 def parses(code, language):
-    return ParsedAnswer("", language, None, CodeBlock(code, "", is_closed=True)).parses
+    return ParsedAnswer("", language, None, AnswerCode(code, "block")).parses
 
 
 def is_stub(code, language, reference=None):
-    return ParsedAnswer("", language, reference, CodeBlock(code, "", is_closed=True)).is_stub
+    return ParsedAnswer("", language, reference, AnswerCode(code, "block")).is_stub
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_declining_without_code_is_a_refusal(completion):
 
 @pytest.mark.parametrize(
     "completion",
-    ["", "Here is the plan.", "I can't use eval here:\n```python\nx = int(s)\n```", "x = 1"],
+    ["", "Here is the plan.", "I can't use eval here:\n```python\nx = int(s)\n```"],
 )
 def test_other_prose_and_code_is_no_refusal(completion):
     assert not parse_answer(completion, Task("1", "p", "python")).is_stub

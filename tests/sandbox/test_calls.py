@@ -63,13 +63,21 @@ def test_syntax_error_is_a_compile_error_with_full_totals(sandbox: Sandbox) -> N
 
 
 @pytest.mark.parametrize(
-    "code",
-    ["raise ValueError('at import')", "import no_such_module", "x = 1", "import sys; sys.exit(0)"],
-    ids=["raises", "import", "missing function", "exits"],
+    ("code", "loads"),
+    [
+        ("raise ValueError('at import')", False),
+        ("import no_such_module", False),
+        ("def double(n): return n + 0\nprint(double(None))", False),
+        ("import sys; sys.exit(0)", False),
+        ("x = 1", True),
+    ],
+    ids=["raises", "import", "example call", "exits", "missing function"],
 )
-def test_code_that_cannot_be_imported_fails_every_test(sandbox: Sandbox, code: str) -> None:
+def test_code_that_cannot_be_loaded_fails_every_test_and_says_so(
+    sandbox: Sandbox, code: str, loads: bool
+) -> None:
     result = run(sandbox, code, TWO_TESTS)
-    assert result.status == "failed"
+    assert (result.status, result.loads) == ("failed", loads)
     assert counts(result) == (0, 1, 0, 1)
 
 

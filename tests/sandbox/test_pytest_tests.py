@@ -154,3 +154,10 @@ def test_unusable_tests_are_an_error(
 ) -> None:
     with pytest.raises(DataError, match=words):
         sandbox.run_tests("x = 1", "python", {"kind": "pytest", **tests})
+
+
+def test_code_that_raises_while_it_is_imported_is_told_apart(sandbox: Sandbox) -> None:
+    tests = {"kind": "pytest", "source": "from candidate import f\ndef test_f(): assert f() == 1\n"}
+    codes = ["def f(): return 1", "def f(): return 2", "def f(): return 1\nf(2)"]
+    results = [sandbox.run_tests(code, "python", tests) for code in codes]
+    assert [result.loads for result in results] == [True, True, False]

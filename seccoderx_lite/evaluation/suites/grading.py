@@ -111,6 +111,11 @@ def _graded(task: SuiteTask, form: CodeForm, result: TestResult | None) -> Grade
         score = score_sample(result, is_benign=not task.cwe)
     except ValueError as error:
         raise DataError(f"task {task.id}: {error}") from error
-    is_cut = form == "unclosed" and result.status in ("failed", "compile_error")
-    status = "truncated" if is_cut else result.status
-    return Grade(score, status, result.output[:OUTPUT_CHARS], form)
+    return Grade(score, _status(form, result), result.output[:OUTPUT_CHARS], form)
+
+
+def _status(form: CodeForm, result: TestResult) -> str:
+    """How the tests ended; code that is cut off, or raises when it is loaded, is told apart."""
+    if form == "unclosed" and result.status in ("failed", "compile_error"):
+        return "truncated"
+    return "load_error" if result.status == "failed" and not result.loads else result.status

@@ -57,6 +57,8 @@ class Link:
         """What went wrong in the current test, even if the test caught it."""
         self.broken: CandidateGone | None = None
         """Why the candidate cannot be loaded; None if it can, or before the first try."""
+        self.loads = True
+        """False when the code raised while it was loaded."""
         self.was_called = False
         """Whether a function of the candidate was called, and not only looked up."""
         self.exceptions = ExceptionClasses()
@@ -157,6 +159,7 @@ class Link:
             raise
         if reply != ("loaded",):
             self.broken = _load_failure(reply)
+            self.loads = self.broken.cause != "failed"
             self._give_up(self.broken.cause, str(self.broken))
         self.channel = channel
         self.generation += 1

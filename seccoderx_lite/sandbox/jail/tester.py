@@ -80,7 +80,7 @@ def _run(test: Callable[[], None], link: Link) -> dict[str, Any]:
     trouble = link.trouble
     if trouble and (cause != "passed" or trouble.cause != "memory"):
         cause, note = trouble.cause, note or str(trouble)
-    return {"cause": cause, "note": note[:NOTE_CHARACTERS]}
+    return {"cause": cause, "note": note[:NOTE_CHARACTERS], "loads": link.loads}
 
 
 def _note(error: BaseException) -> str:

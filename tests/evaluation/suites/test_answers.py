@@ -202,6 +202,7 @@ def test_a_tasks_own_tests_grade_its_completions():
         ("I would rather not.", "no_code", "none", 0.0),
         ("```sh\npip install x\n```", "no_code", "none", 0.0),
         ("<think>\n```python\n{}\n```", "truncated", "unfinished", 0.0),
+        ("```python\n{}\nraise ValueError\n```", "load_error", "block", 0.0),
         (None, "failed_query", None, None),
     ],
 )
