@@ -1,7 +1,6 @@
 """How to use an export with transformers, PEFT, vLLM, llama.cpp and Ollama, as text to copy."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from seccoderx_lite.models.gguf import gguf_file, is_gguf
 
@@ -79,15 +78,14 @@ def usage(form: str, folder: str, role: str) -> str:
     )
 
 
-def usage_page(folder: Path, forms: Iterable[str], role: str) -> str:
-    """Return a page on how to use the exports in a folder, for its README.md."""
+def usage_page(forms: Iterable[str], role: str) -> str:
+    """Return a page on how to use the exports in a folder, for the README.md in it."""
     parts = [f"## `{form}`\n\n{usage(form, form, role)}" for form in forms]
     return "\n".join(
         [
             "# How to use these exports",
             "",
-            f"Run the commands in this folder: `cd {folder}`. Each export is complete: copy its "
-            "folder to where you need it.",
+            "Run the code in this folder. Each export is complete and can be moved.",
             "",
             *parts,
         ]

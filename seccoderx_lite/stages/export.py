@@ -164,7 +164,7 @@ def run(
             logger.error("export: %s", faults[-1])
         progress("export", number + 1, len(forms), figures[form])
     if ready := [form for form in get_args(Format) if (target / form).is_dir()]:
-        (target / "README.md").write_text(usage_page(target, ready, role), "utf-8")
+        (target / "README.md").write_text(usage_page(ready, role), "utf-8")
     if faults:
         raise RunStopped(
             f"export: {'. '.join(faults)}. Rejected exports are in {target / 'rejected'}; set "

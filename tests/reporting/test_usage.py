@@ -44,7 +44,7 @@ def exports(tmp_path_factory):
             (place / form).mkdir()
             arguments = (False,) if form == "merged" else ()
             write(base, run.policy_adapter, place / form, *arguments)
-    (place / "README.md").write_text(usage_page(place, ["adapter", "merged"], "policy"))
+    (place / "README.md").write_text(usage_page(["adapter", "merged"], "policy"))
     return place
 
 

@@ -227,6 +227,7 @@ ARGUMENTS = {
         ["--push", ""],
         ["--output", "x" * 300],
         ["--format", "gguf"],
+        ["--format", "gguf-q4_k_m"],
     ],
     "train": [
         ["--stage", "fly"],
