@@ -17,6 +17,7 @@ HEAVY = {
     "peft": {
         "models/adapters.py",
         "models/adapter_switch.py",
+        "models/export_files.py",
         "models/float_copies.py",
         "stages/export.py",
     },

@@ -1,6 +1,7 @@
 """The estimate against counted parameters, really quantised models, and real training steps."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from seccoderx_lite.models.step_memory import (
 )
 from seccoderx_lite.models.step_work import policy_work
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe, check_recipe
+from seccoderx_lite.recipe.results import Format
 
 CONFIGS = Path(__file__).parent / "configs"
 TILES = computes_loss_in_tiles(
@@ -303,6 +305,9 @@ def test_disk_has_checkpoints_of_each_stage_and_the_exports():
     assert written["adapters"] == 3 * adapter
     assert written["export"] == 2 * shape.parameters
     assert "download" not in written
+    for form in get_args(Format):
+        size = bytes_of(disk(recipe_of(export={"formats": [form]}), Shapes(shape, None)))["export"]
+        assert size == adapter if form == "adapter" else size >= 2 * shape.parameters
 
 
 def test_main_memory_holds_the_base_while_it_is_merged():

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.models.base import load_base
+from seccoderx_lite.models.export_files import export_merged
 from seccoderx_lite.models.generation import generate_texts
 from seccoderx_lite.models.gguf import (
     GgufTools,
@@ -19,7 +20,6 @@ from seccoderx_lite.models.gguf import (
     write_gguf,
 )
 from seccoderx_lite.models.plain_models import load_plain
-from seccoderx_lite.stages.export import export_merged
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 

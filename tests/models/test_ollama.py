@@ -10,6 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from seccoderx_lite.models.base import load_base, resolve_base, with_fixed_date
+from seccoderx_lite.models.chat_template import with_arguments
 from seccoderx_lite.models.ollama import chat_pieces, go_template, modelfile
 
 TEMPLATES = sorted((Path(__file__).parent / "chat_templates").glob("*.jinja"))
@@ -93,6 +94,14 @@ def test_several_turns_are_translated_and_system_messages_where_the_base_has_the
     refuses_system = file.stem in ("gemma", "mistral")
     assert len(chats) == (3 if refuses_system else 6)
     assert ("# System messages are left out." in modelfile(tokenizer, "x")) is refuses_system
+
+
+def test_arguments_of_the_chat_template_are_in_the_modelfile():
+    template = (TEMPLATES[0].parent / "qwen3.jinja").read_text("utf-8")
+    tokenizer = tokenizer_with(with_arguments(template, {"enable_thinking": False}, "b"))
+    pieces = chat_pieces(tokenizer)
+    assert pieces.tail.endswith("<think>\n\n</think>\n\n")
+    assert [pieces.render(chat) for chat in CHATS] == [rendered(tokenizer, c) for c in CHATS]
 
 
 GROWING = (

@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base, resolve_base
+from seccoderx_lite.models.export_files import export_adapter, export_merged
 from seccoderx_lite.models.generation import generate_texts
 from seccoderx_lite.models.gguf import find_tools, write_gguf
 from seccoderx_lite.recipe.results import Format
 from seccoderx_lite.reporting.usage import PROMPT, usage, usage_page
-from seccoderx_lite.stages.export import export_adapter, export_merged
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^([\w .,]+):\n\n```(\w+)\n(.*?)```$", re.MULTILINE | re.DOTALL)

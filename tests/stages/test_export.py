@@ -17,11 +17,15 @@ from seccoderx_lite.evaluation.fidelity import Expected, is_close
 from seccoderx_lite.evaluation.held_out import Measurement
 from seccoderx_lite.evaluation.metrics import SampleScore, TaskScores
 from seccoderx_lite.models.base import load_base, resolve_base
+from seccoderx_lite.models.export_files import export_adapter, export_merged
+from seccoderx_lite.models.gguf import find_tools
+from seccoderx_lite.models.plain_models import valid_generation_config
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.reporting.model_card import model_card
 from seccoderx_lite.sandbox import Sandbox
 from seccoderx_lite.stages import export
-from seccoderx_lite.stages.export import export_adapter, export_merged, fell_too_far, run
+from seccoderx_lite.stages.export import fell_too_far, run
+from seccoderx_lite.stages.start_checks import check_export
 from seccoderx_lite.training.role_proofs import sequence_logprobs
 
 
@@ -200,6 +204,44 @@ def test_a_fall_of_esr_is_never_that_of_one_task_alone(failed, tasks, is_refused
     assert fell_too_far(failed / tasks, tasks, 0.05) is is_refused
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["gguf-q8_0", "gguf-q4_k_m"])
+def test_a_quantised_gguf_file_is_checked_by_tests_and_says_how_to_use_it(form, folder, caplog):
+    try:
+        find_tools([form], None)
+    except ModelError as error:
+        pytest.skip(str(error))
+    document = folder.recipe.model_dump(mode="json")
+    document["export"] = {"formats": [form], "gate_tasks": 2, "max_kl": 1e-9, "max_esr_drop": 1.0}
+    document["evaluate"] = {"suites": ["builtin:tiny"], "max_completion_tokens": 24}
+    recipe = check_recipe(document, "x")
+    with Sandbox("limits-only", 1) as sandbox:
+        figures = run(recipe, folder, load_base(recipe.model), sandbox)[form]
+    assert 0 < figures["kl"] < figures["bare_kl"]
+    assert "export_functional" in figures and "no tests checked" not in caplog.text
+    file = f"model-{form.removeprefix('gguf-')}.gguf"
+    names = {entry.name for entry in (folder.export / form).iterdir()}
+    assert names == {"Modelfile", "README.md", file}
+    assert (folder.export / form / "Modelfile").read_text().startswith(f"FROM ./{file}\n")
+    assert f"ollama create my-policy -f {form}/" in (folder.export / "README.md").read_text()
+
+
+def test_a_missing_program_ends_an_export_before_anything_is_measured(
+    folder, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    document = folder.recipe.model_dump(mode="json")
+    document["export"] = {"formats": ["adapter", "gguf-q4_k_m"], "llama_cpp": str(tmp_path)}
+    recipe = check_recipe(document, "x")
+    for start in (
+        lambda: run(recipe, folder, base=None, sandbox=None),
+        lambda: check_export(recipe),
+    ):
+        with pytest.raises(ModelError, match=r"export.*gguf"):
+            start()
+    assert not folder.export.exists()
+
+
 def solved(*scores):
     samples = [SampleScore(functional, secure) for functional, secure in scores]
     return Measurement(0, tuple(TaskScores(str(n), (), (s,)) for n, s in enumerate(samples)))
@@ -257,12 +299,12 @@ def test_an_invalid_generation_config_of_the_base_does_not_fail_an_export(folder
     config.temperature = 0.3
     with pytest.raises(ValueError, match="invalid"):
         config.save_pretrained(tmp_path)
-    valid = export.valid_generation_config(config)
+    valid = valid_generation_config(config)
     valid.save_pretrained(tmp_path)
     assert valid.eos_token_id == 3
     assert "only its token ids" in caplog.text
     own = base.model.generation_config
-    assert export.valid_generation_config(own) is own
+    assert valid_generation_config(own) is own
 
 
 def test_a_half_made_export_of_a_killed_run_is_removed(tmp_path):
