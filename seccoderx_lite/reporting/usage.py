@@ -6,6 +6,7 @@ from seccoderx_lite.models.gguf import gguf_file, is_gguf
 
 PROMPT = "Write a Python function num_words(text)."
 
+TITLE = "# How to use these exports"
 _TRANSFORMERS = """\
 from transformers import pipeline
 
@@ -83,7 +84,7 @@ def usage_page(forms: Iterable[str], role: str) -> str:
     parts = [f"## `{form}`\n\n{usage(form, form, role)}" for form in forms]
     return "\n".join(
         [
-            "# How to use these exports",
+            TITLE,
             "",
             "Run the code in this folder. Each export is complete and can be moved.",
             "",

@@ -63,7 +63,7 @@ from seccoderx_lite.models.ollama import modelfile
 from seccoderx_lite.models.plain_models import load_plain
 from seccoderx_lite.recipe.recipe import ExportRecipe, Format, Recipe
 from seccoderx_lite.reporting.model_card import model_card
-from seccoderx_lite.reporting.usage import usage_page
+from seccoderx_lite.reporting.usage import TITLE, usage_page
 from seccoderx_lite.run import stopping
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress, note
@@ -161,8 +161,7 @@ def run(
             faults.append(f"the {form} export differs from the trained {role}: {'; '.join(found)}")
             logger.error("export: %s", faults[-1])
         progress("export", number + 1, len(forms), figures[form])
-    if ready := [form for form in get_args(Format) if (target / form).is_dir()]:
-        (target / "README.md").write_text(usage_page(ready, role), "utf-8")
+    _write_usage(target, role)
     if faults:
         raise RunStopped(
             f"export: {'. '.join(faults)}. Rejected exports are in {target / 'rejected'}; set "
@@ -170,6 +169,14 @@ def run(
             "the adapter"
         )
     return figures
+
+
+def _write_usage(target: Path, role: Role) -> None:
+    """Say how to use the exports in a folder, unless it has a README.md of somebody else."""
+    page = target / "README.md"
+    ready = [form for form in get_args(Format) if (target / form).is_dir()]
+    if ready and not (page.exists() and not page.read_text("utf-8", "replace").startswith(TITLE)):
+        page.write_text(usage_page(ready, role), "utf-8")
 
 
 def remove_half_made(target: Path) -> None:

@@ -307,6 +307,16 @@ def test_an_invalid_generation_config_of_the_base_does_not_fail_an_export(folder
     assert valid_generation_config(own) is own
 
 
+@pytest.mark.parametrize("before", [None, "# How to use these exports\n\nold", "# My project"])
+def test_the_page_on_how_to_use_exports_replaces_no_other(tmp_path, before):
+    (tmp_path / "merged").mkdir()
+    page = tmp_path / "README.md"
+    if before:
+        page.write_text(before)
+    export._write_usage(tmp_path, "policy")
+    assert ("## `merged`" in page.read_text()) is (before != "# My project")
+
+
 def test_a_half_made_export_of_a_killed_run_is_removed(tmp_path):
     (tmp_path / ".making-merged").mkdir()
     (tmp_path / "adapter").mkdir()

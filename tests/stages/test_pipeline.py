@@ -98,7 +98,9 @@ def test_a_run_leaves_everything_the_contract_names(finished):
         "evaluation.json",
         "judge/adapter/adapter_model.safetensors",
         "policy/adapter/adapter_model.safetensors",
+        "export/README.md",
         "export/adapter/README.md",
+        "export/adapter/chat_template.jinja",
         "export/merged/model.safetensors",
         "report.html",
     ]
@@ -354,7 +356,11 @@ def test_a_rejected_export_costs_neither_the_adapter_nor_the_report(
     with pytest.raises(RunStopped, match="the merged export differs from the trained policy"):
         train(load_recipe(recipe_file), copy)
     assert (copy / "report.html").exists()
-    assert {path.name for path in (copy / "export").iterdir()} == {"adapter", "rejected"}
+    assert {path.name for path in (copy / "export").iterdir()} == {
+        "adapter",
+        "rejected",
+        "README.md",
+    }
     monkeypatch.undo()
     train(load_recipe(recipe_file), copy)
     assert (copy / "export" / "merged").is_dir()
