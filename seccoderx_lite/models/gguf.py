@@ -152,7 +152,7 @@ def write_gguf(merged: Path, target: Path, form: str, tools: GgufTools) -> Path:
         return _convert(merged, file, tools.converter, precision)
     assert tools.quantiser is not None
     halves = _convert(merged, target / gguf_file("gguf"), tools.converter, "f16")
-    _run([str(tools.quantiser.resolve()), str(halves), str(file), precision.upper()], file)
+    _run([str(tools.quantiser.absolute()), str(halves), str(file), precision.upper()], file)
     halves.unlink()
     return file
 
