@@ -17,6 +17,7 @@ from seccoderx_lite.models.step_work import (
     Work,
     align_work,
     evaluation_work,
+    held_out_work,
     policy_work,
     sft_work,
 )
@@ -98,6 +99,7 @@ def least_hours(
             sft_work(recipe, shapes, warm_start),
         ),
         ("policy", policy.grpo.steps if policy else 0, policy_work(recipe, shapes)),
+        ("held-out tasks", 1, held_out_work(recipe, shapes)),
     ]
     if evaluation_tasks:
         stages.append(("evaluate", 1, evaluation_work(recipe, shapes, evaluation_tasks)))

@@ -67,6 +67,19 @@ def policy_work(recipe: Recipe, shapes: Shapes) -> Work | None:
     return Work(work.rollouts, work.flops + answers.flops, work.decode_bytes + answers.decode_bytes)
 
 
+def held_out_work(recipe: Recipe, shapes: Shapes) -> Work | None:
+    """Return the most that all measurements on held-out tasks during training generate."""
+    policy = recipe.policy
+    if policy is None or policy.measures is None:
+        return None
+    grpo, measures = policy.grpo, policy.measures
+    measured = 1 + -(-grpo.steps // measures.every)
+    count = measured * measures.count * measures.samples
+    rows, prompt = grpo.group_size * grpo.prompts_per_step, prompt_tokens(recipe, shapes.base)
+    longest = grpo.max_completion_tokens
+    return generation_work(recipe, shapes.base, count, rows, prompt, longest)
+
+
 def align_work(recipe: Recipe, shapes: Shapes) -> Work | None:
     """Return the most that one step of the judge's GRPO computes."""
     if recipe.judge is None or recipe.judge.align is None:

@@ -338,6 +338,19 @@ def test_hours_are_bounds_of_every_stage_and_of_both_models_in_the_evaluation():
     assert "evaluate" not in least_hours(recipe, shapes, GPUS["T4"], None)
 
 
+def test_hours_contain_the_measurements_on_held_out_tasks():
+    shapes = Shapes(model_shape("builtin:tiny"), None)
+    policy = {"tasks": "t", "grpo": {"steps": 10}}
+
+    def hours(**held_out):
+        recipe = recipe_of(policy={**policy, "held_out": held_out})
+        return least_hours(recipe, shapes, GPUS["T4"], None)["held-out tasks"]
+
+    assert hours(every=5, count=64) == pytest.approx(2 * hours(every=5, count=32), rel=0.05)
+    # Measured at 0, 5 and 10; at 0, 1, 2 ... 10.
+    assert hours(every=1) == pytest.approx(11 / 3 * hours(every=5), rel=0.05)
+
+
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(ModelError, match="no such folder"):
         model_shape(str(tmp_path / "nowhere"))
