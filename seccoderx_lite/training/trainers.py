@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer import utils as trl_utils
 
 from seccoderx_lite.core.records import Json
 from seccoderx_lite.models.adapters import adapter_parameters, adapter_to_train
@@ -24,6 +25,18 @@ from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 logger = logging.getLogger(__name__)
 
 datasets.disable_progress_bars()  # stages report their own progress
+
+_has_fast_head: Callable[[torch.device], bool] | None = getattr(trl_utils, "_use_triton", None)
+
+
+def _skips_untrained_tokens(device: torch.device) -> bool:
+    return device.type == "cpu" or bool(_has_fast_head and _has_fast_head(device))
+
+
+if _has_fast_head is not None:
+    # TRL 1.16 computes the logits of prompts and padding too where there is no Triton, because some
+    # compilers need equal shapes. On a CPU that is up to half of a step's time.
+    trl_utils._use_triton = _skips_untrained_tokens
 
 
 def make_sft_trainer(

@@ -1,10 +1,12 @@
 """TRL's GRPO as we set it up, against the formula worked out by hand; and resuming."""
 
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.small_runs import GROUP, CountingReward, KilledError, KilledReward, small_recipe
+from trl.trainer import utils as trl_utils
 
 from seccoderx_lite.core.errors import ModelError, RecipeError
 from seccoderx_lite.models import precision
@@ -169,3 +171,23 @@ def test_a_step_that_ruins_the_weights_ends_training_and_leaves_no_checkpoint(tm
         with pytest.raises(ModelError, match=r"policy: .*not finite.*lower the learning rate"):
             run_steps(folder, recipe, CountingReward([1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5]))
         assert latest_checkpoint(folder.checkpoints("policy")) is None
+
+
+def test_the_language_head_scores_only_the_tokens_that_are_trained(tmp_path, monkeypatch):
+    """TRL 1.16 alone would score the prompts too on a CPU; earlier versions have no such choice."""
+    head = getattr(trl_utils, "_ChunkedLogProbFunction", None)
+    if head is None:
+        pytest.skip("this version of TRL scores only trained tokens everywhere")
+    scored = []
+
+    def spy(hidden, *rest):
+        scored.append(len(hidden))
+        return head.apply(hidden, *rest)
+
+    monkeypatch.setattr(trl_utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=spy))
+    recipe = small_recipe()
+    reward = CountingReward([1.0, 0.0, 0.0, 3.0, 2.0, 2.0, 5.0, 0.5])
+    with RunFolder.open(tmp_path / "run", recipe) as folder:
+        run_steps(folder, recipe, reward)
+    longest = recipe.policy.grpo.max_completion_tokens
+    assert scored and all(0 < count <= GROUP * 2 * longest for count in scored)
