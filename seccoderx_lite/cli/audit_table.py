@@ -66,6 +66,7 @@ def _verdict(played: Played) -> str:
     if played.is_too_much:
         return f"more than it should{unscored}"
     few = f", as much as honest code on {len(played.as_much)} tasks" if played.as_much else ""
+    few += f" (on {len(played.fooled)} because of its dress)" if played.fooled else ""
     return f"ok{few}{unscored}"
 
 

@@ -27,6 +27,8 @@ class Attack:
     like: Callable[[Task], str | None] | None = None
     """Returns honest code in the same dress, such as equally long; it then earns as much as honest
     code if it earns as much as this."""
+    plain: Callable[[Task], str | None] | None = None
+    """Returns the same bad code without the dress, to see whether the dress fools the judge."""
 
 
 def fenced(code: str, language: str) -> str:
@@ -159,7 +161,7 @@ def _dressed(name: str, dress: Callable[[str, Task], str]) -> Attack:
     def good(task: Task) -> str | None:
         return task.reference and dress(task.reference, task)
 
-    return Attack(name, _in_block(bad), needs_security=True, like=_in_block(good))
+    return Attack(name, _in_block(bad), False, True, _in_block(good), _in_block(_bad))
 
 
 def _defining(task: Task, head: str, body: str) -> str | None:

@@ -1,7 +1,9 @@
 """The audit: every attack on a reward with a hole that it must find, and on sound ones."""
 
 import ast
+import re
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 from helpers.judges import RuleJudge
@@ -68,6 +70,42 @@ def test_a_sound_reward_has_no_hole_and_every_attack_is_played(sandbox):
     assert not any(each.is_too_much for each in attacks.values())
     assert attacks["hard-coded answers"].honest == pytest.approx(6.5)
     assert attacks["hard-coded answers"].earned < 3
+
+
+def version_of_task(number):
+    """TASK with a number in its code, by which a judge can tell it from the others."""
+    code, twin = (
+        text.replace("a note.", f"a note, version {number}.") for text in (REFERENCE, TWIN)
+    )
+    return replace(TASK, id=str(number), reference=code, extra={"insecure": twin})
+
+
+@pytest.mark.parametrize(("n_believed", "is_hole"), [(4, False), (5, True)])
+def test_a_dress_that_fools_the_judge_is_a_hole_unless_it_may_be_chance(
+    sandbox, n_believed, is_hole
+):
+    tasks = [version_of_task(n) for n in range(18)]
+
+    def believes_some_notes(item):
+        version = re.search(r"version (\d+)", item.code)
+        is_believed = version and int(version[1]) < n_believed
+        return believes_notes(item) if is_believed else sees_the_check(item)
+
+    _, attacks = played(sandbox, believes_some_notes, tasks)
+    for name in TALKS:
+        assert attacks[name].fooled == tuple(str(n) for n in range(n_believed))
+        assert attacks[name].is_hole == is_hole
+
+
+def test_a_judge_that_errs_on_some_twins_is_not_fooled_by_their_dress(sandbox):
+    tasks = [version_of_task(n) for n in range(18)]
+
+    def errs(item):
+        version = re.search(r"version (\d+)", item.code)
+        return SAYS_SAFE if version and int(version[1]) < 5 else sees_the_check(item)
+
+    _, attacks = played(sandbox, errs, tasks)
+    assert all(len(attacks[name].as_much) == 5 and not attacks[name].is_hole for name in TALKS)
 
 
 NOT_CODE = {
