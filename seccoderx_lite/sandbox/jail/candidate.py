@@ -20,7 +20,7 @@ from typing import Any
 from . import objects, values
 from .codec import CodecError, decode, encode, read_frame, send_frame
 from .exceptions import class_names, describe_error
-from .remote import Remote
+from .remote import Info, Remote
 
 
 def main(channel_fd: int, parts: list[str]) -> None:
@@ -119,6 +119,10 @@ class _Server:
         """The code may ask anything of the tests' objects."""
         return True
 
+    def class_of(self, ref: Any, info: Info) -> Any:
+        """The code makes no objects of the tests' classes from their objects."""
+        raise TypeError(f"{info.names[0]} is a class of the tests")
+
     def _encode(self, value: object) -> bytes:
         return encode(value, self._pack)
 
@@ -179,6 +183,8 @@ class _Server:
             return "x", list(describe_error(value))
         if isinstance(value, type) and issubclass(value, BaseException):
             return "X", class_names(value)
+        if isinstance(value, type) and values.PLAIN_CLASSES.get(value.__name__) is value:
+            return "T", value.__name__
         number = self._loans.number(value)
         return objects.pack_record(value, number) or ("h", [number, *objects.describe(value)])
 
@@ -190,9 +196,11 @@ class _Server:
         return _make_error(self._class(body[0]), body[1])
 
     def _own(self, ref: Any) -> Any:
-        """An object of this process, by number or by its name in the module."""
+        """An object of this process, by number, by its name in the module, or as a class."""
         if isinstance(ref, str):
             return getattr(self._module, ref)
+        if isinstance(ref, list):
+            return type(self._loans.get(ref[0]))
         return self._loans.get(ref)
 
     def _proxy(self, body: list[Any]) -> Any:
@@ -238,6 +246,7 @@ _READERS: dict[str, Callable[[_Server, Any], Any]] = {
     "N": _Server._named_tuple,
     "x": _Server._error,
     "X": _Server._class,
+    "z": lambda server, body: None,
     "P": lambda server, body: functools.partial(body[0], *body[1], **body[2]),
 }
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import exports, objects, values
 from .exceptions import are_class_names, describe_error
-from .remote import Remote, make_remote
+from .remote import Info, Remote, make_remote
+from .values import PLAIN_CLASSES
 
 if TYPE_CHECKING:
     from .link import Link
@@ -33,6 +34,8 @@ class Handles:
         """Classes that the tests looked up, by full name."""
         self._enums: dict[tuple[Any, ...], type[enum.Enum]] = {}
         self._tuples: dict[tuple[Any, ...], type] = {}
+        self._classes: dict[str, Remote] = {}
+        """Proxies of classes by full name."""
 
     def __getitem__(self, tag: str) -> Callable[[Any], Any]:
         """What reads the body of an object with this tag; raises KeyError."""
@@ -46,9 +49,17 @@ class Handles:
         """Whether the tests looked up one of these classes."""
         return any(name in self._known for name in names)
 
+    def class_of(self, ref: Any, info: Info) -> Remote:
+        """The proxy of an object's class; nothing is asked."""
+        known = self._classes.get(info.names[0])
+        return known or make_remote(
+            self, (*ref, "class"), Info("class", info.names, frozenset(), info.fields)
+        )
+
     def forget(self) -> None:
         """Forget the objects of a candidate that ended."""
         self._proxies.clear()
+        self._classes = {name: kind for name, kind in self._classes.items() if _is_named(kind)}
 
     def perform(self, action: str, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Do what the candidate asks of an object of the tests, if that is allowed."""
@@ -62,9 +73,11 @@ class Handles:
         info = value._remote_info
         if info.kind == "class" and "enum.Enum" in info.names:
             return self._enum_named(value)
-        made = make_remote(self, (*value._remote_ref[:2], name), info)
+        generation, number, *_ = value._remote_ref
+        made = self._proxies[number] = make_remote(self, (generation, number, name), info)
         if info.kind == "class":
             self._known.add(info.names[0])
+            self._classes[info.names[0]] = made
         return made
 
     def pack(self, value: object) -> tuple[str, Any] | None:
@@ -78,6 +91,8 @@ class Handles:
             return "N", [list(names), list(value._fields), list(value)]  # type: ignore[attr-defined]
         if isinstance(value, BaseException) or _is_error_class(value):
             return self._pack_error(value)
+        if isinstance(value, types.TracebackType):
+            return "z", None
         if isinstance(value, functools.partial):
             return "P", [value.func, list(value.args), value.keywords]
         if name := values.standard_name(value):
@@ -87,9 +102,9 @@ class Handles:
         return None
 
     def _ref_of(self, remote: Remote) -> Any:
-        generation, number, name = remote._remote_ref
+        generation, number, name, *owner = remote._remote_ref
         if generation == self._link.generation:
-            return number
+            return [number] if owner else number
         if not name:
             self._link.lost("the candidate's process ended, and this object with it")
         return name
@@ -98,8 +113,8 @@ class Handles:
         exceptions = self._link.exceptions
         if isinstance(value, type):
             return "X", exceptions.names(value)
-        _, args, attributes = describe_error(value)
-        return "x", [exceptions.names(type(value)), args, attributes]
+        _, args, parts = describe_error(value)
+        return "x", [exceptions.names(type(value)), args, parts]
 
     # Reading
 
@@ -110,8 +125,15 @@ class Handles:
         found = self._proxies.get(number)
         if found is None:
             ref = (self._link.generation, number, "")
-            found = self._proxies[number] = objects.remote_from(self, ref, described)
+            found = objects.remote_from(self, ref, described)
+            info = found._remote_info
+            if info.kind == "class":
+                found = self._classes.setdefault(info.names[0], found)
+            self._proxies[number] = found
         return found
+
+    def _plain_class(self, name: Any) -> type:
+        return PLAIN_CLASSES[name]
 
     def _lent(self, number: Any) -> Any:
         return self._loans.get(number)
@@ -120,10 +142,10 @@ class Handles:
         return self._link.exceptions.of(_class_names(names))
 
     def _error(self, body: list[Any]) -> Any:
-        names, args, attributes = body
-        if not isinstance(args, list) or not isinstance(attributes, dict):
+        names, args, parts = body
+        if not isinstance(args, list) or not isinstance(parts, dict):
             raise ValueError("not an exception")
-        return self._link.exceptions.rebuilt(_class_names(names), args, attributes)
+        return self._link.exceptions.rebuilt(_class_names(names), args, parts)
 
     def _enum_named(self, kind: Remote) -> Any:
         """The local copy of an enumeration, found through one of its members."""
@@ -164,12 +186,18 @@ class Handles:
 
 _READERS: dict[str, Callable[[Handles, Any], Any]] = {
     "h": Handles._proxy,
+    "T": Handles._plain_class,
     "c": Handles._lent,
     "e": Handles._member,
     "N": Handles._named_tuple,
     "x": Handles._error,
     "X": Handles._error_class,
 }
+
+
+def _is_named(kind: Remote) -> bool:
+    """Whether the tests looked a class up by its name, so that it outlives the process."""
+    return bool(kind._remote_ref[2])
 
 
 def _member_attribute(peer: Handles) -> types.FunctionType:

@@ -61,7 +61,7 @@ class Link:
         """False when the code raised while it was loaded."""
         self.was_called = False
         """Whether a function of the candidate was called, and not only looked up."""
-        self.exceptions = ExceptionClasses()
+        self.exceptions = ExceptionClasses(self.ask)
         self.handles = Handles(self)
         self.generation = 0
         """The number of the current candidate: handles of an earlier one are lost with it."""

@@ -1,6 +1,7 @@
 """The objects that this process lends to the other one, and what can be done with them."""
 
 import contextlib
+import copy
 import dataclasses
 import enum
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import values
+from .descriptions import describe_part
 from .remote import PLAIN, SPECIALS, Remote, make_remote, read_info
 
 MAX_OBJECTS = 200_000
@@ -58,6 +60,8 @@ class Loans:
                 raise AttributeError(name)
             return getattr(type(target), name)(target, *rest, **kwargs)
         actions: dict[str, Callable[..., Any]] = {
+            "describe": describe_part,
+            "copy": lambda value, is_deep: (copy.deepcopy if is_deep else copy.copy)(value),
             "set": setattr,
             "delete": delattr,
             "next": self._next,
@@ -77,12 +81,13 @@ class Loans:
         try:
             while len(items) < count and (not items or time.monotonic() < until):
                 items.append(next(iterator))
-        except StopIteration:
-            pass
+        except StopIteration as stop:
+            if stop.value is not None:
+                self._pending[number] = stop
         except BaseException as error:
-            if not items:
-                raise
             self._pending[number] = error
+        if not items and number in self._pending:
+            raise self._pending.pop(number)
         return items
 
     def _step(self, awaitable: Any) -> tuple[bool, Any]:
@@ -162,7 +167,7 @@ def describe(value: object) -> list[Any]:
         if getattr(owner, name) is getattr(object, name):
             specials.remove(name)
     fields: list[str] = []
-    if not is_class and dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value):
         fields = [field.name for field in dataclasses.fields(value) if values.is_name(field.name)]
     word = "class" if is_class else "function" if callable(value) else "object"
     return [word, names, specials, fields]

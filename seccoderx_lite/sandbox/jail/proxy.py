@@ -1,6 +1,7 @@
 """The module `candidate`, as the tests import it: proxies for what the candidate defines."""
 
 import builtins
+import sys
 import types
 from typing import Any
 
@@ -9,8 +10,10 @@ from .link import Link
 
 
 def _names_of(listed: Any) -> list[str]:
-    """What `from candidate import *` may import: no name that shadows builtins or pytest."""
-    kept = {*dir(builtins), "pytest"}
+    """What `from candidate import *` may import: no name that shadows builtins or modules."""
+    tests = vars(sys.modules["tests"]) if "tests" in sys.modules else {}
+    own = {name for name, value in tests.items() if isinstance(value, types.ModuleType)}
+    kept = {*dir(builtins), "pytest", *own}
     return [name for name in listed if isinstance(name, str) and name not in kept]
 
 
@@ -56,7 +59,7 @@ class CandidateModule(types.ModuleType):
             link.broken = link.broken or gone
             return Missing(link, name)
         if reply[0] == "exception":
-            return link.exceptions.of(reply[1])
+            return link.exceptions.looked_up(reply[1], name)
         if reply[0] != "value":
             return Missing(link, name)
         return _names_of(reply[1]) if name == "__all__" else link.handles.looked_up(name, reply[1])

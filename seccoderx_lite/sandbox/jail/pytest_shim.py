@@ -26,6 +26,15 @@ class RaisesContext:
     def type(self) -> Any:
         return type(self.value)
 
+    @property
+    def typename(self) -> str:
+        return type(self.value).__name__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise BadTest(f"`{name}` of pytest.raises is not available in calls tests")
+
     def match(self, pattern: str) -> bool:
         """Search the message for a regular expression; fails the test if it is not found."""
         if not re.search(pattern, str(self.value)):
@@ -176,9 +185,16 @@ def fixture(*_arguments: Any, **_options: Any) -> Any:
     raise BadTest("pytest.fixture is not available in calls tests; only tmp_path is")
 
 
+class _Pytest(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise BadTest(f"pytest.{name} is not available in calls tests")
+
+
 def make_pytest() -> types.ModuleType:
     """The module that `import pytest` finds in the tester."""
-    module = types.ModuleType("pytest")
+    module = _Pytest("pytest")
     module.__dict__.update(
         raises=raises,
         approx=Approx,

@@ -6,11 +6,13 @@ not know answers no yes-or-no question in place of a plain value.
 """
 
 import dataclasses
+import types
 from collections.abc import Callable, Generator
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from . import values
+from .descriptions import FIELDS, SIGNATURE, read_fields, read_signature
 from .errors import BadTest
 
 _ARITHMETIC = (
@@ -31,7 +33,16 @@ SPECIALS = frozenset(
 """Special methods that an object of the other process may answer."""
 _PUBLIC_SPECIAL = (
     "__name__", "__qualname__", "__annotations__", "__defaults__", "__wrapped__", "__version__",
+    "__module__", "__self__", "__func__", "__code__", "__dict__", "__mro__", "__bases__",
 )  # fmt: skip
+_FUNCTION_TYPES: dict[str, type] = {
+    "builtins.function": types.FunctionType,
+    "builtins.method": types.MethodType,
+    "builtins.generator": types.GeneratorType,
+    "builtins.coroutine": types.CoroutineType,
+    "builtins.async_generator": types.AsyncGeneratorType,
+}
+"""What `inspect` and `isinstance` take proxies of these for."""
 _YES_OR_NO = frozenset(
     name
     for kind in (str, bytes, set, float)
@@ -54,6 +65,9 @@ class Peer(Protocol):
 
     def knows(self, names: tuple[str, ...]) -> bool:
         """Whether the tests name one of these classes."""
+
+    def class_of(self, ref: Any, info: "Info") -> Any:
+        """The class of an object of the other process; nothing is asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +114,20 @@ class Remote:
         set_slot(self, "_remote_info", info)
         set_slot(self, "_remote_buffer", None)
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """What `isinstance` and `inspect` take this for; always a class of this process."""
+        info = self._remote_info
+        return type if info.kind == "class" else _FUNCTION_TYPES.get(info.names[0], type(self))
+
     def __getattr__(self, name: str) -> Any:
+        peer = self._remote_peer
+        if name == SIGNATURE and _has_signature(self._remote_info):
+            return read_signature(peer.ask("describe", self, name))
+        if name == FIELDS and self._remote_info.fields:
+            return read_fields(peer.ask("describe", self, name))
         if name.startswith("__") and name not in _PUBLIC_SPECIAL:
             raise AttributeError(name)
-        peer = self._remote_peer
         if peer.decides and name in _YES_OR_NO and not peer.knows(self._remote_info.names):
             raise AttributeError(f"{_short_name(self)} is not a plain value: {name} is not asked")
         return peer.ask("attr", self, name)
@@ -122,6 +146,8 @@ class Remote:
         """
         if self is other:
             return True
+        if isinstance(other, _ProxyType):
+            return bool(other == self)
         mine = self._remote_info
         if isinstance(other, list) and "__next__" in mine.specials:
             return list(self) == other
@@ -147,6 +173,18 @@ class Remote:
     def __repr__(self) -> str:
         return f"<candidate object {_short_name(self)}>"
 
+    def __dir__(self) -> list[str]:
+        names: list[str] = self._remote_peer.ask("describe", self, "__dir__")
+        return names
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        note = f"an object of the candidate ({_short_name(self)}) cannot be pickled"
+        raise BadTest(note) if self._remote_peer.decides else TypeError(note)
+
+
+def _has_signature(info: Info) -> bool:
+    return info.kind != "object" or "__call__" in info.specials
+
 
 def _short_name(remote: Remote) -> str:
     return str(remote._remote_info.names[0].rpartition(".")[2])
@@ -170,6 +208,12 @@ class RemoteClass(Remote):
         names = value._remote_info.names if isinstance(value, Remote) else ()
         return self._remote_info.names[0] in names
 
+    def __or__(self, other: Any) -> Any:
+        return (self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return (other, self)  # `isinstance` takes a tuple like a union
+
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         note = f"a class of the candidate ({_short_name(self)}) cannot be derived from"
         raise BadTest(note) if self._remote_peer.decides else TypeError(note)
@@ -177,8 +221,34 @@ class RemoteClass(Remote):
 
 def make_remote(peer: Peer, ref: object, info: Info) -> Remote:
     """A proxy with the special methods that the object has."""
-    made: Remote = (_PLAIN_TYPE if info is _PLAIN_INFO else _proxy_type(info))(peer, ref, info)
+    kind = _PLAIN_TYPE if info is _PLAIN_INFO else _proxy_type(info)
+    made: Remote = kind.__new__(kind)
+    Remote.__init__(made, peer, ref, info)
+    if info.kind == "object":
+        kind._remote_latest = peer, ref, info
     return made
+
+
+class _ProxyType(type):
+    """The class of proxies of one class: to call it makes an object of that class."""
+
+    _remote_latest: tuple[Peer, Any, Info]
+    """Of an object of this class, the last one that came."""
+
+    _remote_class: str
+    """Full name of the class."""
+
+    def __eq__(cls, other: object) -> bool:
+        """Equal to the tests' proxy of the class itself: `type(value) == Stack`."""
+        if isinstance(other, RemoteClass):
+            return bool(other._remote_info.names[0] == cls._remote_class)
+        return cls is other
+
+    __hash__ = type.__hash__
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        peer, ref, info = cls._remote_latest
+        return peer.ask("call", peer.class_of(ref, info), *args, **kwargs)
 
 
 _DOC = property(lambda self: self._remote_peer.ask("attr", self, "__doc__"))
@@ -190,13 +260,19 @@ def _proxy_type(info: Info) -> Any:
     if info.kind == "class":
         specials = info.specials & {"__iter__", "__len__", "__getitem__", "__contains__"}
         return type("RemoteClass", (RemoteClass,), body | _methods(specials))
-    body |= _methods(info.specials)
+    body |= _methods(info.specials) | {"_remote_class": info.names[0]}
     if info.kind == "function":
         body["__call__"] = _call
     if info.fields:
-        made = dataclasses.make_dataclass("Record", info.fields)
-        body["__dataclass_fields__"] = made.__dataclass_fields__  # type: ignore[attr-defined]
-    return type(info.names[0].rpartition(".")[2], (Remote,), body)
+        body[FIELDS] = _FieldsOf()
+    return _ProxyType(info.names[0].rpartition(".")[2], (Remote,), body)
+
+
+class _FieldsOf:
+    """The fields of a dataclass: names of a proxy's type, and all of a proxy."""
+
+    def __get__(self, value: Any, owner: Any) -> Any:
+        return True if value is None else value.__getattr__(FIELDS)
 
 
 def _methods(specials: frozenset[str]) -> dict[str, Callable[..., Any]]:
@@ -204,6 +280,9 @@ def _methods(specials: frozenset[str]) -> dict[str, Callable[..., Any]]:
     found |= {name: own for name, own in _OWN.items() if name in specials}
     if "__next__" in specials:
         found["__iter__"] = lambda self: self
+    else:
+        found["__copy__"] = lambda self: self._remote_peer.ask("copy", self, False)
+        found["__deepcopy__"] = lambda self, memo: self._remote_peer.ask("copy", self, True)
     if "__await__" in specials:
         found |= _COROUTINE
     if "__bool__" not in specials and "__len__" in specials:

@@ -4,11 +4,13 @@ The candidate's code never runs in this process, and its text never enters it. E
 reported to the supervisor as it ends; the trainer knows in advance how many reports must come.
 """
 
+import ast
 import enum
 import itertools
 import json
 import math
 import os
+import re
 import socket
 import sys
 import traceback
@@ -76,6 +78,7 @@ def _run(test: Callable[[], None], link: Link) -> dict[str, Any]:
     except BadTest:
         raise
     except BaseException as error:  # whatever a test raises is a failed test
+        _check_patterns(error)
         cause, note = "failed", _note(error)
     trouble = link.trouble
     if trouble and (cause != "passed" or trouble.cause != "memory"):
@@ -102,7 +105,7 @@ def _load_source(plan: dict[str, Any], link: Link, work: str) -> list[tuple[str,
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     try:
-        exec(compile(plan["source"], "tests.py", "exec", dont_inherit=True), module.__dict__)
+        exec(_compiled(plan["source"]), module.__dict__)
     except BadTest:
         raise
     except BaseException as error:  # the test text may raise anything
@@ -111,6 +114,35 @@ def _load_source(plan: dict[str, Any], link: Link, work: str) -> list[tuple[str,
             return [(name, lambda: _raise(link.broken)) for name in plan["tests"]]
         raise BadTest(f"the test text cannot be loaded: {_note(error)}") from None
     return [(name, _test_function(module, name, work)) for name in plan["tests"]]
+
+
+def _compiled(source: str) -> types.CodeType:
+    """The test text, with classes compared by `==`: a proxy's type is not the class itself."""
+    tree: Any = source
+    if _TYPE_IS.search(source):
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare) and any(map(_is_a_type, ast.iter_child_nodes(node))):
+                node.ops = [_EQUAL.get(type(op), type(op))() for op in node.ops]
+    return compile(tree, "tests.py", "exec", dont_inherit=True)
+
+
+_TYPE_IS = re.compile(r"(?:\btype\(|__class__).* is |\bis (?:not )?(?:type\(|.*__class__)")
+_EQUAL: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Is: ast.Eq, ast.IsNot: ast.NotEq}
+
+
+def _is_a_type(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id == "type" and len(node.args) == 1
+    return isinstance(node, ast.Attribute) and node.attr == "__class__"
+
+
+def _check_patterns(error: BaseException) -> None:
+    """Raise BadTest for a class of the candidate in a pattern of `match`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    is_of_tests = bool(frames) and frames[-1].filename == "tests.py"
+    if is_of_tests and str(error) == "called match pattern must be a type":
+        raise BadTest("a class of the candidate cannot be a pattern of `match`")
 
 
 def _raise(error: BaseException | None) -> None:

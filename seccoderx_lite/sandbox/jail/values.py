@@ -223,6 +223,14 @@ def standard_object(name: str) -> Any:
     return found
 
 
+_PLAIN: tuple[type, ...] = (
+    object, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
+    type(None),
+)  # fmt: skip
+PLAIN_CLASSES = {kind.__name__: kind for kind in _PLAIN}
+"""Classes that the code may give to the tests as themselves, in annotations for example."""
+
+
 def imported_class(name: str) -> Any:
     """A class of a standard module that this process has imported, by full name, or None."""
     module, _, path = name.rpartition(".")
