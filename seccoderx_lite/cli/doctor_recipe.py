@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seccoderx_lite.cli.estimate import fit_message, main_memory_bytes
 from seccoderx_lite.core.errors import DataError, SandboxError, SeccoderxError
 from seccoderx_lite.core.extras import install_command
 from seccoderx_lite.core.records import LANGUAGES, Language
@@ -15,15 +14,14 @@ from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.models.backends import chosen_backend
 from seccoderx_lite.models.chat_client import key_headers
 from seccoderx_lite.models.engine import require_engine_for
-from seccoderx_lite.models.estimate import CPU, estimate, shapes_of
-from seccoderx_lite.models.memory_fit import MemoryFit, memory_fit
+from seccoderx_lite.models.memory_fit import fit_message
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.run.environment import describe_gpu, works_in_four_bits
 from seccoderx_lite.run.folder import default_run_folder
 from seccoderx_lite.run.open_sandbox import open_sandbox
 from seccoderx_lite.sandbox.languages import HOW_TO_GET, tools_for
 from seccoderx_lite.stages.stage_table import stages_of
-from seccoderx_lite.stages.start_checks import check_disk
+from seccoderx_lite.stages.start_checks import check_disk, memory_fit_here
 from seccoderx_lite.training.trackers import require_trackers
 
 
@@ -50,12 +48,7 @@ def _backend(recipe: Recipe) -> Iterator[str]:
 
 
 def _memory(recipe: Recipe) -> Iterator[str]:
-    shapes, gpu = shapes_of(recipe), describe_gpu()
-    fit = (
-        memory_fit(recipe, shapes, gpu.memory_bytes)
-        if gpu
-        else MemoryFit(main_memory_bytes(), estimate(recipe, shapes, CPU).peak_bytes, None)
-    )
+    fit = memory_fit_here(recipe)
     if not fit.fits:
         yield f"memory: the recipe {fit_message(fit)}"
     check_disk(recipe, _existing(default_run_folder(recipe)))

@@ -1,17 +1,16 @@
 """The `estimate` command: memory per phase, main memory, disk, hours, and whether a recipe fits."""
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 from seccoderx_lite.core.errors import DataError, RecipeError
 from seccoderx_lite.models.estimate import CPU, Estimate, Part, estimate, shapes_of
 from seccoderx_lite.models.gpus import GIB, GpuSpec, gpu_named, least_seconds
-from seccoderx_lite.models.memory_fit import MemoryFit, memory_fit
+from seccoderx_lite.models.memory_fit import fit_message, memory_fit
 from seccoderx_lite.models.resources import disk, least_hours, main_memory
 from seccoderx_lite.models.shapes import Shapes
 from seccoderx_lite.recipe.recipe import Recipe
-from seccoderx_lite.run.environment import describe_gpu
+from seccoderx_lite.run.environment import describe_gpu, main_memory_bytes
 
 
 def run(
@@ -59,14 +58,9 @@ def _on_cpu(recipe: Recipe, shapes: Shapes, print_line: Callable[[str], None]) -
         print_line(line)
     for line in parts_table("disk", disk(recipe, shapes)):
         print_line(line)
-    fit = MemoryFit(main_memory_bytes(), estimated.peak_bytes, None)
+    fit = memory_fit(recipe, shapes, main_memory_bytes(), CPU)
     print_line(fit_message(fit))
     return fit.fits
-
-
-def main_memory_bytes() -> int:
-    """Return the main memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def parts_table(title: str, parts: Sequence[Part]) -> Iterator[str]:
@@ -132,17 +126,3 @@ def table(estimated: Estimate) -> Iterator[str]:
 def _row(name: str, size: int, detail: str) -> str:
     figure = f"{size / GIB:7.2f} GiB" if size >= GIB / 10 else f"{size / 2**20:7.1f} MiB"
     return f"  {name:<24}{figure}  {detail}".rstrip()
-
-
-def fit_message(fit: MemoryFit) -> str:
-    """Return whether the recipe fits in words, with the overrides that make it fit."""
-    size = f"{fit.memory_bytes / GIB:.1f} GiB"
-    gap = f"{abs(fit.memory_bytes - fit.peak_bytes) / GIB:.1f} GiB"
-    if fit.fits:
-        return f"fits in {size} with {gap} to spare"
-    if fit.changes is None:
-        advice = "no smaller setting is enough; use a smaller base or a larger GPU"
-    else:
-        overrides = " ".join(f"-o {key}={str(value).lower()}" for key, value in fit.changes)
-        advice = f"the smallest change that makes it fit: {overrides}"
-    return f"does not fit in {size}: {gap} too much; {advice}"

@@ -21,6 +21,7 @@ from seccoderx_lite.models.step_memory import (
     activation_bytes,
     full_loss_bytes,
     generation_bytes,
+    plain_attention_bytes,
     tiled_loss_bytes,
 )
 from seccoderx_lite.models.step_work import (
@@ -41,7 +42,7 @@ CUDA_BYTES = 800 * 2**20
 PYTHON_BYTES = 700 * 2**20
 """Assumed for Python with torch, transformers and TRL in main memory."""
 _SFT_CHUNK = 256
-"""Tokens whose logits TRL's SFT loss holds at the same time (`chunked_nll`)."""
+"""Tokens whose logits the SFT loss of TRL 1.14 holds at the same time (`chunked_nll`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +167,13 @@ def _sft_phase(
 ) -> Part:
     micro = micro_batch(section.batch_size, section.trainer)
     tokens = min(section.max_tokens, base.max_tokens)
-    logits = 4 * 4 * _SFT_CHUNK * base.vocabulary
+    if computes_loss_in_tiles(recipe):
+        loss = tiled_loss_bytes(base, micro * tokens, hardware.dtype_bytes, hardware is GPU)
+    else:
+        loss = 4 * 4 * _SFT_CHUNK * base.vocabulary
     return Part(
         name,
-        _training_bytes(base, micro * tokens, recipe, section.trainer, logits, hardware),
+        _training_bytes(base, micro, tokens, recipe, section.trainer, loss, hardware),
         f"{micro} x {tokens} tokens",
     )
 
@@ -284,19 +288,17 @@ def _grpo_phases(
         ),
         f"{rollouts} x {size}",
     )
-    tokens = micro * (prompt + longest)
     if computes_loss_in_tiles(recipe):
-        loss = tiled_loss_bytes(
-            shape, micro * longest, tokens, hardware.dtype_bytes, hardware is GPU
-        )
+        loss = tiled_loss_bytes(shape, micro * longest, hardware.dtype_bytes, hardware is GPU)
     else:
         loss = full_loss_bytes(shape, micro * longest, hardware.logit_bytes)
-    update = _training_bytes(shape, tokens, recipe, section.trainer, loss, hardware)
+    tokens = prompt + longest
+    update = _training_bytes(shape, micro, tokens, recipe, section.trainer, loss, hardware)
     yield Part(f"{stage}: update", update, f"{micro} x {size}")
 
 
 def computes_loss_in_tiles(recipe: Recipe) -> bool:
-    """Return whether the installed TRL computes the logits of the GRPO loss in tiles.
+    """Return whether the installed TRL computes the logits of its losses in tiles.
 
     TRL 1.14, which unsloth needs, holds those of all completion tokens of a micro-batch.
     """
@@ -311,15 +313,24 @@ def micro_batch(sequences: int, trainer: Mapping[str, Any]) -> int:
 
 def _training_bytes(
     shape: ModelShape,
+    rows: int,
     tokens: int,
     recipe: Recipe,
     trainer: Mapping[str, Any],
     loss_bytes: int,
     hardware: Hardware,
 ) -> int:
+    """The most that training on `rows` texts of `tokens` tokens at once takes."""
     checkpointed = bool(trainer.get("gradient_checkpointing", hardware.checkpoints))
+    attention = 0 if hardware is GPU else plain_attention_bytes(shape, rows, tokens, is_16_bit=True)
     activations = activation_bytes(
-        shape, tokens, recipe.model.lora.rank, hardware.dtype_bytes, checkpointed, loss_bytes
+        shape,
+        rows * tokens,
+        recipe.model.lora.rank,
+        hardware.dtype_bytes,
+        checkpointed,
+        loss_bytes,
+        attention,
     )
     return activations + _unpacked_bytes(shape, recipe, hardware.dtype_bytes)
 

@@ -1,14 +1,14 @@
-"""Whether a recipe fits into a GPU's memory, and the smallest change that makes it fit.
+"""Whether a recipe fits into memory, and the smallest change that makes it fit.
 
 A fixed list of fields may change, in the order of what they cost: first those that only cost time,
 then the rollout group, then how much the model may read or write.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.models.estimate import estimate
+from seccoderx_lite.models.estimate import GPU, Hardware, estimate
 from seccoderx_lite.models.shapes import Shapes
 from seccoderx_lite.recipe.reading import value_at, with_value
 from seccoderx_lite.recipe.recipe import Recipe, check_recipe
@@ -34,36 +34,48 @@ class MemoryFit:
         return self.peak_bytes <= self.memory_bytes
 
 
-def memory_fit(recipe: Recipe, shapes: Shapes, memory_bytes: int) -> MemoryFit:
+def memory_fit(
+    recipe: Recipe, shapes: Shapes, memory_bytes: int, hardware: Hardware = GPU
+) -> MemoryFit:
     """Return whether a recipe fits into memory, and the smallest change if not."""
-    peak = estimate(recipe, shapes).peak_bytes
-    changes = [] if peak <= memory_bytes else smallest_change(recipe, shapes, memory_bytes)
+    peak = estimate(recipe, shapes, hardware).peak_bytes
+    if peak <= memory_bytes:
+        return MemoryFit(memory_bytes, peak, ())
+    changes = smallest_change(recipe, shapes, memory_bytes, hardware)
     return MemoryFit(memory_bytes, peak, None if changes is None else tuple(changes))
 
 
-def smallest_change(recipe: Recipe, shapes: Shapes, memory_bytes: int) -> list[Change] | None:
+def smallest_change(
+    recipe: Recipe, shapes: Shapes, memory_bytes: int, hardware: Hardware = GPU
+) -> list[Change] | None:
     """Return the mildest changes that make a recipe fit into memory; None if none do.
 
     One field alone if that is enough, otherwise as few as possible, each changed as little as
     possible.
     """
+
+    def fits(changes: Sequence[Change]) -> bool:
+        document: Mapping[str, Any] = recipe.model_dump()
+        for key, value in changes:
+            document = with_value(document, key.split("."), value)
+        changed = check_recipe(document, "recipe")
+        return estimate(changed, shapes, hardware).peak_bytes <= memory_bytes
+
     fields = [list(values) for values in _fields(recipe) if values]
     for values in fields:
         for change in values:
-            if _peak(recipe, shapes, [change]) <= memory_bytes:
+            if fits([change]):
                 return [change]
     made: list[Change] = []
     for values in fields:
         made.append(values[-1])
-        if _peak(recipe, shapes, made) <= memory_bytes:
-            return _relaxed(recipe, shapes, memory_bytes, made, fields)
+        if fits(made):
+            return _relaxed(fits, made, fields)
     return None
 
 
 def _relaxed(
-    recipe: Recipe,
-    shapes: Shapes,
-    memory_bytes: int,
+    fits: Callable[[Sequence[Change]], bool],
     made: Sequence[Change],
     fields: Sequence[Sequence[Change]],
 ) -> list[Change]:
@@ -71,22 +83,25 @@ def _relaxed(
     kept = list(made)
     for index in reversed(range(len(made))):
         others = kept[:index] + kept[index + 1 :]
-        if _peak(recipe, shapes, others) <= memory_bytes:
+        if fits(others):
             kept = others
             continue
-        kept[index] = next(
-            change
-            for change in fields[index]
-            if _peak(recipe, shapes, [*others, change]) <= memory_bytes
-        )
+        kept[index] = next(change for change in fields[index] if fits([*others, change]))
     return kept
 
 
-def _peak(recipe: Recipe, shapes: Shapes, changes: Sequence[Change]) -> int:
-    document: Mapping[str, Any] = recipe.model_dump()
-    for key, value in changes:
-        document = with_value(document, key.split("."), value)
-    return estimate(check_recipe(document, "recipe"), shapes).peak_bytes
+def fit_message(fit: MemoryFit) -> str:
+    """Return whether the recipe fits in words, with the overrides that make it fit."""
+    size = f"{fit.memory_bytes / 2**30:.1f} GiB"
+    gap = f"{abs(fit.memory_bytes - fit.peak_bytes) / 2**30:.1f} GiB"
+    if fit.fits:
+        return f"fits in {size} with {gap} to spare"
+    if fit.changes is None:
+        advice = "no smaller setting is enough; use a smaller base or a machine with more memory"
+    else:
+        overrides = " ".join(f"-o {key}={str(value).lower()}" for key, value in fit.changes)
+        advice = f"the smallest change that makes it fit: {overrides}"
+    return f"does not fit in {size}: {gap} too much; {advice}"
 
 
 def _fields(recipe: Recipe) -> Iterator[list[Change]]:

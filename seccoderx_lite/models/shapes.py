@@ -47,6 +47,7 @@ class ModelShape:
     layers: int
     hidden: int
     intermediate: int
+    heads: int
     query: int
     """Heads x head size."""
     key: int
@@ -156,6 +157,7 @@ def _shape_of(model: Any, config: Any) -> ModelShape:
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
+        heads=heads,
         query=heads * size,
         key=(getattr(config, "num_key_value_heads", None) or heads) * size,
         vocabulary=config.vocab_size,

@@ -26,19 +26,28 @@ def activation_bytes(
     dtype_bytes: int,
     is_checkpointed: bool,
     loss_bytes: int,
+    attention_bytes: int = 0,
 ) -> int:
     """Return the peak of activations, logits and their gradients.
 
     The loss needs `loss_bytes` when all layers have been computed, and none when their gradients
-    are computed. With gradient checkpointing every layer keeps its input only, and one layer at a
-    time is recomputed.
+    are computed. A layer's attention keeps `attention_bytes`. With gradient checkpointing every
+    layer keeps its input only, and one layer at a time is recomputed.
     """
-    layer = layer_bytes(shape, rank, dtype_bytes)
+    layer = tokens * layer_bytes(shape, rank, dtype_bytes) + attention_bytes
     kept, recomputed = layer * shape.layers, 0
     if is_checkpointed:
-        kept, recomputed = shape.layers * dtype_bytes * shape.hidden, layer
+        kept, recomputed = tokens * shape.layers * dtype_bytes * shape.hidden, layer
     gradients = 2 * dtype_bytes * shape.intermediate
-    return tokens * kept + max(loss_bytes, tokens * (recomputed + gradients))
+    return kept + max(loss_bytes, recomputed + tokens * gradients)
+
+
+def plain_attention_bytes(shape: ModelShape, rows: int, length: int, is_16_bit: bool) -> int:
+    """Return what one layer's attention keeps if it is not fused: a weight per pair of tokens.
+
+    In 16 bits that is the softmax in float32 and a copy for the multiplication.
+    """
+    return (4 + 2 * is_16_bit) * shape.heads * rows * length * length
 
 
 _TILE_TOKENS, _TILE_COLUMNS = 4096, 32768
@@ -50,16 +59,13 @@ def full_loss_bytes(shape: ModelShape, completion_tokens: int, logit_bytes: int)
     return logit_bytes * completion_tokens * shape.vocabulary
 
 
-def tiled_loss_bytes(
-    shape: ModelShape, completion_tokens: int, tokens: int, dtype_bytes: int, on_gpu: bool
-) -> int:
-    """Return the peak of a GRPO loss that computes logits in tiles, as TRL 1.16 does.
+def tiled_loss_bytes(shape: ModelShape, scored: int, dtype_bytes: int, on_gpu: bool) -> int:
+    """Return the peak of a loss that computes the logits of `scored` tokens in tiles, as TRL 1.16.
 
-    On a GPU a kernel works in place, on completion tokens only, in a tile of full width. On a CPU
-    all tokens are scored, and eight arrays of a tile's size are alive in the backward pass. Each
-    scored token has its hidden state and that one's gradients (float32 and the model's type).
+    On a GPU a kernel works in place, in a tile of full width. On a CPU eight arrays of a tile's
+    size are alive in the backward pass. Each scored token has its hidden state and that one's
+    gradients (float32 and the model's type).
     """
-    scored = completion_tokens if on_gpu else tokens
     columns = _TILE_COLUMNS if on_gpu else min(_TILE_COLUMNS, shape.vocabulary)
     tile = min(scored, _TILE_TOKENS) * columns * dtype_bytes
     hidden = scored * shape.hidden * (4 + 2 * dtype_bytes if on_gpu else 8)

@@ -57,6 +57,11 @@ def describe_gpu() -> Gpu | None:
     return Gpu(properties.name, properties.total_memory, torch.cuda.is_bf16_supported())
 
 
+def main_memory_bytes() -> int:
+    """Return the main memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def works_in_four_bits() -> str | None:
     """Run a 4-bit layer forward and backward; return None if that works, else what went wrong."""
     import torch

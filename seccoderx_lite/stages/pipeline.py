@@ -75,6 +75,7 @@ def train(
                     stage.check(recipe)
             if not any(folder.is_done(stage.name) for stage in planned):
                 start_checks.check_disk(recipe, folder.path)
+                start_checks.warn_of_memory(recipe)
             if recipe.policy and not folder.is_done("policy"):
                 if is_first_process():
                     logger.info("%s", audit_line(recipe, folder))

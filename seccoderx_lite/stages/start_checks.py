@@ -16,12 +16,14 @@ from seccoderx_lite.data.columns import Record
 from seccoderx_lite.data.loading import in_split, load_labelled, training_tasks
 from seccoderx_lite.evaluation.suites.loading import load_suites
 from seccoderx_lite.models.adapters import check_adapter_fits
-from seccoderx_lite.models.estimate import shapes_of
+from seccoderx_lite.models.estimate import CPU, shapes_of
 from seccoderx_lite.models.gguf import find_tools
+from seccoderx_lite.models.memory_fit import MemoryFit, fit_message, memory_fit
 from seccoderx_lite.models.resources import disk
 from seccoderx_lite.recipe.recipe import JudgeRecipe, PolicyRecipe, Recipe
 from seccoderx_lite.rewards.codebleu import require_codebleu
 from seccoderx_lite.rewards.terms import loaded_terms
+from seccoderx_lite.run.environment import describe_gpu, main_memory_bytes
 from seccoderx_lite.stages import warm_start
 from seccoderx_lite.training.setting_checks import TrainedSection, check_trainer
 from seccoderx_lite.training.settings import grpo_config, sft_config
@@ -116,6 +118,31 @@ def check_disk(recipe: Recipe, folder: Path) -> None:
             f"{folder}: the run needs up to {needed / 2**30:.1f} GiB ({shown}), and the disk has "
             f"{free / 2**30:.1f} free; free some, or choose another --run-folder"
         )
+
+
+def memory_fit_here(recipe: Recipe) -> MemoryFit:
+    """Return whether a recipe fits into the memory of this machine's GPU, else of the machine.
+
+    Raises:
+        ModelError: the base's size is not known.
+    """
+    shapes, gpu = shapes_of(recipe), describe_gpu()
+    if gpu:
+        return memory_fit(recipe, shapes, gpu.memory_bytes)
+    return memory_fit(recipe, shapes, main_memory_bytes(), CPU)
+
+
+def warn_of_memory(recipe: Recipe) -> None:
+    """Log a warning if a new run may need more memory than there is.
+
+    It is no error, since texts are seldom as long as they may be.
+    """
+    try:
+        fit = memory_fit_here(recipe)
+    except ModelError:  # a base whose size is not known
+        return
+    if not fit.fits:
+        logger.warning("with the longest texts the recipe %s", fit_message(fit))
 
 
 def _check_judge_adapter(judge: JudgeRecipe | None, recipe: Recipe) -> None:

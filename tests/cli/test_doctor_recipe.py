@@ -11,6 +11,7 @@ from seccoderx_lite.cli.app import app
 from seccoderx_lite.cli.doctor_recipe import faults
 from seccoderx_lite.recipe.recipe import check_recipe
 from seccoderx_lite.sandbox import languages
+from seccoderx_lite.stages import start_checks
 
 GO_TASK = {
     "id": "go",
@@ -83,8 +84,8 @@ def test_a_language_without_its_tools_is_named_with_its_tasks(tmp_path, monkeypa
 
 
 def test_too_little_memory_or_disk_is_named(monkeypatch):
-    monkeypatch.setattr(doctor_recipe, "main_memory_bytes", lambda: 1 << 20)
-    monkeypatch.setattr(doctor_recipe, "describe_gpu", lambda: None)
+    monkeypatch.setattr(start_checks, "main_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(start_checks, "describe_gpu", lambda: None)
     usage = type("Usage", (), {"free": 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     found = list(faults(recipe(policy=policy())))

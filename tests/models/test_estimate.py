@@ -25,6 +25,7 @@ from seccoderx_lite.models.step_memory import (
     cache_bytes,
     full_loss_bytes,
     generation_bytes,
+    plain_attention_bytes,
     tiled_loss_bytes,
 )
 from seccoderx_lite.models.step_work import policy_work
@@ -94,22 +95,28 @@ STEPS = {
 
 
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["kept", "checkpointed"])
-@pytest.mark.parametrize("changes", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize(
+    ("changes", "attention"),
+    [*((changes, "sdpa") for changes in STEPS.values()), (STEPS["deep"], "eager")],
+    ids=[*STEPS, "plain attention"],
+)
 def test_activations_of_a_step_are_within_a_tenth_of_the_tensors_really_alive(
-    tmp_path, changes, checkpointed
+    tmp_path, changes, attention, checkpointed
 ):
     """A forward and backward pass with TRL's loss on a CPU, in float32."""
     rows, prompt, completion, rank = 2, 128, 256, 8
-    config = tiny_config(**changes, attn_implementation="sdpa")
+    config = tiny_config(**changes, attn_implementation=attention)
     config.save_pretrained(tmp_path)
     shape = model_shape(str(tmp_path))
     peak = measured_peak(config, rows, prompt, completion, rank, checkpointed)
     tokens = rows * (prompt + completion)
     if TILES:
-        loss = tiled_loss_bytes(shape, rows * completion, tokens, 4, on_gpu=False)
+        loss = tiled_loss_bytes(shape, rows * completion, 4, on_gpu=False)
     else:
         loss = full_loss_bytes(shape, rows * completion, 4 * 4)
-    expected = activation_bytes(shape, tokens, rank, 4, checkpointed, loss)
+    weights = plain_attention_bytes(shape, rows, prompt + completion, is_16_bit=False)
+    kept = weights if attention == "eager" else 0
+    expected = activation_bytes(shape, tokens, rank, 4, checkpointed, loss, kept)
     assert expected == pytest.approx(peak, rel=0.1)
 
 
@@ -140,15 +147,15 @@ def full_logprobs(model, ids, completion):
 
 
 def tiled_logprobs(model, ids, completion):
-    """As TRL 1.16 computes them.
+    """As TRL 1.16 computes them, where only completion tokens are scored.
 
     Its tile is as wide as 32768 words, of which a smaller vocabulary never touches the rest.
     """
     from trl.kernels import ChunkedLogProbFunction
 
     inner = model.get_base_model()
-    hidden = inner.model(ids, use_cache=False).last_hidden_state[:, :-1]
-    labels, width = ids[:, 1:].reshape(-1), inner.config.vocab_size
+    hidden = inner.model(ids, use_cache=False).last_hidden_state[:, -completion - 1 : -1]
+    labels, width = ids[:, -completion:].reshape(-1), inner.config.vocab_size
     return ChunkedLogProbFunction.apply(
         hidden.reshape(-1, hidden.shape[-1]),
         inner.lm_head.weight,
@@ -166,8 +173,8 @@ def test_a_tiled_loss_does_not_grow_with_the_vocabulary_on_a_gpu(tmp_path):
     """By hand for 1.5B: a tile of 4096 x 32768 in 16 bits, and 4096 hidden states of 1536."""
     shape = model_shape(folder_of("Qwen2.5-Coder-1.5B-Instruct", tmp_path))
     tile, hidden = 4096 * 32768 * 2, 1536 * (2 + 4 + 2)
-    assert tiled_loss_bytes(shape, 8192, 16384, 2, on_gpu=True) == tile + 8192 * hidden
-    assert tiled_loss_bytes(shape, 1024, 2048, 2, on_gpu=True) == tile // 4 + 1024 * hidden
+    assert tiled_loss_bytes(shape, 8192, 2, on_gpu=True) == tile + 8192 * hidden
+    assert tiled_loss_bytes(shape, 1024, 2, on_gpu=True) == tile // 4 + 1024 * hidden
     assert full_loss_bytes(shape, 1024, 14) == 14 * 1024 * 151_936
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from seccoderx_lite.cli.estimate import fit_message
 from seccoderx_lite.models.estimate import estimate
 from seccoderx_lite.models.gpus import GIB, GPUS, least_seconds
-from seccoderx_lite.models.memory_fit import memory_fit, smallest_change
+from seccoderx_lite.models.memory_fit import fit_message, memory_fit, smallest_change
 from seccoderx_lite.models.shapes import Linear, ModelShape, Shapes
 from seccoderx_lite.recipe.reading import with_value
 from seccoderx_lite.recipe.recipe import check_recipe
@@ -16,6 +15,7 @@ SHAPE = ModelShape(
     layers=LAYERS,
     hidden=1536,
     intermediate=8960,
+    heads=12,
     query=1536,
     key=256,
     vocabulary=151936,

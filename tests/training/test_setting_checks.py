@@ -41,6 +41,17 @@ def test_the_settings_of_the_tiny_recipe_pass():
     start_checks.check_policy(recipe)
 
 
+@pytest.mark.parametrize(("gib", "is_warned"), [(2, True), (1000, False)])
+def test_a_run_that_may_need_more_memory_than_there_is_starts_with_a_warning(
+    monkeypatch, caplog, gib, is_warned
+):
+    monkeypatch.setattr(start_checks, "main_memory_bytes", lambda: gib << 30)
+    monkeypatch.setattr(start_checks, "describe_gpu", lambda: None)
+    start_checks.warn_of_memory(load_recipe("tiny"))
+    assert ("the recipe does not fit in 2.0 GiB" in caplog.text) == is_warned
+    assert ("smallest change that makes it fit: -o" in caplog.text) == is_warned
+
+
 def test_a_run_that_needs_more_room_than_the_disk_has_is_refused(monkeypatch, tmp_path):
     usage = type("Usage", (), {"free": 1 << 20})
     monkeypatch.setattr(start_checks.shutil, "disk_usage", lambda folder: usage)
