@@ -26,6 +26,10 @@ def doctor(
         ),
     ] = None,
     override: Overrides = None,
+    all_tiers: Annotated[
+        bool,
+        typer.Option("--all-tiers", help="Also try every language in the weaker sandbox tiers."),
+    ] = False,
 ) -> None:
     """Show GPU, 4-bit support, sandbox and languages; exit 1 if `train` cannot run here.
 
@@ -34,7 +38,7 @@ def doctor(
     """
     from seccoderx_lite.cli.doctor import check, run
 
-    if not (check(recipe, override or []) if recipe else run()):
+    if not (check(recipe, override or []) if recipe else run(all_tiers)):
         raise typer.Exit(1)
 
 
