@@ -4,6 +4,7 @@ Half as many sequences go through the model per pass and twice as many passes ma
 gradient is still that of the whole batch.
 """
 
+import ctypes
 import gc
 import logging
 from pathlib import Path
@@ -21,6 +22,8 @@ _WAY_OUT = (
     "lower group_size, prompts_per_step, max_completion_tokens or model.max_prompt_tokens; "
     "`seccoderx-lite estimate RECIPE` shows which of them helps"
 )
+_STEPS_BETWEEN = 5
+"""Steps after which free memory is given back; what comes back costs time again."""
 
 
 class _UpdateWatch(TrainerCallback):
@@ -127,3 +130,18 @@ def _use_micro_batch(trainer: Any, size: int) -> Path | None:
 
 def _first_line(error: RuntimeError) -> str:
     return str(error).strip().splitlines()[0][:200]
+
+
+class FreeMemoryGiver(TrainerCallback):
+    """Gives free memory of the C library back to the system every few steps, for CPUs.
+
+    Texts of other lengths need other sizes, so that free pieces pile up: a process that needs 5 GiB
+    for its longest texts was seen to grow beyond 11 GiB in 80 steps.
+    """
+
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._trim is not None and state.global_step % _STEPS_BETWEEN == 0:
+            self._trim(0)

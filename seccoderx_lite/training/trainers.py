@@ -19,6 +19,7 @@ from seccoderx_lite.models.decoding import generating
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.training.base_guard import BaseGuard
 from seccoderx_lite.training.order import in_training_order
+from seccoderx_lite.training.out_of_memory import FreeMemoryGiver
 from seccoderx_lite.training.settings import prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 
@@ -97,6 +98,8 @@ def _make_trainer(
     base.model = trainer.model
     _keep_float32(base, start)
     trainer.add_callback(BaseGuard())
+    if base.model.device.type == "cpu":
+        trainer.add_callback(FreeMemoryGiver())
     return trainer
 
 

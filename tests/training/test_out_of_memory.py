@@ -1,7 +1,10 @@
 """Memory that runs out while training: what is halved, what stays the same, what is refused."""
 
+import gc
 import logging
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from helpers.small_runs import CountingReward, small_recipe
@@ -9,7 +12,7 @@ from helpers.small_runs import CountingReward, small_recipe
 from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.base import load_base
 from seccoderx_lite.run.folder import RunFolder
-from seccoderx_lite.training.out_of_memory import is_out_of_memory
+from seccoderx_lite.training.out_of_memory import FreeMemoryGiver, is_out_of_memory
 from seccoderx_lite.training.resuming import train
 from seccoderx_lite.training.settings import grpo_config
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
@@ -107,3 +110,20 @@ def test_other_errors_pass_through(tmp_path):
 )
 def test_memory_errors_are_told_from_others(error, expected):
     assert is_out_of_memory(error) is expected
+
+
+def test_free_memory_between_used_pieces_goes_back_to_the_system():
+    giver = FreeMemoryGiver()
+    if giver._trim is None:
+        pytest.skip("this C library cannot give memory back")
+    process = psutil.Process()
+    pieces = [torch.ones(16 * 1024) for _ in range(4096)]  # 64 KiB each, below glibc's own limit
+    kept = pieces[::64]
+    del pieces
+    gc.collect()
+    held = process.memory_info().rss
+    for step in (4, 5):
+        giver.on_step_end(None, SimpleNamespace(global_step=step), None)
+        given = held - process.memory_info().rss
+        assert (given > 100 << 20) == (step == 5)
+    assert len(kept) == 64
