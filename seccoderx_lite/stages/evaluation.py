@@ -5,7 +5,7 @@ is decoded greedily. How each suite is graded is in `evaluation/suites`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,12 +26,13 @@ from seccoderx_lite.evaluation.suites.summary import summarise
 from seccoderx_lite.models.adapter_files import CONFIG_FILE
 from seccoderx_lite.models.adapters import Role, attach_adapter, detach_adapters
 from seccoderx_lite.models.base import Base, load_base
-from seccoderx_lite.models.context import longest_prompt, too_long
+from seccoderx_lite.models.context import too_long
 from seccoderx_lite.models.endpoint_generator import EndpointGenerator
 from seccoderx_lite.models.engine import start_engine
 from seccoderx_lite.models.engine_memory import uses_engine
 from seccoderx_lite.models.engine_roles import EngineGenerator
 from seccoderx_lite.models.generation import Generator, RoleGenerator
+from seccoderx_lite.models.server_context import ServerContext
 from seccoderx_lite.recipe.recipe import EvaluateRecipe, ModelRecipe, PolicyRecipe, Recipe
 from seccoderx_lite.rewards.task_check import sound_tasks
 from seccoderx_lite.run.folder import RunFolder
@@ -55,8 +56,7 @@ def run(
     settings = _settings(recipe)
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
     suites = _sound_suites(load_suites(settings, _trained_on(recipe)), recipe, folder, sandbox)
-    if base and not settings.endpoint:
-        suites = _fitting(suites, base, settings)
+    suites = _fitting(suites, base, settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
     generators = _generators(recipe, settings, folder, base)
     runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
@@ -107,34 +107,51 @@ def _sound_suites(
     return kept
 
 
-def _fitting(suites: Sequence[Suite], base: Base, settings: EvaluateRecipe) -> list[Suite]:
+def _fitting(
+    suites: Sequence[Suite], base: Base | None, settings: EvaluateRecipe
+) -> Sequence[Suite]:
     """Return the suites without the tasks whose prompts leave the model no room for an answer.
 
     Raises:
         DataError: none is left of a suite.
     """
+    is_long = _length_check(base, settings)
+    if is_long is None:
+        return suites
     kept = []
-    limit = settings.max_completion_tokens
     for suite in suites:
-        prompts = [task.prompt for task in suite.tasks]
-        long = too_long(base.model, base.tokenizer, prompts, limit)
-        tasks = [task for task, is_long in zip(suite.tasks, long, strict=True) if not is_long]
+        long = is_long([task.prompt for task in suite.tasks])
+        tasks = [task for task, skip in zip(suite.tasks, long, strict=True) if not skip]
         if not tasks:
             raise DataError(
-                f"evaluate.suites: no prompt of {suite.name} fits into the model's context, which "
-                f"leaves {longest_prompt(base.model, limit)} tokens; leave the suite out"
+                f"evaluate.suites: no prompt of {suite.name} fits into the model's context with "
+                f"room for an answer of {settings.max_completion_tokens} tokens; leave the suite "
+                "out, or lower evaluate.max_completion_tokens"
             )
         if any(long):
             logger.warning(
-                "%s: left out %d of %d tasks, whose prompts are longer than the %s tokens that the "
-                "model's context leaves",
+                "%s: left out %d of %d tasks, whose prompts leave too little room for an answer of "
+                "%d tokens in the model's context",
                 suite.name,
                 sum(long),
                 len(long),
-                longest_prompt(base.model, limit),
+                settings.max_completion_tokens,
             )
         kept.append(replace(suite, tasks=tuple(tasks)))
     return kept
+
+
+def _length_check(
+    base: Base | None, settings: EvaluateRecipe
+) -> Callable[[list[str]], list[bool]] | None:
+    """Return what tells which prompts are too long; None without a model to ask."""
+    limit = settings.max_completion_tokens
+    if settings.endpoint:
+        context = ServerContext(settings.endpoint)
+        return lambda prompts: [context.too_long(prompt, limit) is not None for prompt in prompts]
+    if base is None:
+        return None
+    return lambda prompts: too_long(base.model, base.tokenizer, prompts, limit)
 
 
 def _settings(recipe: Recipe) -> EvaluateRecipe:

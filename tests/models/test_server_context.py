@@ -1,4 +1,4 @@
-"""Code that a served judge cannot read is unclear with the reason, and is never sent."""
+"""What a served model cannot read is never sent: code to a judge, tasks to a measured model."""
 
 import json
 
@@ -7,6 +7,8 @@ from helpers.chat_server import chat_reply, server
 
 from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.judge.loading import load_judge
+from seccoderx_lite.recipe.recipe import check_recipe
+from seccoderx_lite.stages.pipeline import train
 
 SHORT = CodeToJudge("int(text)", "python", ("CWE-95",))
 LONG = CodeToJudge("eval(text)\n" * 400, "python", ("CWE-95",))
@@ -59,3 +61,28 @@ def test_a_server_without_a_tokenizer_is_asked():
     del known["/tokenize"]
     _, asked = verdicts({**known, "/tokenize": lambda body: (404, b"")})
     assert len(asked) == 2
+
+
+def test_an_evaluation_leaves_out_tasks_beyond_the_context_of_the_server(tmp_path, caplog):
+    rows = [
+        {"id": name, "prompt": prompt, "language": "python", "cwe": [], "split": "held_out",
+         "tests": {"kind": "calls", "entry_point": "f", "functionality": [{"expect": 1}]}}
+        for name, prompt in (("short", "Write f."), ("long", "Write f. " * 400))
+    ]  # fmt: skip
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text("\n".join(map(json.dumps, rows)))
+    answer = "```python\ndef f():\n    return 1\n```"
+    with server(lambda body: chat_reply(answer), pages(context=400)) as (url, requests):
+        document = {
+            "name": "x",
+            "model": {"base": "builtin:tiny"},
+            "evaluate": {
+                "suites": [str(tasks)], "samples": 1, "greedy": False,
+                "max_completion_tokens": 64, "endpoint": {"url": url, "model": "m"},
+            },
+        }  # fmt: skip
+        folder = train(check_recipe(document, "x"), tmp_path / "run")
+    assert "left out 1 of 2 tasks" in caplog.text
+    assert len([path for path, *_ in requests if path.endswith("chat/completions")]) == 1
+    answers = (folder / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in answers] == ["short"]
