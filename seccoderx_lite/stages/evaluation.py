@@ -55,8 +55,8 @@ def run(
     """
     settings = _settings(recipe)
     temperature = settings.temperature or (recipe.policy.grpo.temperature if recipe.policy else 0.8)
-    suites = _sound_suites(load_suites(settings, _trained_on(recipe)), recipe, folder, sandbox)
-    suites = _fitting(suites, base, settings)
+    sound = _sound_suites(load_suites(settings, _trained_on(recipe)), recipe, folder, sandbox)
+    suites = _fitting(sound, base, settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
     generators = _generators(recipe, settings, folder, base)
     runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
