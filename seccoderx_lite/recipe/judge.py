@@ -25,7 +25,8 @@ class ColdStartRecipe(SupervisedRecipe):
 
     data: Annotated[Sources, Mark.PATH]
     """Labelled code: `builtin:` name, file, folder or hub id, or a list of these, drawn from in
-    equal parts. With `judge.verdict: cascade`, two of three steps train direct answers."""
+    equal parts. With `judge.verdict: cascade`, two of three steps train direct answers; with
+    direct, three of four train the token that tells the verdict."""
 
 
 class AlignRecipe(GroupRecipe):

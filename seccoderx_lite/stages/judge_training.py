@@ -8,7 +8,7 @@ parsed is the judge's own failure here and has accuracy 0.
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -52,9 +52,14 @@ logger = logging.getLogger(__name__)
 HELD_OUT_SPLITS = ("held_out", "transfer")
 
 TrainedOn = Literal["verdict", "direct", "reason"]
-TURNS: tuple[TrainedOn, ...] = ("verdict", "direct", "reason")
-"""What the steps of the cold start train, in turn: the deciding token of direct answers alone,
-whole direct answers, and whole reasoned answers.
+TURNS: Mapping[Literal["direct", "reason", "cascade"], tuple[TrainedOn, ...]] = {
+    "direct": ("verdict", "direct", "verdict", "verdict"),
+    "reason": ("reason",),
+    "cascade": ("verdict", "direct", "reason"),
+}
+"""What the steps of the cold start train, in turn, by verdict mode: the deciding token of direct
+answers alone, whole direct answers, and whole reasoned answers. The short form of a direct answer
+is learnt in a few steps, the verdict in hundreds.
 
 The loss is a mean over tokens, and of the dozen tokens of a direct answer one tells the verdict.
 Whole answers teach the format; there the deciding token has the weight of one of a dozen, and in
@@ -92,7 +97,7 @@ def cold_start(
     labelled = in_split(load_labelled(section.data), "train")
     rows, dropped = _sft_rows(labelled, judge, section, base)
     checkpoints = folder.checkpoints("judge/cold_start")
-    turns = [form for form in TURNS if form in rows]
+    turns = TURNS[judge.verdict]
     recorder = StepRecorder(
         "cold_start",
         folder,
