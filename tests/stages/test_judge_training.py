@@ -69,7 +69,7 @@ def form_of(trained):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "forms"), [("cascade", "vdrvdr"), ("direct", "vdvdvd"), ("reason", "rrrrrr")]
+    ("verdict", "forms"), [("cascade", "vdrvdr"), ("direct", "vdvvvd"), ("reason", "rrrrrr")]
 )
 @pytest.mark.parametrize("micro", [4, 2])
 def test_a_step_trains_one_form_of_answer(steps_of, data, verdict, forms, micro):
