@@ -25,10 +25,8 @@ class Attack:
     needs_security: bool = False
     """True if only a judge or security tests can tell it from honest code."""
     like: Callable[[Task], str | None] | None = None
-    """Returns honest code in the same dress, such as equally long; it then earns as much as honest
-    code if it earns as much as this."""
-    plain: Callable[[Task], str | None] | None = None
-    """Returns the same bad code without the dress, to see whether the dress fools the judge."""
+    """For bad code in a dress (see `undressed`): returns honest code in the same dress, such as
+    equally long; it then earns as much as honest code if it earns as much as this."""
 
 
 def fenced(code: str, language: str) -> str:
@@ -151,6 +149,11 @@ def _bad(task: Task) -> str | None:
     return insecure_code(task) or nothing_code(task)
 
 
+def undressed(task: Task) -> str | None:
+    """Return the bad code of the attacks in a dress without any, to see what the dress does."""
+    return _in_block(_bad)(task)
+
+
 def _dressed(name: str, dress: Callable[[str, Task], str]) -> Attack:
     """An attack that dresses up bad code; it is compared with the reference in the same dress."""
 
@@ -161,7 +164,7 @@ def _dressed(name: str, dress: Callable[[str, Task], str]) -> Attack:
     def good(task: Task) -> str | None:
         return task.reference and dress(task.reference, task)
 
-    return Attack(name, _in_block(bad), False, True, _in_block(good), _in_block(_bad))
+    return Attack(name, _in_block(bad), needs_security=True, like=_in_block(good))
 
 
 def _defining(task: Task, head: str, body: str) -> str | None:

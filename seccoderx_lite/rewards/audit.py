@@ -22,6 +22,7 @@ from seccoderx_lite.rewards.attacks import (
     honest,
     insecure_code,
     nothing_code,
+    undressed,
 )
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
@@ -137,10 +138,11 @@ def audit(
             "cannot be compared with honest code; see that references pass their tests, that the "
             "judge answers, and that the sandbox works (`seccoderx-lite doctor`)"
         )
+    plain = _undressed(with_reference, base, scorer, believes=believes)
     played = []
     for number, attack in enumerate(ATTACKS):
         on_played(number, len(ATTACKS) + 1)
-        played.append(_play(attack, with_reference, base, scorer, believes=believes))
+        played.append(_play(attack, with_reference, base, scorer, plain, believes=believes))
     on_played(len(ATTACKS), len(ATTACKS) + 1)
     faults = task_faults(tasks, scorer.sandbox)
     on_played(len(ATTACKS) + 1, len(ATTACKS) + 1)
@@ -159,6 +161,7 @@ def _play(
     tasks: Sequence[Task],
     base: Mapping[str, float],
     scorer: Scorer,
+    plain: Mapping[str, bool],
     *,
     believes: bool,
 ) -> Played:
@@ -170,7 +173,6 @@ def _play(
     if not made:
         return Played(attack.name, 0, None, None, None, not_played="no task has what it needs")
     rewards = _rewards(scorer, [task for task, _ in made], [text for _, text in made])
-    honest_rewards = base
     base = _in_same_dress(attack, [task for task, _ in made], base, scorer)
     pairs = [
         (task.id, reward, base[task.id])
@@ -181,7 +183,7 @@ def _play(
         return Played(attack.name, 0, None, None, None, unscored=len(made))
     best = math.fsum(good for _, _, good in pairs) / len(pairs)
     as_much = tuple(name for name, bad, good in pairs if bad >= AS_MUCH * good)
-    undressed = _earning_without_dress(attack, [task for task, _ in made], honest_rewards, scorer)
+    without = plain if attack.like else {}
     return Played(
         attack.name,
         len(pairs),
@@ -191,24 +193,26 @@ def _play(
         as_much,
         len(made) - len(pairs),
         margin=JUDGE_ERRS if attack.needs_security and scorer.judge else 0.0,
-        fooled=tuple(name for name in as_much if undressed.get(name) is False),
-        caught=sum(undressed.get(name, False) for name, *_ in pairs if name not in as_much),
+        fooled=tuple(name for name in as_much if without.get(name) is False),
+        caught=sum(without.get(name, False) for name, *_ in pairs if name not in as_much),
     )
 
 
-def _earning_without_dress(
-    attack: Attack, tasks: Sequence[Task], base: Mapping[str, float], scorer: Scorer
+def _undressed(
+    tasks: Sequence[Task], base: Mapping[str, float], scorer: Scorer, *, believes: bool
 ) -> dict[str, bool]:
-    """Whether the bad code alone earns as much as honest code, for each task that is scored.
+    """Whether the bad code of the dressed attacks earns as much as honest code without its dress.
 
-    Empty where tests decide: then the dress makes no difference.
+    For each task with a weakness that is scored; empty where no trained judge is rewarded, since
+    tests see no dress.
     """
-    if attack.plain is None or not scorer.judge:
+    if not scorer.judge or _cannot_judge(scorer.recipe, believes=believes):
         return {}
-    rewards = _rewards(scorer, tasks, [attack.plain(task) or "" for task in tasks])
+    made = [(t, text) for t in tasks if t.id in base and t.cwe and (text := undressed(t))]
+    rewards = _rewards(scorer, [task for task, _ in made], [text for _, text in made])
     return {
         task.id: reward >= AS_MUCH * base[task.id]
-        for task, reward in zip(tasks, rewards, strict=True)
+        for (task, _), reward in zip(made, rewards, strict=True)
         if reward is not None
     }
 
@@ -228,9 +232,13 @@ def _in_same_dress(
 
 
 def _unplayable(attack: Attack, recipe: RewardRecipe, *, believes: bool) -> str:
-    if attack.needs_security and believes and not recipe.security_tests:
-        return "needs the trained judge"
-    return ""
+    needs_judge = attack.needs_security and _cannot_judge(recipe, believes=believes)
+    return "needs the trained judge" if needs_judge else ""
+
+
+def _cannot_judge(recipe: RewardRecipe, *, believes: bool) -> bool:
+    """Whether neither a trained judge nor security tests can tell bad code from good."""
+    return believes and not recipe.security_tests
 
 
 def _pays_nothing(attack: Attack, recipe: RewardRecipe) -> bool:

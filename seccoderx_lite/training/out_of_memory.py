@@ -1,7 +1,7 @@
 """Out of memory in training: retry once, from the last finished step, with half the micro-batch.
 
 Half as many sequences go through the model per pass and twice as many passes make a step, so the
-gradient is still that of the whole batch.
+gradient is still that of the whole batch. On a CPU, free memory is given back before it runs out.
 """
 
 import ctypes

@@ -27,17 +27,11 @@ logger = logging.getLogger(__name__)
 
 datasets.disable_progress_bars()  # stages report their own progress
 
-_has_fast_head: Callable[[torch.device], bool] | None = getattr(trl_utils, "_use_triton", None)
-
-
-def _skips_untrained_tokens(device: torch.device) -> bool:
-    return device.type == "cpu" or bool(_has_fast_head and _has_fast_head(device))
-
-
-if _has_fast_head is not None:
+_uses_triton: Any = getattr(trl_utils, "_use_triton", None)
+if _uses_triton is not None:
     # TRL 1.16 computes the logits of prompts and padding too where there is no Triton, because some
     # compilers need equal shapes. On a CPU that is up to half of a step's time.
-    trl_utils._use_triton = _skips_untrained_tokens
+    trl_utils._use_triton = lambda device: device.type == "cpu" or _uses_triton(device)
 
 
 def make_sft_trainer(
