@@ -21,10 +21,10 @@ A first line that only names the language again, and a fence around another fenc
 a block. Without a language, that of the first label with a supported one is taken, and what rule 4
 would take from the end is taken from the start.
 
-5.  **Evaluation also reads answers in which no block has code** (`code_of_answer`), the first of
-    these that has any: the whole text, if it parses as a whole program; whole programs between tags
-    (HTML, an artifact, a file), in `verbatim`, `lstlisting` and `minted` of LaTeX, and in indented
-    blocks of Markdown; whole programs among the texts of an answer that is a JSON object.
+5.  **Where no block has code**, it is the first of these that has any (`code_of_answer`): the whole
+    text, if it parses as a whole program; whole programs between tags (HTML, an artifact, a file),
+    in `verbatim`, `lstlisting` and `minted` of LaTeX, and in indented blocks of Markdown; whole
+    programs among the texts of an answer that is a JSON object.
 6.  There is no code in bare code with prose around it, in single quotes or comments in place of
     fences, and between backticks within a line.
 

@@ -1,6 +1,6 @@
 """Code that is marked in another way than by a fence: HTML, LaTeX, tags, JSON, indentation.
 
-Only evaluation reads it, see `code_blocks`.
+It is read where no fenced block has code, see `code_blocks`.
 """
 
 import html

@@ -52,13 +52,22 @@ class GgufTools:
     """None where no format needs it."""
 
 
+def without_precision(form: str) -> str:
+    """Return what kind of export a format is: adapter, merged or gguf.
+
+    >>> without_precision("gguf-q8_0"), without_precision("merged")
+    ('gguf', 'merged')
+    """
+    return form.partition("-")[0]
+
+
 def is_gguf(form: str) -> bool:
     """Return whether an export format is GGUF, in any precision.
 
     >>> is_gguf("gguf"), is_gguf("gguf-q8_0"), is_gguf("merged")
     (True, True, False)
     """
-    return form.partition("-")[0] == "gguf"
+    return without_precision(form) == "gguf"
 
 
 def gguf_precision(form: str) -> str:

@@ -10,7 +10,9 @@ from yaml import YAMLError
 from seccoderx_lite.core.errors import RunFolderError
 from seccoderx_lite.core.hub import is_hub_reachable, may_be_hub_id
 from seccoderx_lite.core.scores import CodeMetric, Evaluation
+from seccoderx_lite.data.loading import each_source
 from seccoderx_lite.models.base import resolve_base
+from seccoderx_lite.models.gguf import without_precision
 from seccoderx_lite.recipe.recipe import Recipe
 from seccoderx_lite.recipe.results import Format
 from seccoderx_lite.run import files
@@ -29,7 +31,7 @@ def card_metadata(
     recipe: Recipe, folder: RunFolder, form: Format, role: Role, base: str
 ) -> ModelCardData:
     """Return the metadata of an export's card; what is not known is left out."""
-    kind = form.partition("-")[0]
+    kind = without_precision(form)
     licence = base_licence(base)
     results = list(_code_results(folder) if role == "policy" else _judge_results(folder))
     base_on_hub = base if _is_on_hub(base) else None
@@ -81,8 +83,8 @@ def _sources(recipe: Recipe, role: Role) -> Iterator[str]:
         judge = recipe.judge
         stages = (judge.cold_start, judge.align) if judge else ()
         sections = [section.data for section in stages if section]
-    named = ([one] if isinstance(one, str) else one for one in sections)
-    yield from dict.fromkeys(source for sources in named for source in sources)
+    named = (str(source) for sources in sections for source in each_source(sources))
+    yield from dict.fromkeys(named)
 
 
 def _code_results(folder: RunFolder) -> Iterator[EvalResult]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from seccoderx_lite.models.gguf import gguf_file, is_gguf
+from seccoderx_lite.models.gguf import gguf_file, is_gguf, without_precision
 
 PROMPT = "Write a Python function num_words(text)."
 
@@ -71,7 +71,7 @@ def usage(form: str, folder: str, role: str) -> str:
         folder: where the export is, as the code names it.
         role: policy or judge.
     """
-    engines = _ENGINES[role]["gguf" if is_gguf(form) else form]
+    engines = _ENGINES[role][without_precision(form)]
     file = gguf_file(form) if is_gguf(form) else ""
     return "\n".join(
         f"{engine}:\n\n```{language}\n{code.format(folder=folder, file=file, prompt=PROMPT)}```\n"
