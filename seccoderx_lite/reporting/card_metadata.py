@@ -77,13 +77,12 @@ def _is_on_hub(name: str) -> bool:
 
 def _sources(recipe: Recipe, role: Role) -> Iterator[str]:
     """Yield where the training data came from."""
-    if role == "policy":
-        sections = [recipe.policy.tasks] if recipe.policy else []
-    else:
-        judge = recipe.judge
-        stages = (judge.cold_start, judge.align) if judge else ()
-        sections = [section.data for section in stages if section]
-    named = (str(source) for sources in sections for source in each_source(sources))
+    given: list[str | list[str] | None] = []
+    if role == "policy" and (policy := recipe.policy):
+        given = [policy.warm_start.data if policy.warm_start else None, policy.tasks]
+    elif role == "judge" and (judge := recipe.judge):
+        given = [section.data for section in (judge.cold_start, judge.align) if section]
+    named = (str(source) for sources in given if sources for source in each_source(sources))
     yield from dict.fromkeys(named)
 
 

@@ -114,6 +114,12 @@ def test_only_training_data_of_the_hub_is_named_as_a_dataset(parsed, tasks, expe
     assert parsed(policy(tasks)).datasets == expected
 
 
+def test_a_policy_names_the_data_of_its_warm_start_too(parsed):
+    sections = policy("org/tasks")
+    sections["policy"]["warm_start"] = {"data": ["org/solved", "org/tasks"], "steps": 1}
+    assert parsed(sections).datasets == ["org/solved", "org/tasks"]
+
+
 def test_a_judge_names_the_data_of_its_stages_once(parsed):
     steps = {"steps": 1}
     judge = {
