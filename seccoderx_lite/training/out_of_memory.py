@@ -135,8 +135,8 @@ def _first_line(error: RuntimeError) -> str:
 class FreeMemoryGiver(TrainerCallback):
     """Gives free memory of the C library back to the system every few steps, for CPUs.
 
-    Texts of other lengths need other sizes, so that free pieces pile up: a process that needs 5 GiB
-    for its longest texts was seen to grow beyond 11 GiB in 80 steps.
+    Texts of other lengths need other sizes, so that free pieces pile up. Over 40 steps of random
+    lengths with 135 million parameters the peak was 6.6 GiB instead of 7.3, for 3% more CPU time.
     """
 
     def __init__(self) -> None:
