@@ -140,7 +140,7 @@ def recipe_of(layout: str, recipe: Recipe, judge_adapter: Path, steps: int) -> R
     document |= {"evaluate": None, "export": None, "report_to": []}
     document["policy"]["grpo"] |= {"steps": steps, "learning_rate": _NO_LEARNING}
     document["policy"]["alarms"]["action"] = "warn"
-    document["policy"]["check_tasks"] = 0
+    document["policy"] |= {"check_tasks": 0, "held_out": None, "keep": "last"}
     judge = document["judge"] or {}
     judge |= dict.fromkeys(("cold_start", "align", "endpoint", "cache"))
     judge |= {"adapter": str(judge_adapter)}

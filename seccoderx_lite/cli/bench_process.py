@@ -1,7 +1,9 @@
 """One layout of `bench`, in a process of its own."""
 
 import logging
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from seccoderx_lite.recipe.recipe import Recipe, check_recipe
 from seccoderx_lite.rewards.answers import ScoredCompletion, parse_answer
 from seccoderx_lite.rewards.scorer import Scorer, code_to_judge
 from seccoderx_lite.rewards.unit_tests import submit_tests, wait_for
+from seccoderx_lite.run.progress import Progress, note
 
 
 class OneByOneScorer(Scorer):
@@ -96,6 +99,8 @@ def _steps_of(layout: str, recipe: Recipe) -> tuple[list[dict[str, Json]], int |
         tempfile.TemporaryDirectory() as place,
         open_sandbox(recipe.sandbox) as sandbox,
     ):
+        progress = _print_progress(time.monotonic())
+        note(progress, "policy", "loading the base")
         base = load_base(recipe.model)
         if is_random(recipe.model.base):
             context = int(base.model.config.max_position_embeddings)
@@ -106,8 +111,19 @@ def _steps_of(layout: str, recipe: Recipe) -> tuple[list[dict[str, Json]], int |
             if judge and not judge.exists():
                 save_random_adapter(base, recipe.model.lora, judge)
         with RunFolder.open(Path(place) / "run", recipe) as folder:
-            policy_training.run(recipe, folder, base, sandbox, make_scorer=scorer)
+            policy_training.run(recipe, folder, base, sandbox, progress, scorer)
             return list(folder.read_jsonl("metrics.jsonl"))[1:], _estimated_peak(recipe)
+
+
+def _print_progress(start: float) -> Progress:
+    """Return a progress that prints the steps, and the seconds since `start`, to stderr."""
+
+    def show(stage: str, step: int, total: int, values: Mapping[str, Json]) -> None:
+        what = values.get("note") or f"step {step}/{total}"
+        if not values.get("done"):
+            print(f"  {time.monotonic() - start:.0f} s: {what}", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _estimated_peak(recipe: Recipe) -> int | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_TRIAL_ROWS, _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 64, 34
+_TRIAL_ROWS, _TRIAL_PROMPT, _TRIAL_TOKENS = 8, 64, 18
 """The batch with which the faster way to decode is found."""
 
 

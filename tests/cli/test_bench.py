@@ -53,6 +53,13 @@ RECIPE = {
 }
 
 
+def test_a_layout_measures_steps_alone_not_the_held_out_tasks(tmp_path):
+    policy = RECIPE["policy"] | {"held_out": {"every": 1}, "keep": "best"}
+    recipe = check_recipe(RECIPE | {"policy": policy}, "test")
+    assert recipe.policy.measures
+    assert recipe_of("shared", recipe, tmp_path, 3).policy.measures is None
+
+
 def test_the_layouts_differ_in_the_judge_and_two_models_generate_plainly(tmp_path):
     recipe = check_recipe(RECIPE, "test")
     shared, two, none = (recipe_of(layout, recipe, tmp_path, 3) for layout in LAYOUTS)
@@ -191,7 +198,7 @@ def test_tokens_sampled_per_second_leave_out_the_rest_of_the_step():
 
 
 @pytest.mark.slow
-def test_random_weights_are_measured_without_a_trained_judge(tmp_path, monkeypatch):
+def test_random_weights_are_measured_without_a_trained_judge(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     so_far = []
     result = bench(
@@ -205,6 +212,9 @@ def test_random_weights_are_measured_without_a_trained_judge(tmp_path, monkeypat
     assert so_far == [1, 2]
     assert result.layouts["shared"].seconds["judge"] > 0
     assert result.layouts["two models"].seconds["judge"] > 0
+    shown = capfd.readouterr().err
+    assert "s: loading the base" in shown
+    assert shown.count("s: step 2/2") == 2
 
 
 def test_the_table_has_the_time_per_rollout_slowest_phase_first():
