@@ -156,9 +156,10 @@ class GrpoRecipe(GroupRecipe):
     curriculum: Literal["none", "spread"] = "none"
     """none: all tasks in turn, in random order. spread: draw a task more often if the rewards of
     its recent groups differed, and less often if they were all equal."""
-    rollout_engine: Literal["generate", "vllm"] = "generate"
+    rollout_engine: Literal["generate", "vllm", "auto"] = "generate"
     """What samples the rollouts: the model itself, or vLLM in the same process, which then also
-    answers for a judge on the same base and in the evaluation."""
+    answers for a judge on the same base and in the evaluation. auto: vLLM if it is installed, fits
+    into memory and is faster in a short measurement when the run first samples."""
 
     @classmethod
     def contradictions(cls, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -136,6 +136,11 @@ class RunFolder(Generic[RecipeOf]):
         return self.path / "task_checks.json"
 
     @property
+    def rollout_engine(self) -> Path:
+        """What `policy.grpo.rollout_engine: auto` found."""
+        return self.path / "rollout_engine.json"
+
+    @property
     def policy_adapter(self) -> Path:
         return self.path / "policy" / "adapter"
 
@@ -273,6 +278,7 @@ class RunFolder(Generic[RecipeOf]):
             self.path / _ENVIRONMENT,
             self.path / AUDIT,
             self.task_checks,
+            self.rollout_engine,
         }
         found = {
             entry

@@ -38,6 +38,7 @@ from seccoderx_lite.rewards.task_check import sound_tasks
 from seccoderx_lite.run.folder import RunFolder
 from seccoderx_lite.run.progress import Progress, no_progress
 from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.training.rollout_engine import with_chosen_engine
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ def run(
     sound = _sound_suites(load_suites(settings, _trained_on(recipe)), recipe, folder, sandbox)
     suites = _fitting(sound, base, settings)
     graders = _graders(recipe.model, settings, suites, sandbox, base)
+    if base:
+        recipe = with_chosen_engine(recipe, folder, base)
     generators = _generators(recipe, settings, folder, base)
     runner = SuiteRunner(settings, temperature, folder, generators, graders, progress)
     answers = runner.run(suites)

@@ -65,6 +65,7 @@ from seccoderx_lite.training.role_proofs import (
     check_kl_reference,
     check_rollout_weights,
 )
+from seccoderx_lite.training.rollout_engine import with_chosen_engine
 from seccoderx_lite.training.settings import grpo_config, prompts_in_all
 from seccoderx_lite.training.step_records import PhaseClock, StepRecorder
 from seccoderx_lite.training.trainers import make_grpo_trainer, prepare_generation
@@ -114,6 +115,7 @@ def run(
     assert policy is not None
     judge, judge_adapter = judge_of(recipe, folder, base)
     detach_adapters(base)
+    recipe = with_chosen_engine(recipe, folder, base)
     engine = start_engine(recipe, base) if uses_engine(recipe) else None
     if engine and judge and judge_adapter:
         engine.use_adapter("judge", judge_adapter)
