@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import trl
 from helpers.small_runs import GROUP, CountingReward, KilledError, KilledReward, small_recipe
+from packaging.version import Version
 from trl.trainer import utils as trl_utils
 
 from seccoderx_lite.core.errors import ModelError, RecipeError
@@ -174,11 +176,10 @@ def test_a_step_that_ruins_the_weights_ends_training_and_leaves_no_checkpoint(tm
 
 
 def test_the_language_head_scores_only_the_tokens_that_are_trained(tmp_path, monkeypatch):
-    """TRL 1.16 alone would score the prompts too on a CPU; earlier versions have no such choice."""
-    head = getattr(trl_utils, "_ChunkedLogProbFunction", None)
-    if head is None:
+    """TRL 1.16 alone would score the prompts too on a CPU."""
+    if Version(trl.__version__) < Version("1.15"):
         pytest.skip("this version of TRL scores only trained tokens everywhere")
-    scored = []
+    head, scored = trl_utils._ChunkedLogProbFunction, []
 
     def spy(hidden, *rest):
         scored.append(len(hidden))
