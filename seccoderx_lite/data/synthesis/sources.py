@@ -46,8 +46,17 @@ class LocalModel:
                 temperature=self._recipe.temperature,
             )
             for number, (prompt, text) in enumerate(zip(batch, texts, strict=True), start):
-                reply = text or ""
-                on_reply(number, Reply(reply, self._tokens(prompt), self._tokens(reply)))
+                on_reply(number, self._reply(prompt, text))
+
+    def _reply(self, prompt: str, text: str | None) -> Reply | Refused:
+        tokens = self._tokens(prompt)
+        if text is None:
+            return Refused(
+                f"the prompt, {tokens} tokens, leaves the model no room for a reply of "
+                f"{self._recipe.max_new_tokens} tokens; lower generator.max_new_tokens or "
+                "seeds.max_code_chars"
+            )
+        return Reply(text, tokens, self._tokens(text))
 
     def _tokens(self, text: str) -> int:
         return len(self._base.tokenizer(text)["input_ids"])
