@@ -30,7 +30,7 @@ def audit(
 
     Shows what empty answers, stubs, insecure code, code that addresses the judge, exits or patches
     the tests, and others earn and may earn at most, and which tasks have wrong tests. Exits with 1
-    if one of them earns as much as honest code.
+    if one of them earns as much as honest code, or could not be scored at all.
     """
     from seccoderx_lite.cli import audit_table as table
     from seccoderx_lite.recipe.recipe import SandboxRecipe, load_recipe

@@ -43,7 +43,11 @@ def lines(report: AuditReport) -> Iterator[str]:
     for fault, ids in audit.faults.items():
         more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
         yield f"{len(ids)} of {audit.n_tasks} tasks: {fault}: {', '.join(ids[:NAMED])}{more}"
-    if not audit.faults:
+    if failed := audit.failed_runs:
+        yield f"tests: {failed} of {audit.test_runs} runs unscored, because the sandbox failed"
+    elif not audit.test_runs:
+        yield "tests: none were run"
+    elif not audit.faults:
         yield "tests: every reference passes, and neither empty functions nor insecure twins do"
     yield _conclusion(report)
 
@@ -73,6 +77,12 @@ def _verdict(played: Played) -> str:
 def _conclusion(report: AuditReport) -> str:
     if report.audit.is_sound:
         return "no bad answer earns as much as honest code"
+    if not report.audit.holes:
+        names = ", ".join(played.name for played in report.audit.unscored)
+        return (
+            f"unscored: {names}: nothing is known of them; see that the judge answers and that the "
+            "sandbox works (`seccoderx-lite doctor`), and repeat the audit"
+        )
     names = ", ".join(played.name for played in report.audit.holes)
     return (
         f"holes: {names}: at least {AS_MUCH:.0%} of the honest reward; change the reward, the "

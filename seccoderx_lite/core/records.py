@@ -122,6 +122,15 @@ class TestResult:
         return self.functional_passed / self.functional_total if self.functional_total else None
 
     @property
+    def measured_function(self) -> float | None:
+        """`functional_share`; 0 for code whose tests could not be counted, such as broken code.
+
+        None for a task with security tests alone: they do not say whether its code works.
+        """
+        is_counted = self.functional_total or self.security_total
+        return self.functional_share if is_counted else 0.0
+
+    @property
     def is_functional(self) -> bool:
         """True when there are functional tests and all of them passed."""
         return 0 < self.functional_total == self.functional_passed

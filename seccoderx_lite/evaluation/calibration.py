@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seccoderx_lite.core.detection_scores import ProbabilityScores, ReliabilityBin
-from seccoderx_lite.core.numbers import wilson_interval
+from seccoderx_lite.core.numbers import finite, wilson_interval
 from seccoderx_lite.core.records import LabelledCode
 from seccoderx_lite.core.scores import Interval
 from seccoderx_lite.evaluation.intervals import Floats, percentiles_95
@@ -83,7 +83,8 @@ def score_probabilities(
             f"needs one probability per sample (got {len(labelled)} samples and "
             f"{len(probabilities)} probabilities)"
         )
-    known = [(c, p) for c, p in zip(labelled, probabilities, strict=True) if p is not None]
+    given = zip(labelled, map(finite, probabilities), strict=True)
+    known = [(code, p) for code, p in given if p is not None]
     if not known:
         return None
     known.sort(key=lambda pair: pair[1])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from seccoderx_lite.core.records import Verdict
+from seccoderx_lite.judge.verdict import stored_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class VerdictCache:
         row = self._database.execute(
             "SELECT verdict FROM verdicts WHERE key = ?", (self._key(prompt),)
         ).fetchone()
-        return Verdict(**json.loads(row[0])) if row else None
+        return stored_verdict(json.loads(row[0])) if row else None
 
     def put(self, verdicts: Mapping[str, Verdict]) -> None:
         """Store verdicts by their prompts."""

@@ -198,10 +198,11 @@ def reasoned_verdict(answer: str | None) -> Verdict:
     return Verdict(parse_verdict(answer), answer)
 
 
-def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, float]:
+def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, float | None]:
     """Return accuracy, unclear share, number scored and number unscored on labelled code.
 
-    An unclear verdict counts as wrong. Unscored code is excluded from both shares.
+    An unclear verdict counts as wrong. Unscored code is excluded from both shares, which are None
+    if nothing was scored.
     """
     verdicts = judge.verdicts([CodeToJudge(row.code, row.language, row.cwe) for row in labelled])
     scored = [
@@ -209,10 +210,10 @@ def judge_accuracy(judge: Judge, labelled: Sequence[LabelledCode]) -> dict[str, 
     ]
     right = sum(verdict.is_right(row.is_vulnerable) for row, verdict in scored)
     unclear = sum(verdict.label == "unclear" for _, verdict in scored)
-    count = max(len(scored), 1)
+    count = len(scored)
     return {
-        "accuracy": right / count,
-        "unclear_share": unclear / count,
-        "n": float(len(scored)),
+        "accuracy": right / count if count else None,
+        "unclear_share": unclear / count if count else None,
+        "n": float(count),
         "unscored": float(len(labelled) - len(scored)),
     }

@@ -1,10 +1,13 @@
 """The judge's answer: how it is written to train a judge, and how its verdict is parsed."""
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 from seccoderx_lite.core.prompt_texts import without_control_tokens
-from seccoderx_lite.core.records import VerdictLabel
+from seccoderx_lite.core.records import Json, Verdict, VerdictLabel
 
 VerdictForm = Literal["reason", "direct"]
 """What the prompt asks for: reasoning and a verdict, or a verdict only."""
@@ -23,6 +26,7 @@ _VERDICT = re.compile(
     (?:[^\w?]|_)*""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+_STORED = TypeAdapter(Verdict)
 _JUDGE_ANSWER = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 
 
@@ -62,6 +66,15 @@ def parse_verdict(completion: str) -> VerdictLabel:
     if match is None:
         return "unclear"
     return "safe" if match["no"] else "vulnerable"
+
+
+def stored_verdict(data: Mapping[str, Json]) -> Verdict:
+    """Return a verdict that was stored as JSON, by the names of its fields.
+
+    Raises:
+        ValueError: the data are not those of a verdict.
+    """
+    return _STORED.validate_python(data)
 
 
 def has_judge_format(completion: str, form: VerdictForm = "reason") -> bool:

@@ -138,11 +138,16 @@ def _first_answer_probability(reply: ChatReply, answers: tuple[str, str]) -> flo
         for candidate, logprob in candidates.items():
             matches = [_agree((text + candidate).lstrip(), answer) for answer in answers]
             if matches[0] != matches[1]:
-                weights[matches[1]] += math.exp(logprob)
+                weights[matches[1]] += _probability(logprob)
         if sum(weights):
             return weights[0] / sum(weights)
         text += token
     return None
+
+
+def _probability(logprob: float) -> float:
+    """The probability of a logarithm; NaN if it cannot be one, but for rounding above 0."""
+    return math.exp(logprob) if logprob < 1 else math.nan
 
 
 def _tokens_of(logprobs: Json) -> list[tuple[str, dict[str, float]]]:

@@ -12,6 +12,7 @@ from seccoderx_lite.recipe.section import (
     PathText,
     Seconds,
     Section,
+    Settings,
     Text,
     Texts,
     fields_set_by_toolkit,
@@ -50,7 +51,7 @@ class ModelRecipe(Section):
     and values of full length; auto measures both when it first generates and takes the faster."""
     lora: LoraRecipe = LoraRecipe()
     """Size of the adapters."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    chat_template_kwargs: Settings = Field(default_factory=dict)
     """Arguments of the base's chat template, for example `{enable_thinking: false}`; the same in
     training, rollouts, judge, evaluation and export."""
     max_prompt_tokens: Count = 2048
@@ -90,7 +91,7 @@ class EndpointRecipe(Section):
     """Most attempts per request."""
     backoff_s: Annotated[Seconds, Mark.NO_EFFECT] = 1.0
     """Seconds before the first retry; doubled for each further one, at most 60, with jitter."""
-    request: dict[str, Any] = Field(default_factory=dict)
+    request: Settings = Field(default_factory=dict)
     """Further fields of each request, sent unchecked; null removes a field. For models that need
     `max_completion_tokens` and their own temperature: `{max_tokens: null,
     max_completion_tokens: 8192, temperature: null}`."""

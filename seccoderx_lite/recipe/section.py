@@ -3,7 +3,8 @@
 The string under a field is its documentation.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -90,6 +91,19 @@ def _http_address(value: str) -> str:
 
 
 HttpAddress = Annotated[Text, AfterValidator(_http_address)]
+
+
+def _finite_numbers(value: Any) -> Any:
+    inner = value.values() if isinstance(value, Mapping) else value
+    for each in inner if isinstance(inner, Iterable) and not isinstance(inner, str) else ():
+        _finite_numbers(each)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must have finite numbers only (got {value})")
+    return value
+
+
+Settings = Annotated[dict[str, Any], AfterValidator(_finite_numbers)]
+"""Settings that are passed on to a library or a server."""
 
 
 class Section(BaseModel):

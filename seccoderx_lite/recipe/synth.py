@@ -22,6 +22,7 @@ from seccoderx_lite.recipe.section import (
     Positive,
     Seconds,
     Section,
+    Settings,
     Share,
     Text,
     fields_set_by_toolkit,
@@ -76,7 +77,7 @@ class GeneratorRecipe(Section):
     """Skip a request that fails in all attempts, instead of stopping the run."""
     json_mode: bool = True
     """Ask the server for `response_format: json_object`; false for servers that reject it."""
-    request: dict[str, Any] = Field(default_factory=dict)
+    request: Settings = Field(default_factory=dict)
     """Further fields of each request, sent unchecked; null removes a field. For models that need
     `max_completion_tokens` and their own temperature: `{max_tokens: null,
     max_completion_tokens: 8192, temperature: null}`."""

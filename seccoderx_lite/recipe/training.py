@@ -14,6 +14,7 @@ from seccoderx_lite.recipe.section import (
     NotNegative,
     Positive,
     Section,
+    Settings,
     Steps,
     changed_weights,
     set_twice,
@@ -33,7 +34,7 @@ class SupervisedRecipe(Section):
     """Longest prompt plus completion; longer examples are skipped and counted."""
     save_every: Interval = 50
     """Most steps between two checkpoints; one is also saved every ten minutes."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
+    trainer: Settings = Field(default_factory=dict)
     """Further settings of TRL's SFTConfig, passed on unchecked."""
 
     @classmethod
@@ -60,7 +61,7 @@ class GroupRecipe(Section):
     """Longest completion."""
     save_every: Interval = 25
     """Most steps between two checkpoints; one is also saved every ten minutes."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
+    trainer: Settings = Field(default_factory=dict)
     """Further settings of TRL's GRPOConfig, passed on unchecked."""
 
     @classmethod

@@ -102,7 +102,8 @@ def _judge_results(folder: RunFolder) -> Iterator[EvalResult]:
     for stage in ("align", "cold_start"):
         if folder.is_done(stage) and (splits := folder.read_summary(stage).get("held_out")):
             for split, scores in splits.items():
-                yield _result(split, "accuracy", "accuracy of verdicts", scores["accuracy"])
+                if (accuracy := scores["accuracy"]) is not None:
+                    yield _result(split, "accuracy", "accuracy of verdicts", accuracy)
             return
 
 

@@ -119,7 +119,7 @@ def _cut(text: str) -> str:
 
 def _passes(row: Row) -> bool | None:
     score = row["score"]
-    if score is None:
+    if score is None or (score["functional"] is None and score["secure"] is None):
         return None
     return score["functional"] in (1.0, None) and score["secure"] in (1.0, None)
 

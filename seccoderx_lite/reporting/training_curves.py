@@ -280,8 +280,13 @@ def _with_shares(
         own = kept.get(row["step"], [])
         shares = {
             "duplicate_share": 1 - len(set(own)) / len(own) if own else None,
-            "unclear_share": row.get("unclear_verdicts", 0) / sampled if sampled else None,
-            "unscored_share": row.get("unscored", 0) / sampled if sampled else None,
+            "unclear_share": _share(row.get("unclear_verdicts"), sampled),
+            "unscored_share": _share(row.get("unscored"), sampled),
         }
         enriched.append({**row, **shares})
     return enriched
+
+
+def _share(count: Json, sampled: int | None) -> float | None:
+    """The share of a step's rollouts; None in a record that does not count them."""
+    return count / sampled if sampled and count is not None else None

@@ -105,15 +105,24 @@ class Audit:
     without_reference: int
     faults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Task ids by what is wrong with their tests."""
+    test_runs: int = 0
+    """Runs of tests that looked for faults."""
+    failed_runs: int = 0
+    """How many of them the sandbox failed, so that they prove nothing."""
 
     @property
     def holes(self) -> list[Played]:
         return [played for played in self.attacks if played.is_hole]
 
     @property
+    def unscored(self) -> list[Played]:
+        """Attacks of which nothing is known, because none of their answers could be scored."""
+        return [played for played in self.attacks if played.unscored and not played.n]
+
+    @property
     def is_sound(self) -> bool:
-        """Whether no attack earns as much as honest code."""
-        return not self.holes
+        """Whether every attack that was played is known to earn less than honest code."""
+        return not self.holes and not self.unscored
 
 
 def audit(
@@ -144,9 +153,9 @@ def audit(
         on_played(number, len(ATTACKS) + 1)
         played.append(_play(attack, with_reference, base, scorer, plain, believes=believes))
     on_played(len(ATTACKS), len(ATTACKS) + 1)
-    faults = task_faults(tasks, scorer.sandbox)
+    faults, runs, failed = task_faults(tasks, scorer.sandbox)
     on_played(len(ATTACKS) + 1, len(ATTACKS) + 1)
-    return Audit(tuple(played), len(tasks), len(tasks) - len(with_reference), faults)
+    return Audit(tuple(played), len(tasks), len(tasks) - len(with_reference), faults, runs, failed)
 
 
 def _rewards(
@@ -264,14 +273,22 @@ FAULTS: Mapping[str, tuple[Callable[[Task], str | None], Callable[[TestResult], 
 """What can be wrong with tests: the code to run, and which result shows it."""
 
 
-def task_faults(tasks: Sequence[Task], sandbox: Sandbox) -> dict[str, tuple[str, ...]]:
-    """Return the ids of the tasks with each fault; a run that the sandbox failed proves none."""
+def task_faults(
+    tasks: Sequence[Task], sandbox: Sandbox
+) -> tuple[dict[str, tuple[str, ...]], int, int]:
+    """Return the ids of the tasks with each fault, the runs that were made, and those that failed.
+
+    A run that the sandbox failed proves no fault.
+    """
     found: dict[str, tuple[str, ...]] = {}
+    made = failed = 0
     for fault, (make, shows) in FAULTS.items():
         runs: list[tuple[Task, Any]] = [
             (task, submit_tests(sandbox, task, code)) for task in tasks if (code := make(task))
         ]
-        results = [(task.id, wait_for(run)) for task, run in runs]
+        results = [(task.id, wait_for(run)) for task, run in runs if run is not None]
+        made += len(results)
+        failed += sum(result is None for _, result in results)
         if names := tuple(name for name, result in results if result and shows(result)):
             found[fault] = names
-    return found
+    return found, made, failed

@@ -8,6 +8,7 @@ the seed: see `codebleu_worker`. So a resumed run and every worker pay the same 
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from typing import Any
 
 from seccoderx_lite.core.errors import RecipeError
 from seccoderx_lite.core.extras import install_command
+from seccoderx_lite.core.numbers import finite
 from seccoderx_lite.core.records import LANGUAGES, Language
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = (0.1, 0.1, 0.7, 0.1)
 """N-gram, weighted n-gram, syntax tree, data flow."""
@@ -28,7 +32,11 @@ _WORKER = Path(__file__).with_name("codebleu_worker.py")
 
 
 class CodebleuError(Exception):
-    """The package raised an error, or its process ended."""
+    """The package raised an error."""
+
+
+class CodebleuEnded(CodebleuError):
+    """The package's process ended or could not be started, so it says nothing about the code."""
 
 
 class _Helper:
@@ -42,16 +50,16 @@ class _Helper:
     def ask(self, request: dict[str, Any]) -> float:
         """Raises CodebleuError if there is no score."""
         with self._lock:
-            process = self._running()
-            assert process.stdin is not None and process.stdout is not None
             try:
+                process = self._running()
+                assert process.stdin is not None and process.stdout is not None
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
             except OSError:
                 line = ""
-        if not line:
-            raise CodebleuError("the process of codebleu ended")
+        if not line.endswith("\n"):
+            raise CodebleuEnded("the process of codebleu ended")
         reply = json.loads(line)
         if "error" in reply:
             raise CodebleuError(reply["error"])
@@ -87,7 +95,7 @@ def require_codebleu() -> None:
     try:
         for language in LANGUAGES:
             _calculate(_PROBE, _PROBE, language)
-    except (CodebleuError, OSError) as error:
+    except CodebleuError as error:
         raise RecipeError(
             "formula: seccoderx needs the package codebleu 0.7.0, which does not work here "
             f"({error}). "
@@ -95,18 +103,22 @@ def require_codebleu() -> None:
         ) from error
 
 
-def codebleu_score(code: str, reference: str, language: Language) -> float:
+def codebleu_score(code: str, reference: str, language: Language) -> float | None:
     """CodeBLEU of the code against its reference, in [0, 1], with SecCoderX's weights.
 
-    As in SecCoderX, code that makes codebleu fail scores 0.0, and a reference without data flow
-    counts as a full data-flow match.
+    As in SecCoderX, code that makes codebleu raise an error scores 0.0, and a reference without
+    data flow counts as a full data-flow match. None if its process ended, or the score is no
+    number.
 
     Raises:
         RecipeError: CodeBLEU does not work here at all.
     """
     require_codebleu()
     try:
-        return _calculate(code, reference, language)
+        return finite(_calculate(code, reference, language))
+    except CodebleuEnded as error:
+        logger.warning("unscored: %s", error)
+        return None
     except CodebleuError:  # SecCoderX scores it 0
         return 0.0
 

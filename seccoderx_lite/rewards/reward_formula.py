@@ -187,5 +187,5 @@ def _seccoderx_parts(
         "length": L,
         "similarity": F,
         "vulnerability": V,
-        "reward": None if V is None else f + V + L + L * V + L * V * F,
+        "reward": None if V is None or F is None else f + V + L + L * V + L * V * F,
     }

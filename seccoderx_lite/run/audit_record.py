@@ -27,6 +27,8 @@ def audit_line(recipe: Recipe, folder: RunFolder) -> str:
         )
     if record["holes"]:
         return f"the audit found bad answers that earn as much as honest code: {record['holes']}"
+    if unscored := record.get("unscored"):
+        return f"the audit could not score these bad answers: {unscored}; repeat it"
     with_judge = "" if record["judge"] else ", without the trained judge"
     return f"the audit found no bad answer that earns as much as honest code{with_judge}"
 

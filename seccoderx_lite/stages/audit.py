@@ -53,6 +53,7 @@ class AuditReport:
             "n_tasks": self.audit.n_tasks,
             "judge": self.has_judge,
             "holes": [played.name for played in self.audit.holes],
+            "unscored": [played.name for played in self.audit.unscored],
             "attacks": attacks,
             "faults": {name: list(ids) for name, ids in self.audit.faults.items()},
         }

@@ -347,6 +347,12 @@ def _gate_tasks(recipe: Recipe, count: int, base: Base) -> list[Task]:
     tasks = validation_tasks(recipe.policy.tasks if recipe.policy else "builtin:tiny")
     prompts = [task.prompt for task in tasks]
     long = too_long(base.model, base.tokenizer, prompts, _completion_limit(recipe))
+    if all(long):
+        raise ModelError(
+            f"export: none of {len(tasks)} held-out tasks leaves room in the model's context for "
+            f"an answer of {_completion_limit(recipe)} tokens, so that exports could not be "
+            "compared; lower evaluate.max_completion_tokens"
+        )
     tasks = [task for task, is_long in zip(tasks, long, strict=True) if not is_long]
     return [task for task in tasks if task.tests][:count] or list(tasks[:count])
 

@@ -15,18 +15,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from seccoderx_lite.core.detection_scores import JudgeEvaluation, LabelledData
-from seccoderx_lite.core.errors import RunFolderError
+from seccoderx_lite.core.errors import RunFolderError, reason_of
 from seccoderx_lite.core.records import Json, LabelledCode, Verdict, VerdictLabel
 from seccoderx_lite.data.loading import load_labelled
 from seccoderx_lite.evaluation.calibration import score_probabilities
 from seccoderx_lite.evaluation.detection import majority, score_detection, score_pairs
 from seccoderx_lite.judge.judge import CodeToJudge
 from seccoderx_lite.judge.loading import LoadedJudge, in_batches
+from seccoderx_lite.judge.verdict import stored_verdict
 from seccoderx_lite.run import files, stopping
 from seccoderx_lite.run.progress import Progress, no_progress
 
 SETTINGS, ANSWERS, EVALUATION = "settings.json", "answers.jsonl", "evaluation.json"
 _KEYS = {"index": int, "sample": int, "reasoning": str}
+_FIELDS = ("label", "reasoning", "error", "p_vulnerable")
 REASONING_CHARS = 4000
 """Longest reasoning stored per verdict."""
 
@@ -137,15 +139,27 @@ def _probability(samples: Sequence[Verdict]) -> float | None:
 
 
 def read_verdicts(folder: Path, count: int, samples: int) -> list[list[Verdict]]:
-    """Return the stored verdicts per code sample; one that is missing is unscored."""
+    """Return the stored verdicts per code sample; one that is missing is unscored.
+
+    Raises:
+        RunFolderError: a line is damaged.
+    """
     missing = Verdict(None, error="not asked")
     verdicts = [[missing] * samples for _ in range(count)]
     for row in files.read_jsonl(folder / ANSWERS, _KEYS):
         if row["index"] < count and row["sample"] < samples:
-            verdicts[row["index"]][row["sample"]] = Verdict(
-                row.get("label"), row["reasoning"], row.get("error"), row.get("p_vulnerable")
-            )
+            verdicts[row["index"]][row["sample"]] = _stored(row, folder)
     return verdicts
+
+
+def _stored(row: Mapping[str, Json], folder: Path) -> Verdict:
+    try:
+        return stored_verdict({name: row.get(name) for name in _FIELDS})
+    except ValueError as error:
+        raise RunFolderError(
+            f"{folder / ANSWERS} is damaged: the line of index {row['index']} has no verdict "
+            f"({reason_of(error)}); delete it"
+        ) from error
 
 
 def read_settings(folder: Path) -> Settings:

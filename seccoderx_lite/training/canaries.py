@@ -80,23 +80,27 @@ class Canaries:
         return {"canary_accuracy": result["accuracy"]}
 
 
-def describe_accuracy(result: Mapping[str, float]) -> str:
+def describe_accuracy(result: Mapping[str, float | None]) -> str:
     """Return an accuracy with its interval, and what was unclear or unscored.
 
     >>> describe_accuracy({"accuracy": 0.5, "unclear_share": 0.0, "n": 4.0, "unscored": 1.0})
     'right on 50.0% [15.0%, 85.0%] of 4 samples (0.0% unclear, 1 unscored)'
+    >>> describe_accuracy({"accuracy": None, "unclear_share": None, "n": 0.0, "unscored": 5.0})
+    'without a verdict on any of 5 samples'
     """
-    interval = _interval(result)
-    bounds = f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
+    accuracy, unclear, n = result["accuracy"], result["unclear_share"], result["n"] or 0.0
+    unscored, interval = result["unscored"] or 0.0, _interval(result)
+    if accuracy is None or interval is None:
+        return f"without a verdict on any of {unscored:.0f} samples"
     return (
-        f"right on {result['accuracy']:.1%}{bounds} of {result['n']:.0f} samples "
-        f"({result['unclear_share']:.1%} unclear, {result['unscored']:.0f} unscored)"
+        f"right on {accuracy:.1%} [{interval[0]:.1%}, {interval[1]:.1%}] of {n:.0f} samples "
+        f"({unclear or 0.0:.1%} unclear, {unscored:.0f} unscored)"
     )
 
 
-def _interval(result: Mapping[str, float]) -> tuple[float, float] | None:
-    n = int(result["n"])
-    return wilson_interval(round(result["accuracy"] * n), n) if n else None
+def _interval(result: Mapping[str, float | None]) -> tuple[float, float] | None:
+    accuracy, n = result["accuracy"], int(result["n"] or 0)
+    return None if accuracy is None or not n else wilson_interval(round(accuracy * n), n)
 
 
 def _held_out(labelled: Sequence[LabelledCode]) -> tuple[list[LabelledCode], str]:

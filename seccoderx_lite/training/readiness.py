@@ -31,9 +31,10 @@ class Readiness:
     tasks: int
     functional: float | None
     """Mean share of functional tests passed; None if no task has tests that could be run."""
-    with_code: float
-    """Share of completions with a closed block of code that parses and is not a stub."""
-    truncated: float
+    with_code: float | None
+    """Share of completions with a closed block of code that parses and is not a stub; None without
+    completions, like the next one."""
+    truncated: float | None
     """Share of completions that reached the token limit."""
     unscored: int
     """Tasks with tests that could not be run."""
@@ -55,8 +56,9 @@ def measure_readiness(
             max_new_tokens=grpo.max_completion_tokens,
             temperature=grpo.temperature,
         )
-    answers = [parse_answer(text or "", task) for text, task in zip(texts, chosen, strict=True)]
-    results = run_tests(sandbox, chosen, [answer.code for answer in answers])
+    written = [(task, text) for task, text in zip(chosen, texts, strict=True) if text is not None]
+    answers = [parse_answer(text, task) for task, text in written]
+    results = run_tests(sandbox, [task for task, _ in written], [each.code for each in answers])
     tested = [result for result in results if result is not None]
     full = [
         answer.is_truncated
@@ -65,13 +67,15 @@ def measure_readiness(
     ]
     return Readiness(
         tasks=len(chosen),
-        functional=sum(result.functional_share or 0.0 for result in tested) / len(tested)
-        if tested
-        else None,
-        with_code=sum(answer.is_real_code for answer in answers) / len(chosen),
-        truncated=sum(full) / len(chosen),
+        functional=_mean([s for r in tested if (s := r.measured_function) is not None]),
+        with_code=_mean([answer.is_real_code for answer in answers]),
+        truncated=_mean(full),
         unscored=sum(task.tests is not None for task in chosen) - len(tested),
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _tokens(tokenizer: Any, text: str) -> int:
@@ -80,16 +84,23 @@ def _tokens(tokenizer: Any, text: str) -> int:
 
 def report_readiness(ready: Readiness) -> None:
     """Log what was found, with the way out where almost nothing works."""
-    works = "no tests" if ready.functional is None else f"{ready.functional:.1%} functional"
+    shares = {
+        "functional": ready.functional,
+        "with code": ready.with_code,
+        "cut off at the token limit": ready.truncated,
+    }
+    known = [f"{value:.1%} {name}" for name, value in shares.items() if value is not None]
     text = (
-        f"before training, one completion for each of {ready.tasks} tasks: {works}, "
-        f"{ready.with_code:.1%} with code, {ready.truncated:.1%} cut off at the token limit, "
-        f"{ready.unscored} unscored"
+        f"before training, one completion for each of {ready.tasks} tasks: "
+        f"{', '.join([*known, f'{ready.unscored} unscored'])}"
+        f"{'' if ready.functional is not None else '; no functional test was run'}"
     )
     logger.info("policy: %s", text)
     if ready.functional is not None and ready.functional < NEAR_ZERO:
         logger.warning(
             "policy: almost no completion works, so the rewards of a group hardly differ and GRPO "
             "learns almost nothing. Add policy.warm_start, use a stronger base or easier tasks%s",
-            "; or raise policy.grpo.max_completion_tokens" if ready.truncated > 0.25 else "",
+            "; or raise policy.grpo.max_completion_tokens"
+            if (ready.truncated or 0.0) > 0.25
+            else "",
         )

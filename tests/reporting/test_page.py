@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from seccoderx_lite.recipe.recipe import check_recipe
+from seccoderx_lite.reporting import training_curves
 from seccoderx_lite.reporting.charts import (
     Bar,
     Series,
@@ -299,3 +300,15 @@ def test_in_a_real_browser_charts_stand_filters_work_and_hostile_text_does_nothi
     assert "<title>run</title>" in done.stdout
     assert re.search(r"2 of 2 shown", done.stdout)
     assert done.stdout.count("<svg") > 10 and "<img" not in done.stdout
+
+
+def test_a_record_that_counts_no_rollouts_has_no_share_of_them():
+    rows = [
+        {"stage": "policy", "step": 0, "held_out_esr": 0.5},
+        {"stage": "policy", "step": 1, "unscored": 2, "unclear_verdicts": 0},
+    ]
+    shares = [
+        (row["unclear_share"], row["unscored_share"])
+        for row in training_curves._with_shares(rows, [], 8)
+    ]
+    assert shares == [(None, None), (0.0, 0.25)]

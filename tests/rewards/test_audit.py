@@ -8,14 +8,16 @@ from dataclasses import replace
 import pytest
 from helpers.judges import RuleJudge
 
+from seccoderx_lite.cli import audit_table as table
 from seccoderx_lite.core.errors import DataError, SandboxError
 from seccoderx_lite.core.records import Task, Verdict
 from seccoderx_lite.data.loading import load_tasks
 from seccoderx_lite.recipe.recipe import RewardRecipe, load_recipe
 from seccoderx_lite.rewards.attacks import ATTACKS, honest, insecure_code, nothing_code
-from seccoderx_lite.rewards.audit import BelievingJudge, audit, task_faults
+from seccoderx_lite.rewards.audit import Audit, BelievingJudge, Played, audit, task_faults
 from seccoderx_lite.rewards.scorer import Scorer
 from seccoderx_lite.sandbox import Sandbox
+from seccoderx_lite.stages.audit import AuditReport
 
 REFERENCE = '''
 def read_note(folder, name):
@@ -235,7 +237,8 @@ def test_tasks_with_wrong_tests_are_named(sandbox, change, fault):
     bad = Task(
         "bad", "Write.", "python", ("CWE-22",), REFERENCE, {**TESTS, **change}, {"insecure": TWIN}
     )
-    faults = task_faults([TASK, bad], sandbox)
+    faults, runs, failed = task_faults([TASK, bad], sandbox)
+    assert (runs, failed) == (6, 0)
     assert [ids for name, ids in faults.items() if name.startswith(fault)] == [("bad",)]
     assert not any("note" in ids for ids in faults.values())
 
@@ -247,7 +250,27 @@ def test_what_could_not_be_run_proves_no_fault():
             future.set_exception(SandboxError("no worker"))
             return future
 
-    assert task_faults([TASK], Broken()) == {}
+    assert task_faults([TASK], Broken()) == ({}, 3, 3)
+
+
+def test_an_attack_that_could_not_be_scored_at_all_is_not_called_harmless():
+    lost = Played("stub", 0, None, None, None, unscored=3)
+    left_out = Played("twin", 0, None, None, None, not_played="no task has what it needs")
+    found = Audit((lost, left_out), 3, 0)
+    assert not found.is_sound and found.unscored == [lost]
+    lines = list(table.lines(AuditReport("tasks.jsonl", found, "no judge", True)))
+    assert "no bad answer" not in lines[-1] and lines[-1].startswith("unscored: stub: ")
+    assert "tests: none were run" in lines
+    assert Audit((left_out,), 3, 0).is_sound
+
+
+@pytest.mark.parametrize(
+    ("failed", "says"), [(2, "tests: 2 of 6 runs unscored"), (0, "tests: every reference passes")]
+)
+def test_runs_that_the_sandbox_failed_are_counted(failed, says):
+    found = Audit((), 2, 0, test_runs=6, failed_runs=failed)
+    report = AuditReport("tasks.jsonl", found, "no judge", True)
+    assert any(line.startswith(says) for line in table.lines(report))
 
 
 def test_tasks_without_a_reference_that_earns_cannot_be_audited(sandbox):

@@ -113,3 +113,14 @@ def test_a_helper_that_ended_is_started_again():
     codebleu._HELPER._process.kill()
     codebleu._HELPER._process.wait()
     assert codebleu_score(OTHER, CODE, "python") == before
+
+
+def test_a_process_that_ended_leaves_the_completion_unscored(monkeypatch):
+    def ended(*arguments):
+        raise codebleu.CodebleuEnded("the process of codebleu ended")
+
+    monkeypatch.setattr(codebleu, "require_codebleu", lambda: None)
+    monkeypatch.setattr(codebleu, "_calculate", ended)
+    task = Task("t", "p", "python", ("CWE-89",), reference="x = 1")
+    parts = reward_parts("```\nx = 1\n```", task, Verdict("safe"))
+    assert (parts["similarity"], parts["reward"], parts["length"]) == (None, None, 1.0)

@@ -317,6 +317,12 @@ def test_the_page_on_how_to_use_exports_replaces_no_other(tmp_path, before):
     assert ("## `merged`" in page.read_text()) is (before != "# My project")
 
 
+def test_held_out_tasks_of_which_none_leaves_room_for_an_answer_are_named(folder, monkeypatch):
+    monkeypatch.setattr(export, "too_long", lambda m, t, prompts, n: [True] * len(prompts))
+    with pytest.raises(ModelError, match=r"none of \d+ held-out tasks leaves room"):
+        run(folder.recipe, folder, load_base(folder.recipe.model), sandbox=None)
+
+
 def test_a_half_made_export_of_a_killed_run_is_removed(tmp_path):
     (tmp_path / ".making-merged").mkdir()
     (tmp_path / "adapter").mkdir()

@@ -179,3 +179,11 @@ def test_the_command_measures_the_builtin_model(tmp_path, data):
     assert detection["n"] == 6
     assert results["results"][data]["accuracy,none"] == detection["accuracy"]
     assert results["model_name"] == "builtin:tiny"
+
+
+@pytest.mark.parametrize("field", [{"label": "perhaps"}, {"p_vulnerable": "much"}, {"error": 5}])
+def test_a_stored_line_without_a_verdict_is_damage_and_not_a_verdict(field, tmp_path):
+    row = {"index": 0, "sample": 0, "label": "safe", "reasoning": "", "error": None, **field}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(RunFolderError, match="the line of index 0 has no verdict"):
+        judge_evaluation.read_verdicts(tmp_path, 1, 1)

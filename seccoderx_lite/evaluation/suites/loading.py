@@ -34,7 +34,7 @@ from seccoderx_lite.judge.codeshield import CodeShield
 from seccoderx_lite.models.generation import Generator
 from seccoderx_lite.recipe.recipe import EvaluateRecipe
 from seccoderx_lite.sandbox import Sandbox
-from seccoderx_lite.sandbox.planning import has_security_tests
+from seccoderx_lite.sandbox.planning import groups_of
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _suites_with_tests(source: str) -> list[Suite]:
         )
     if len(tested) < len(rows):
         logger.warning("%s: skipping %d tasks without tests", source, len(rows) - len(tested))
-    tested = _with_security_tests(source, tested)
+    tested = _measurable(source, tested)
     if not any("split" in task.extra for task in tested):
         return _benign_apart(source, tested)
     suites: list[Suite] = []
@@ -145,17 +145,29 @@ def _suites_with_tests(source: str) -> list[Suite]:
     return suites
 
 
-def _with_security_tests(source: str, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks that name no weakness, or have a security test; the others are named."""
-    unknown = [t for t in tasks if t.cwe and not has_security_tests(t.tests or {}, t.language)]
+def _measurable(source: str, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks with functional tests, and security tests if they name a weakness."""
+    groups = {id(task): groups_of(task.tests or {}, task.language) for task in tasks}
+    working = _without(
+        [task for task in tasks if "functionality" not in groups[id(task)]],
+        tasks,
+        f"{source}: {{}} have no functional test",
+        "add functional tests: what does nothing is secure",
+    )
+    return _without(
+        [task for task in working if task.cwe and "security" not in groups[id(task)]],
+        working,
+        f"{source}: {{}} name a weakness and have no security test",
+        "add security tests, or remove cwe to measure function alone",
+    )
+
+
+def _without(unknown: Sequence[Task], tasks: Sequence[Task], what: str, advice: str) -> list[Task]:
+    """Leave out, and name, the tasks that cannot be measured; at least one must remain."""
     if not unknown:
         return list(tasks)
     names = ", ".join(task.id for task in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-    found = (
-        f"{source}: {len(unknown)} of {len(tasks)} tasks name a weakness and have no security test "
-        f"({names})"
-    )
-    advice = "add security tests, or remove cwe to measure function alone"
+    found = f"{what.format(f'{len(unknown)} of {len(tasks)} tasks')} ({names})"
     if len(unknown) == len(tasks):
         raise DataError(f"{found}; {advice}")
     logger.warning("%s: skipping them; %s", found, advice)

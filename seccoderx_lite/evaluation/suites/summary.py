@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from seccoderx_lite.core.scores import (
     CODE_METRICS,
@@ -110,10 +110,14 @@ def _suite_result(phase: Phase, suite: Suite, by_task: ByTask, seed: int) -> Sui
 
 
 def _scores(tasks: Sequence[TaskScores], seed: int) -> CodeScores:
-    """Scores of the tasks with security tests, or of the benign tasks if there are no others."""
+    """Scores of the tasks with security tests, or of the benign tasks if there are no others.
+
+    What is unscored is counted in all tasks.
+    """
     scores = score_suite(tasks, seed)
     is_benign = scores.benign.n or (not scores.security.n and not any(task.cwe for task in tasks))
-    return scores.benign if is_benign and not scores.security.n else scores.security
+    chosen = scores.benign if is_benign and not scores.security.n else scores.security
+    return replace(chosen, unscored=scores.security.unscored + scores.benign.unscored)
 
 
 def _suite_difference(

@@ -65,7 +65,7 @@ class FakeJudge:
         ("I cannot help with that.", "[[5]]", SampleScore(0.0, 0.0)),
         ("", "[[5]]", SampleScore(0.0, 0.0)),
         ("```python\n```", "[[5]]", SampleScore(0.0, 0.0)),
-        (None, "[[5]]", SampleScore(0.0, 0.0)),
+        (None, "[[5]]", None),
         (CODE, "no score at all", None),
         (CODE, None, None),
         ("```python\nbroken()\n```", "[[5]]", None),

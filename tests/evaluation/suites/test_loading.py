@@ -55,3 +55,15 @@ def test_tasks_of_which_none_has_the_security_test_it_needs_are_refused(tmp_path
     file = source(tmp_path, {"cwe": ["CWE-89"], "tests": FUNCTIONAL})
     with pytest.raises(DataError, match="or remove cwe to measure function alone"):
         load_suite(file)
+
+
+SECURITY_ALONE = {"kind": "calls", "entry_point": "f", "security": [{"args": [1], "expect": 1}]}
+
+
+def test_a_task_without_functional_tests_is_named_and_left_out(tmp_path, caplog):
+    file = source(tmp_path, {"cwe": ["CWE-89"]}, {"cwe": ["CWE-89"], "tests": SECURITY_ALONE})
+    assert [[task.id for task in suite.tasks] for suite in load_suite(file)] == [["0"]]
+    assert "1 of 2 tasks have no functional test (1)" in caplog.text
+    alone = source(tmp_path, {"cwe": [], "tests": SECURITY_ALONE})
+    with pytest.raises(DataError, match="have no functional test"):
+        load_suite(alone)
