@@ -21,8 +21,18 @@ _OPENING_FENCE = re.compile(
       | (?<=[ \t:>*)])(?P<inline_fence>`{3,}) [ \t]* (?P<inline_info>[\w+\#.-]*) [ \t]*\n )""",
     re.MULTILINE | re.VERBOSE,
 )
-_LINE_END = r"[ \t]*(?:(?:</\w+>|<\|[^|\n]{1,40}\|>|\[/\w+\])[ \t]*)*(?=\n|\Z)"
+_MARK = r"<[|\uff5c][^|\uff5c\n]{1,40}[|\uff5c]>|<end_of_turn>|<(?:eos|pad|/s)>"
+"""Special tokens that end a text, where a server did not remove them."""
+_LINE_END = rf"[ \t]*(?:(?:</\w+>|{_MARK}|\[/\w+\])[ \t]*)*(?=\n|\Z)"
 """After a closing fence: nothing, or end tags of what is around the block, or a model's marks."""
+_END_MARKS = re.compile(rf"(?:\s*(?:{_MARK}))+\s*\Z")
+_ODD_SPACE = "\u00a0\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+_SPACED_FENCE = re.compile(
+    rf"^[ \t]*[{_ODD_SPACE}][ \t{_ODD_SPACE}]*(?=`{{3}}|~{{3}})"
+    rf"|(?:(?<=```)|(?<=~~~))[ \t{_ODD_SPACE}]*[{_ODD_SPACE}][ \t]*$",
+    re.MULTILINE,
+)
+"""Typographic or invisible spaces around a fence."""
 _QUOTED_BLOCK = re.compile(r"(?:^[ ]{0,3}>[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _QUOTED_FENCE = re.compile(r"^ {0,3}> ?[ \t]*(?:`{3,}|~{3,})", re.MULTILINE)
 _QUOTE_MARK = re.compile(r"^ {0,3}> ?", re.MULTILINE)
@@ -56,7 +66,7 @@ def fenced_blocks(text: str, language: Language | None = None) -> list[CodeBlock
 
     `language` is that of blocks whose label names none; it decides whether their code parses.
     """
-    text = plain_line_ends(text).removeprefix("\ufeff")
+    text = _SPACED_FENCE.sub("", plain_line_ends(text).removeprefix("\ufeff"))
     text = _QUOTED_BLOCK.sub(_without_quote_marks, text)
     blocks: list[CodeBlock] = []
     position = 0
@@ -110,8 +120,9 @@ def without_label_line(code: str, info: str) -> tuple[str, str]:
 
 
 def unfenced(text: str) -> str:
-    """Return a text without what may be around code besides fences: tags, one line of backticks."""
+    """Return a text without tags, special tokens and one line of backticks around code."""
     text = plain_line_ends(text).removeprefix("\ufeff").strip("\n")
+    text = _END_MARKS.sub("", text)
     while wrapper := _WRAPPER.match(text.strip()):
         text = wrapper["inner"].strip("\n")
         if wrapper["tag"].lower() in ("code", "pre"):

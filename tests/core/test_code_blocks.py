@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from seccoderx_lite.core.code_blocks import code_of_answer, extract_block, extract_code
+from seccoderx_lite.core.fences import without_label_line
 from seccoderx_lite.core.languages import label_language, language_of
 from seccoderx_lite.core.plain_spaces import with_plain_spaces
 from seccoderx_lite.core.required_code import Asked
@@ -91,6 +92,7 @@ def test_think_tags_inside_code_stay():
 
 @given(st.lists(CODE_LINES).map("\n".join), st.sampled_from(["", "python", "c++", "c# "]))
 def test_fenced_code_comes_back_unchanged(code, label):
+    assume(without_label_line(code, label)[0] == code)
     block = extract_block(f"Sure.\n```{label}\n{code}\n```\nBye.")
     assert block.code == with_plain_spaces(code, language_of(label_language(label) or ""))
     assert block.is_closed
@@ -396,3 +398,25 @@ def test_evaluation_finds_no_code_in_prose_around_code_and_in_parts_of_it(comple
 )
 def test_other_marks_are_read_in_other_languages(completion):
     assert code_of_answer(completion, "javascript").code == JS_ADD
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["<|im_end|>", "</s>", "<eos>", "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>"],
+)
+@pytest.mark.parametrize("answer", ["x = read()", "```python\nx = read()\n```"])
+@pytest.mark.parametrize("before", ["", "\n"])
+def test_a_special_token_at_the_end_is_not_part_of_the_code(answer, before, mark):
+    assert code_of_answer(answer + before + mark, "python").code == "x = read()"
+
+
+@pytest.mark.parametrize("space", ["\u200b", "\u00a0", "\u2028", "\u3000 "])
+def test_odd_spaces_around_a_fence_do_not_hide_it(space):
+    text = f"{space}```python\nx = read()\n{space}```{space}\nIt reads."
+    found = code_of_answer(text, "python")
+    assert (found.code, found.form) == ("x = read()", "block")
+
+
+def test_odd_spaces_inside_code_and_text_stay():
+    code = 'x = read("a\u00a0b\u200bc")'
+    assert code_of_answer(f"```python\n{code}\n```", "python").code == code
