@@ -25,7 +25,8 @@ _MARK = r"<[|\uff5c][^|\uff5c\n]{1,40}[|\uff5c]>|<end_of_turn>|<(?:eos|pad|/s)>"
 """Special tokens that end a text, where a server did not remove them."""
 _LINE_END = rf"[ \t]*(?:(?:</\w+>|{_MARK}|\[/\w+\])[ \t]*)*(?=\n|\Z)"
 """After a closing fence: nothing, or end tags of what is around the block, or a model's marks."""
-_END_MARKS = re.compile(rf"(?:\s*(?:{_MARK}))+\s*\Z")
+_END_MARK = re.compile(rf"(?:{_MARK})\Z")
+_LONGEST_MARK = 44
 _ODD_SPACE = "\u00a0\u2000-\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
 _SPACED_FENCE = re.compile(
     rf"^[ \t]*[{_ODD_SPACE}][ \t{_ODD_SPACE}]*(?=`{{3}}|~{{3}})"
@@ -122,7 +123,8 @@ def without_label_line(code: str, info: str) -> tuple[str, str]:
 def unfenced(text: str) -> str:
     """Return a text without tags, special tokens and one line of backticks around code."""
     text = plain_line_ends(text).removeprefix("\ufeff").strip("\n")
-    text = _END_MARKS.sub("", text)
+    while mark := _END_MARK.search((ended := text.rstrip())[-_LONGEST_MARK:]):
+        text = ended[: -len(mark[0])].rstrip()
     while wrapper := _WRAPPER.match(text.strip()):
         text = wrapper["inner"].strip("\n")
         if wrapper["tag"].lower() in ("code", "pre"):
