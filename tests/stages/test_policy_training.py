@@ -120,7 +120,7 @@ def test_canaries_are_drawn_again_and_a_judge_that_is_usually_right_goes_on():
     [
         (lambda prompt: "Vulnerable", r"right on 50\.0% \[41\.5%, 58\.5%\] of 128"),
         (lambda prompt: "no idea", r"right on 0\.0% .*100\.0% unclear"),
-        (lambda prompt: None, r"of 0 samples .*128 unscored"),
+        (lambda prompt: None, r"without a verdict on any of 128 samples"),
         (
             lambda prompt: "Vulnerable" if "eval(" not in prompt else "Not Vulnerable",
             r"right on 0\.0% .*not surely better than chance",
