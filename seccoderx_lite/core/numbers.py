@@ -1,6 +1,7 @@
 """Numbers that decide: the one rule for those that are not finite, and the interval of a share."""
 
 import math
+from collections.abc import Iterable
 
 
 def finite(value: float | None) -> float | None:
@@ -13,6 +14,16 @@ def finite(value: float | None) -> float | None:
     (0.5, None, None, None)
     """
     return value if value is not None and math.isfinite(value) else None
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of those that are finite numbers; None if there are none.
+
+    >>> mean([0.5, None, float("nan"), 1.0]), mean([])
+    (0.75, None)
+    """
+    known = [value for each in values if (value := finite(each)) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def wilson_interval(part: int, whole: int) -> tuple[float, float]:

@@ -73,6 +73,16 @@ def choose_decoding(base: "Base") -> Literal["plain", "graph"]:
     return found
 
 
+def exact_length(ids: torch.Tensor, tokens: int) -> dict[str, Any]:
+    """Return arguments of `generate` for measurements: prompts, and so many new tokens in each row.
+
+    `ids` are prompts of equal length, of shape (rows, tokens).
+    """
+    mask = torch.ones_like(ids)
+    limits = {"max_new_tokens": tokens, "min_new_tokens": tokens, "pad_token_id": 0}
+    return {"input_ids": ids, "attention_mask": mask, **limits}
+
+
 def _ms_per_token(base: "Base", way: Any) -> float:
     """Milliseconds per token of a batch; the difference of two lengths leaves out the prompt."""
     size = (_TRIAL_ROWS, _TRIAL_PROMPT)
@@ -83,12 +93,8 @@ def _ms_per_token(base: "Base", way: Any) -> float:
         started = time.perf_counter()
         type(base.model).generate(  # without what a trainer put around it
             base.model,
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=count,
-            min_new_tokens=count,
+            **exact_length(ids, count),
             do_sample=False,
-            pad_token_id=0,
             custom_generate=way,
             use_cache=True,
         )

@@ -12,7 +12,7 @@ from seccoderx_lite.core.errors import ModelError
 from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import attach_adapter, detach_adapters, save_random_adapter
 from seccoderx_lite.models.base import Base
-from seccoderx_lite.models.decoding import generating
+from seccoderx_lite.models.decoding import exact_length, generating
 from seccoderx_lite.models.engine import Engine, close_engine, require_engine, start_engine
 from seccoderx_lite.models.estimate import estimate, shapes_of
 from seccoderx_lite.recipe.recipe import Recipe
@@ -99,17 +99,8 @@ def measure_engines(
 def _with_model(base: Base, prompts: torch.Tensor, tokens: int) -> float:
     began = time.perf_counter()
     with acting_as("trained", base.model, base.tokenizer) as model, generating(base) as options:
-        ids = prompts.to(base.device)
-        model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            do_sample=True,
-            top_k=0,
-            pad_token_id=base.tokenizer.pad_token_id,
-            **options,
-        )
+        lengths = exact_length(prompts.to(base.device), tokens)
+        model.generate(**lengths, do_sample=True, top_k=0, **options)
     if base.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began

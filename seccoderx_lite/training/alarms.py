@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seccoderx_lite.core.numbers import finite
+from seccoderx_lite.core.numbers import mean
 from seccoderx_lite.recipe.recipe import AlarmsRecipe
 from seccoderx_lite.rewards.answers import ScoredCompletion
 
@@ -118,10 +118,7 @@ class Alarms:
             )
 
     def _mean(self, name: str) -> float | None:
-        values = [
-            value for step in self._window.values() if (value := finite(step.get(name))) is not None
-        ]
-        return sum(values) / len(values) if values else None
+        return mean(step.get(name) for step in self._window.values())
 
 
 _MEANING = {

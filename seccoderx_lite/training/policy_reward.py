@@ -6,7 +6,7 @@ from typing import Any
 
 from seccoderx_lite.core.errors import RunStopped
 from seccoderx_lite.core.esr import effective_safety_rate
-from seccoderx_lite.core.numbers import finite
+from seccoderx_lite.core.numbers import mean
 from seccoderx_lite.core.records import Json, Task
 from seccoderx_lite.models.distributed import gather_values
 from seccoderx_lite.recipe.recipe import PolicyRecipe
@@ -122,7 +122,7 @@ class CompositeReward:
 
 def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
     values: dict[str, Json] = {
-        f"reward/{name}": _mean([float(p) for s in scored if (p := s.parts[name]) is not None])
+        f"reward/{name}": mean([float(p) for s in scored if (p := s.parts[name]) is not None])
         for name in scored[0].parts
     }
     tested = [item.tests for item in scored if item.tests]
@@ -132,18 +132,13 @@ def _means(scored: Sequence[ScoredCompletion]) -> dict[str, Json]:
     ]
     labels = [item.verdict.label for item in scored if item.verdict and item.verdict.label]
     return values | {
-        "functional_share": _mean([s for t in tested if (s := t.measured_function) is not None]),
-        "security_share": _mean([float(tests.is_secure) for tests in attacked]),
-        "rollout_esr": _mean([rate for rate in rates if rate is not None]),
-        "judged_safe_share": _mean([float(label == "safe") for label in labels]),
+        "functional_share": mean([tests.measured_function for tests in tested]),
+        "security_share": mean([float(tests.is_secure) for tests in attacked]),
+        "rollout_esr": mean(rates),
+        "judged_safe_share": mean([float(label == "safe") for label in labels]),
         "unclear_verdicts": labels.count("unclear"),
         "unscored": sum(item.reward is None for item in scored),
     }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    known = [value for value in values if finite(value) is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _rollout_records(

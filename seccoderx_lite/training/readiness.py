@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seccoderx_lite.core.numbers import mean
 from seccoderx_lite.core.records import Task
 from seccoderx_lite.models.base import Base
 from seccoderx_lite.models.generation import RoleGenerator
@@ -67,15 +68,11 @@ def measure_readiness(
     ]
     return Readiness(
         tasks=len(chosen),
-        functional=_mean([s for r in tested if (s := r.measured_function) is not None]),
-        with_code=_mean([answer.is_real_code for answer in answers]),
-        truncated=_mean(full),
+        functional=mean(result.measured_function for result in tested),
+        with_code=mean([answer.is_real_code for answer in answers]),
+        truncated=mean(full),
         unscored=sum(task.tests is not None for task in chosen) - len(tested),
     )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _tokens(tokenizer: Any, text: str) -> int:

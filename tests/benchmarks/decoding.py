@@ -18,7 +18,7 @@ from peft import get_peft_model
 from seccoderx_lite.models.adapter_switch import acting_as
 from seccoderx_lite.models.adapters import lora_config
 from seccoderx_lite.models.base import compute_dtype, load_base
-from seccoderx_lite.models.decoding import decode, decode_in_graphs, generating
+from seccoderx_lite.models.decoding import decode, decode_in_graphs, exact_length, generating
 from seccoderx_lite.models.gpus import GPUS
 from seccoderx_lite.models.shapes import model_shape
 from seccoderx_lite.recipe.recipe import LoraRecipe, ModelRecipe
@@ -68,14 +68,10 @@ def _measured(base, prompts, tokens, settings):
         torch.manual_seed(0)
         start = time.perf_counter()
         base.model.generate(
-            input_ids=prompts,
-            attention_mask=torch.ones_like(prompts),
-            max_new_tokens=count,
-            min_new_tokens=count,
+            **exact_length(prompts, count),
             do_sample=True,
             temperature=0.8,
             top_k=0,
-            pad_token_id=0,
             **settings,
         )
         if torch.cuda.is_available():
